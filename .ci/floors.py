@@ -1,5 +1,5 @@
 """floors.py EXTRA …: prints a constraint `name==version` for the lower bound of every requirement
-of the core and of these extras in pyproject.toml, the highest where several name one package."""
+of the core and of these extras in pyproject.toml (the highest if a package has several)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-# Sourced by the scripts here: finds a Python that is new enough.
+# Sourced by the other scripts: finds a suitable Python.
 
-# PYTHON=/path/to/python chooses one; otherwise the first that really runs and is new enough.
+# PYTHON=/path/to/python selects one; otherwise the first that runs and is new enough.
 find_python() {
     for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14 python}; do
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then
@@ -18,7 +18,7 @@ find_python() {
     return 1
 }
 
-# An environment of another folder or of a Python that is gone cannot be repaired, only made again.
+# Recreates the environment if its Python no longer runs or its folder was moved.
 make_environment() {
     if [ ! -x "$1/bin/python" ] || ! "$1/bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python)

@@ -1,12 +1,12 @@
-"""Draw the layers of the package, as the code has them today: docs/images/layers.svg.
+"""Generates docs/images/layers.svg, a diagram of the package's layers, from the code.
 
-    python tools/draw_layers.py           # write the picture (`make docs`)
-    python tools/draw_layers.py --check   # exit status 1 when the committed picture is out of date
+    python tools/draw_layers.py           # write the diagram (`make docs`)
+    python tools/draw_layers.py --check   # exit status 1 if the committed diagram is out of date
 
-One row a package, in the order of the `layers` contract of pyproject.toml, with its lines of code;
-the matrix beside it counts the import statements from the package of the row to the package of the
-column. A package imports lower ones only, so every number lies right of the diagonal. Reads source
-files only; imports nothing of the package.
+One row per package, in the order of the `layers` contract in pyproject.toml, with its lines of
+code. The matrix counts import statements from the row's package to the column's. A package imports
+only lower ones, so every number is right of the diagonal. Reads source files only; imports nothing
+of the package.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def layers(pyproject: Path = ROOT / "pyproject.toml") -> list[list[str]]:
 
 
 def code_lines(source: str) -> int:
-    """Lines that hold code: blank lines, comments and docstrings are not counted."""
+    """Number of lines of code, without blank lines, comments and docstrings."""
     lines: set[int] = set()
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if tokenize.tok_name[token.type].lower() not in LAYOUT:
@@ -67,7 +67,7 @@ def code_lines(source: str) -> int:
 
 
 def measure() -> tuple[Counter[str], Counter[tuple[str, str]]]:
-    """Lines of code of each package, and import statements from one package to another."""
+    """Lines of code per package, and numbers of import statements between packages."""
     known = modules()
     lines: Counter[str] = Counter()
     for name, path in known.items():
@@ -78,13 +78,13 @@ def measure() -> tuple[Counter[str], Counter[tuple[str, str]]]:
 
 
 def rounded(lines: int) -> int:
-    """To the nearest hundred, or ten below one hundred: the picture does not change with every
-    small edit."""
+    """Round to the nearest hundred, or ten below one hundred, so that small edits do not change the
+    diagram."""
     return round(lines, -2) if lines >= 100 else max(round(lines, -1), 10)
 
 
 def shade(count: int, most: int) -> tuple[str, bool]:
-    """A blue that is darker the larger the count (square root), and whether it needs white text."""
+    """A blue that is darker for larger counts (square root), and whether it needs white text."""
     share = (count / most) ** 0.5
     low, high = (222, 235, 247), (8, 81, 156)
     red, green, blue = (round(a + (b - a) * share) for a, b in zip(low, high, strict=True))
@@ -92,7 +92,7 @@ def shade(count: int, most: int) -> tuple[str, bool]:
 
 
 def draw(groups: list[list[str]], lines: Counter[str], edges: Counter[tuple[str, str]]) -> str:
-    """The picture as SVG text."""
+    """The diagram as SVG text."""
     names = [name for group in groups for name in group]
     column = {name: LEFT + i * ROW for i, name in enumerate(names)}
     most_lines, most_imports = max(rounded(lines[n]) for n in names), max(edges.values(), default=1)

@@ -1,10 +1,10 @@
-"""Import graph of the package: circles, and imports that point up the layers.
+"""Import graph of the package: finds import cycles.
 
-    python tools/import_graph.py             # counts, and each circle
-    python tools/import_graph.py --edges A B # which imports lead from package A to package B
+    python tools/import_graph.py             # counts, and each cycle
+    python tools/import_graph.py --edges A B # imports from package A to package B
 
-Every import counts: at the top of a module, inside a function (lazy) and under `TYPE_CHECKING`.
-Exit status 1 when there is a circle. Reads source files only; imports nothing of the package.
+All imports count: at the top of a module, inside a function (lazy) and under `TYPE_CHECKING`. Exit
+status 1 if there is a cycle. Reads source files only; imports nothing of the package.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def modules(root: Path = ROOT, package: str = PACKAGE) -> dict[str, Path]:
 
 
 def imports(known: dict[str, Path]) -> Iterator[Import]:
-    """Every import of a module in `known` by another; a name's own module rather than its
-    package's."""
+    """All imports between modules in `known`; a name is resolved to its own module instead of its
+    package if possible."""
     for name, path in known.items():
         for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
             if isinstance(node, ast.Import):

@@ -1,8 +1,8 @@
-"""Builds the demo model's parts: byte-level BPE tokenizer, PIL image processor, LLaVA processor,
-untrained model.
+"""Builds the components of the demo model: byte-level BPE tokenizer, PIL image processor, LLaVA
+processor and untrained model.
 
-Real transformers classes throughout, so that a saved folder loads with the Auto classes and needs
-no torchvision.
+Uses the classes of transformers, so that a saved folder loads with the Auto classes, without
+torchvision.
 """
 
 from collections.abc import Iterable
@@ -24,7 +24,7 @@ from thresher.demo.render import CELL, SIDE
 
 
 def train_tokenizer(texts: Iterable[str], size: int = 1100) -> PreTrainedTokenizerFast:
-    """A byte-level BPE: all 256 bytes are in the alphabet, digits are single tokens."""
+    """A byte-level BPE tokenizer with all 256 bytes in its alphabet and digits as single tokens."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [

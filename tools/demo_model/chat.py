@@ -1,4 +1,4 @@
-"""The demo model's chat format: special tokens, the chat template, and the same rendering in plain
+"""The demo model's chat format: special tokens, chat template, and an equivalent rendering in
 Python for training.
 
 Every turn is "<|role|>text<|end|>". A conversation's rendering is a prefix of its rendering with
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 PAD, BOS, END, IMAGE = "<pad>", "<s>", "<|end|>", "<image>"
 SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 SPECIAL_TOKENS = (PAD, BOS, END, IMAGE, SYSTEM, USER, ASSISTANT)
-IMAGE_TOKENS = 9  # patches of a 48x48 picture
+IMAGE_TOKENS = 9  # patches of a 48x48 image
 
 CHAT_TEMPLATE = (
     "{%- macro render(content) -%}"
@@ -39,8 +39,7 @@ CHAT_TEMPLATE = (
 
 
 def user_text(question: str, images: int = 0) -> str:
-    """What the template renders for a user turn whose `images` pictures come before the
-    question."""
+    """The template's rendering of a user turn with `images` images before the question."""
     return f"{USER}{(IMAGE + chr(10)) * images}{question}{END}{ASSISTANT}"
 
 
@@ -49,5 +48,5 @@ def assistant_text(answer: str) -> str:
 
 
 def expand_images(ids: Sequence[int], image_id: int) -> list[int]:
-    """Each image placeholder repeated for every patch, as the processor does."""
+    """Repeat each image placeholder for every patch, like the processor."""
     return [i for token in ids for i in ([token] * IMAGE_TOKENS if token == image_id else [token])]

@@ -1,6 +1,6 @@
-"""The training conversations of the demo model: captions, grounding, questions on scenes given as
-text, questions on pictures, and demonstration-query pairs and chains. All use pretraining scenes
-and none of the pool's wordings.
+"""Generates the demo model's training conversations: captions, grounding, questions about scenes
+given as text or image, demonstration-query pairs and chains of demonstrations. All use pretraining
+scenes and none of the pool's wordings.
 
 A conversation is a list of rounds; encoding and batching are in training.py.
 """
@@ -22,7 +22,7 @@ from thresher.demo.scenes import Scene, Split
 from thresher.demo.styles import phrase, style_of
 from thresher.demo.wordings import WordingSet
 
-# how often each kind is practised on pictures; the last three are left for fine-tuning to teach
+# frequency of each kind with images; the last three are left for fine-tuning to teach
 KIND_WEIGHTS = {
     "colour": 4,
     "shape": 4,
@@ -60,8 +60,8 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Round:
-    """One question and answer; `picture` (uint8 [48, 48, 3]) comes before the question; `learn`
-    puts loss on the answer."""
+    """One question and answer. `picture`: uint8 [48, 48, 3], an image before the question;
+    `learn`: whether the answer has a loss."""
 
     question: str
     answer: str
@@ -77,7 +77,7 @@ def weighted(rng: Random, weights: dict[str, float]) -> str:
 
 
 def any_scene(rng: Random, split: Split) -> Scene:
-    """A scene of any type, one in eight of them a large shape."""
+    """A random scene; one in eight is a large shape."""
     draw = rng.random()
     if draw < 0.125:
         return scenes.sample_in_split(rng, split, scenes.sample_large)
@@ -93,7 +93,7 @@ def any_scene(rng: Random, split: Split) -> Scene:
 
 
 def caption_conversation(rng: Random, split: Split = "pretraining") -> Conversation:
-    """A caption with places, and what is at a place, in any order."""
+    """A caption with positions, and questions about positions, in random order."""
     scene = any_scene(rng, split)
     rounds = []
     if scene.large or rng.random() < 0.6:
@@ -126,7 +126,7 @@ def caption_conversation(rng: Random, split: Split = "pretraining") -> Conversat
 def question_conversation(
     rng: Random, turns: int, as_text: bool, split: Split = "pretraining"
 ) -> Conversation:
-    """Several questions about one scene, shown as an image or described in words."""
+    """Several questions about one scene, given as an image or in words."""
     family = rng.choices(_FAMILIES, (6, 2, 1, 1))[0]
     first = sample_question(rng, rng.choice(family), split)
     lowercase = rng.random() < 0.4
@@ -152,7 +152,7 @@ def question_conversation(
 
 
 def plain_conversation(rng: Random) -> Conversation:
-    """Text without any scene: two small facts or sums, or an English sentence to repeat."""
+    """A conversation without a scene: two facts or sums, or an English sentence to repeat."""
     if rng.random() < 0.3:
         text = rng.choice(SENTENCES)
         return [Round(f"Repeat: {text}", text)]
@@ -161,7 +161,7 @@ def plain_conversation(rng: Random) -> Conversation:
 
 
 def language_conversation(rng: Random) -> Conversation:
-    """The mixture of the language stage."""
+    """A conversation of the language stage."""
     draw = rng.random()
     if draw < 0.42:
         return caption_conversation(rng)
@@ -174,7 +174,7 @@ def language_conversation(rng: Random) -> Conversation:
 
 @dataclass(frozen=True)
 class Format:
-    """How a source answers: with this style, with a format instruction or not, short answers in
+    """The answer format of a source: style, with or without a format instruction, short answers in
     lower case or not."""
 
     style: str
@@ -202,7 +202,7 @@ def one_round(
 
 
 def same_kind_question(rng: Random, question: Question, style: str, split: Split) -> Question:
-    """A question of the same kind on a fresh scene, which gets the same style."""
+    """A question of the same kind and style about a new scene."""
     while True:
         other = sample_question(rng, question.kind, split)
         if style_of(other, style) == style_of(question, style) and other.scene != question.scene:
@@ -210,11 +210,11 @@ def same_kind_question(rng: Random, question: Question, style: str, split: Split
 
 
 def pair_conversation(rng: Random) -> Conversation:
-    """A demonstration and a query, each with its own picture: two in three of the same kind and
+    """A demonstration and a query, each with its own image; two in three of the same kind and
     format.
 
-    One pair in eight has a wrong demonstration; half of its queries are answered wrongly too, as in
-    a bad source.
+    One demonstration in eight is wrong; half of its queries then have a wrong answer too, as in a
+    noisy source.
     """
     form = sample_format(rng)
     query = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
@@ -232,17 +232,18 @@ def pair_conversation(rng: Random) -> Conversation:
 
 
 def pair_stage_conversation(rng: Random) -> Conversation:
-    """The mixture of the third stage: three pairs for every conversation of the language stage."""
+    """A conversation of the third stage: three pairs for each conversation of the language
+    stage."""
     return pair_conversation(rng) if rng.random() < 0.75 else language_conversation(rng)
 
 
 def chain_conversation(rng: Random) -> Conversation:
-    """Two to four rounds, each with its own picture, as from one source: one format, and four times
+    """Two to four rounds, each with its own image, as from one source: one format, and four times
     in five one kind.
 
-    A fifth of the chains changes kind and format from round to round, so that a demonstration is
-    not always to be followed. Of the chains of two, 15% begin with a wrong answer; half of these go
-    on with one, as in a bad source.
+    A fifth of the chains change kind and format from round to round, so that the model does not
+    always copy a demonstration. Of the chains of two, 15% begin with a wrong answer; half of these
+    continue with one, as in a noisy source.
     """
     form = sample_format(rng)
     question = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
@@ -264,14 +265,14 @@ def chain_conversation(rng: Random) -> Conversation:
 
 
 def refinement_conversation(rng: Random) -> Conversation:
-    """The mixture of the fourth stage: three chains for every conversation of the language
+    """A conversation of the fourth stage: three chains for each conversation of the language
     stage."""
     return chain_conversation(rng) if rng.random() < 0.75 else language_conversation(rng)
 
 
 def corpus(seed: int, count: int = 6000) -> Sequence[str]:
-    """Texts of both wording sets for the tokenizer's training; the pool's wordings enter the
-    merges, not the model."""
+    """Texts of both wording sets to train the tokenizer on; the model is not trained on the pool's
+    wordings."""
     rng = Random(seed)
     texts: list[str] = list(SENTENCES) * 5
     for _ in range(count):

@@ -1,6 +1,8 @@
-"""First stage of the demo model's training: the vision tower learns what is in every patch.
+"""First training stage of the demo model: the vision tower learns to classify the content of every
+patch.
 
-It stands for the public pretraining of a vision tower; its classification heads are thrown away.
+It takes the place of the usual pretraining of a vision tower; the classification heads are
+discarded.
 """
 
 import time
@@ -23,8 +25,8 @@ HEIGHT_LABELS = MAX_BAR + 1
 
 
 def patch_labels(scene: Scene) -> np.ndarray:
-    """[9, 3]: colour, thing and bar height of every patch; 0 is none. A large shape labels the
-    patches it covers."""
+    """Labels of the patches, int [9, 3]: colour, object and bar height; 0 is none. A large shape
+    labels the patches it covers."""
     labels = np.zeros((9, 3), dtype=np.int64)
     for thing in scene.things:
         labels[thing.row * 3 + thing.column, :2] = (
@@ -47,7 +49,7 @@ def patch_labels(scene: Scene) -> np.ndarray:
 
 
 def _covered(large: Large) -> list[int]:
-    """Patches of which the shape's box covers a third, or else the one it covers most."""
+    """Patches of which the shape's box covers at least a third, or else the most covered one."""
     left, top, right, bottom = (v * 3 / 64 for v in large.box)
     shares = []
     for patch in range(9):
@@ -62,7 +64,7 @@ def _covered(large: Large) -> list[int]:
 def train_encoder(
     model: LlavaForConditionalGeneration, schedule: Schedule, seed: int, log: Callable[[str], None]
 ) -> float:
-    """Trains the vision tower; returns the accuracy on the things of the last hundred batches."""
+    """Train the vision tower; returns the accuracy on objects over the last hundred batches."""
     tower = model.model.vision_tower
     tower.requires_grad_(True)
     tower.train()

@@ -1,8 +1,7 @@
-"""Ordinary English written for this package: merges for the tokenizer's training, and a little
-reading for the model.
+"""English sentences written for this package, to train the tokenizer and, a little, the model.
 
-It is not a language-modelling corpus; it only keeps the tokenizer from splitting common words into
-bytes.
+This is not a language-modelling corpus; it only keeps the tokenizer from splitting common words
+into bytes.
 """
 
 SENTENCES: tuple[str, ...] = (

@@ -1,8 +1,7 @@
-"""Is what a step says true of a scene? The statements of the toy world's own reasoning, read by
-rules.
+"""Rule-based check whether a reasoning step is true of a scene.
 
-Known: those of `rationales.py` and the evidence that `questions.py` writes. A sentence that claims
-nothing ("I look for the red circle."), or that is not of these forms, is neither true nor false.
+Parses the statements of `rationales.py` and the evidence that `questions.py` writes. A sentence
+that claims nothing ("I look for the red circle."), or has another form, is neither true nor false.
 """
 
 from __future__ import annotations
@@ -24,14 +23,15 @@ _PLACE = f"(?:{'|'.join(ROWS)}) (?:{'|'.join(COLUMNS)})"
 
 @dataclass(frozen=True)
 class Judgement:
-    """`skill`: the kind of question whose skill the statement takes (see `questions.KINDS`)."""
+    """A parsed statement. `skill`: the kind of question whose skill it needs (see
+    `questions.KINDS`)."""
 
     true: bool
     skill: str
 
 
 def judge(step: str, scene: Scene) -> Judgement | None:
-    """None: the step claims nothing that can be checked."""
+    """Whether a step is true; None if it claims nothing that can be checked."""
     text = " ".join(step.split()).lower().replace("an orange", "a orange")
     for pattern, check in _FORMS:
         if m := pattern.fullmatch(text):

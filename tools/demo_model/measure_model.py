@@ -1,4 +1,4 @@
-"""Measures whether the demo model uses its picture and a demonstration: `python -m
+"""Measures whether the demo model uses images and demonstrations: `python -m
 tools.demo_model.measure_model`.
 
 Queries and demonstrations come from evaluation scenes in the pool's wordings, neither of which the
@@ -34,8 +34,8 @@ CONDITIONS = {
 
 @dataclass(frozen=True)
 class Result:
-    """For every query: its kind, and under every condition the NLL per answer token and whether
-    greedy is right."""
+    """For every query its kind, and for every condition the NLL per answer token and whether greedy
+    decoding is correct."""
 
     kinds: tuple[str, ...]
     nll: dict[str, np.ndarray]
@@ -51,7 +51,7 @@ def load(folder: Path) -> tuple[LlavaForConditionalGeneration, PreTrainedTokeniz
 def score(
     model: LlavaForConditionalGeneration, rows: Sequence[Encoded], batch: int = 64
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean NLL of the learnt tokens of every row, and whether all of them are the greedy choice."""
+    """Mean NLL of every row's answer tokens, and whether all of them are the greedy choice."""
     nll, greedy = np.zeros(len(rows)), np.zeros(len(rows), dtype=bool)
     order = sorted(range(len(rows)), key=lambda k: len(rows[k].ids))
     for start in range(0, len(order), batch):
@@ -66,7 +66,7 @@ def score(
 def conditions(
     rng: Random, kinds: Sequence[str], per_kind: int
 ) -> tuple[list[str], dict[str, list[Conversation]]]:
-    """The queries' kinds and, for every condition, the conversations that end in the queries."""
+    """Kinds of the queries and, for every condition, the conversations that end with them."""
     labels: list[str] = []
     made: dict[str, list[Conversation]] = {c: [] for c in CONDITIONS}
     for kind in kinds:
@@ -83,7 +83,7 @@ def conditions(
             made["other"].append([one_round(rng, other, sample_format(rng), "pool"), query])
             made["other_same_style"].append([one_round(rng, other, form, "pool"), query])
     pictures = [c[0].picture for c in made["none"]]
-    # the next query's picture, cyclically within the kind
+    # the next query's image, cyclically within the kind
     for k, conversation in enumerate(made["none"]):
         start = k - k % per_kind
         made["blind"].append(
@@ -95,7 +95,7 @@ def conditions(
 def measure(
     folder: Path, per_kind: int = 100, seed: int = 0, kinds: Sequence[str] = KINDS
 ) -> Result:
-    """Scores `per_kind` queries of every kind under every condition."""
+    """Score `per_kind` queries of every kind under every condition."""
     torch.set_num_threads(1)
     model, tokenizer = load(folder)
     labels, made = conditions(Random(f"measure {seed}"), kinds, per_kind)

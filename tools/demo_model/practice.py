@@ -1,7 +1,7 @@
-"""The conversations of the demo model's last training stage: many look-ups in one picture, mixed
-with chains.
+"""Generates the conversations of the demo model's last training stage: many questions about one
+image, mixed with chains.
 
-They use pretraining scenes and none of the pool's wordings, as everything in curriculum.py does.
+They use pretraining scenes and none of the pool's wordings, like curriculum.py.
 """
 
 from dataclasses import replace
@@ -23,8 +23,7 @@ from thresher.demo.render import render
 
 
 def lesson_conversation(rng: Random) -> Conversation:
-    """Up to five short questions about one picture, all in one format: much to look up for few
-    tokens."""
+    """Up to five short questions about one image, all in one format."""
     form = replace(sample_format(rng), style=rng.choice(("word", "word", "word", "sentence")))
     question = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
     rounds = [one_round(rng, question, form, "refinement")]
@@ -36,11 +35,11 @@ def lesson_conversation(rng: Random) -> Conversation:
 
 
 def drill_conversation(rng: Random) -> Conversation:
-    """Eight very short look-ups in one picture: a shape's colour and place, a colour's shape and
-    place, a thing's place.
+    """Eight very short questions about one image: a shape's colour and position, a colour's shape
+    and position, an object's position.
 
-    Looking a thing up by what it is, not by where it is, is what the model learns last; this is the
-    cheapest practice.
+    Finding an object by its attributes instead of its position is what the model learns last; this
+    is the cheapest training data for it.
     """
     scene = scenes.sample_in_split(
         rng, "pretraining", lambda r: scenes.sample_shapes(r, 2, 5, distinct=True)
@@ -63,7 +62,7 @@ def drill_conversation(rng: Random) -> Conversation:
 
 
 def practice_conversation(rng: Random) -> Conversation:
-    """The mixture of the last stage: drills, lessons and chains."""
+    """A conversation of the last stage: drills, several questions about one scene, or chains."""
     draw = rng.random()
     if draw < 0.45:
         return drill_conversation(rng)

@@ -1,9 +1,8 @@
-"""Reasoning about a scene in several steps, true or with one step falsified, for questions of the
-toy world.
+"""Generates rationales for questions of the synthetic world, correct or with one falsified step.
 
-A rationale tells every fact of the scene and then draws a conclusion where the kind has one. A
-falsified one changes a single fact or the conclusion, so that the final answer becomes wrong; what
-follows from the false step follows. Nothing is rendered.
+A rationale states every fact of the scene and then, for some kinds, a conclusion. A falsified one
+changes a single fact or the conclusion so that the final answer becomes wrong; later steps are
+consistent with the false one. No image is rendered.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ ATTEMPTS = 100
 
 @dataclass(frozen=True)
 class Rationale:
-    """`false_step`: the first step that is not true, counted from 0; -1: all are."""
+    """A rationale. `false_step`: index of the first false step, from 0; -1: none."""
 
     steps: tuple[str, ...]
     answer: str
@@ -50,15 +49,15 @@ class Rationale:
 
 
 def true_rationale(question: Question) -> Rationale:
-    """For a question of one of FACT_KINDS on the grid or about bars."""
+    """The correct rationale of a question of one of FACT_KINDS."""
     answer = answer_on(question, question.scene)
     assert answer == question.answer, (question, answer)
     return Rationale(tuple(_facts(question, question.scene)), answer)
 
 
 def false_rationale(rng: Random, question: Question) -> Rationale | None:
-    """One step falsified so that the answer is wrong; None where no single step can do that ("a or
-    b", both there)."""
+    """A rationale with one falsified step that makes the answer wrong; None if no single step can
+    ("a or b", both present)."""
     true = true_rationale(question)
     for _ in range(ATTEMPTS):
         if _conclusion(question, question.scene) and rng.random() < 0.3:
@@ -77,7 +76,7 @@ def false_rationale(rng: Random, question: Question) -> Rationale | None:
 
 
 def answer_on(question: Question, scene: Scene) -> str | None:
-    """What the answer would be if the scene were this one; None: the question has none there."""
+    """The answer to the question for another scene; None if it has none there."""
     slots, topic = question.slots, question.topic
     things = scene.things
     if topic == "colour":
@@ -115,7 +114,7 @@ def answer_on(question: Question, scene: Scene) -> str | None:
 
 
 def counted(thing: Thing, things: str) -> bool:
-    """Whether a thing is one of `things`: "circles", or "red objects"."""
+    """Whether an object is one of `things`, such as "circles" or "red objects"."""
     return things in (plural(thing.name), f"{thing.colour} objects")
 
 
@@ -147,7 +146,7 @@ def _conclusion(question: Question, scene: Scene) -> str:
 
 
 def _miscounted(rng: Random, question: Question) -> Rationale | None:
-    """All facts right, the conclusion wrong."""
+    """A rationale with correct facts and a wrong conclusion."""
     true = true_rationale(question)
     others = [c for c in question.candidates if c != question.answer]
     if not others:
@@ -162,7 +161,7 @@ def _miscounted(rng: Random, question: Question) -> Rationale | None:
 
 
 def _changed(rng: Random, scene: Scene) -> Scene:
-    """The scene with one thing of another colour, name or cell, or one bar of another height."""
+    """The scene with one object's colour, name or cell, or one bar's height, changed."""
     if scene.bars:
         at = rng.randrange(len(scene.bars))
         free = [h for h in range(1, scenes.MAX_BAR + 1) if h not in [b.height for b in scene.bars]]
@@ -186,7 +185,7 @@ def _changed(rng: Random, scene: Scene) -> Scene:
             [(r, c) for r in range(3) for c in range(3) if (r, c) not in taken]
         )
         new = replace(thing, row=row, column=column)
-    # in place: the other facts keep their order
+    # replaced in place, so that the other facts keep their order
     return Scene(things=tuple(new if k == at else t for k, t in enumerate(scene.things)))
 
 

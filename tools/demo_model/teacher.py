@@ -1,10 +1,8 @@
-"""A teacher by rules for the toy world: it knows the hidden scenes, so it reads every step rightly.
-For benchmarks only.
+"""A rule-based oracle teacher for the synthetic world. It knows the hidden scenes, so it judges
+every step correctly. For benchmarks only.
 
-It stands where a strong model would stand, and is an oracle: no method may use it on anything but
-the toy world, and what is measured with it says what error-driven tuning can do with a perfect
-teacher, not with a real one. It cannot be named after --teacher; a benchmark hands it over as a
-model handle.
+It takes the place of a strong model; results with it show what error-driven tuning can do with a
+perfect teacher. It cannot be given as --teacher; a benchmark passes it as a model handle.
 """
 
 from __future__ import annotations
@@ -52,21 +50,21 @@ SKILLS = {
     "two_images": "comparing two pictures",
     "text_only": "answering from general knowledge",
 }
-"""What each kind of question takes, in the teacher's words."""
-PRIOR = 0.6  # of the right option while all steps are true
-DOUBT = 1e-3  # of the right option once a step was false
+"""The skill that each kind of question needs, in the teacher's words."""
+PRIOR = 0.6  # probability of the right option while all steps are true
+DOUBT = 1e-3  # probability of the right option after a false step
 
 
 @dataclass(frozen=True)
 class Known:
-    """Of a row: the kinds of its questions, and the scenes of its pictures."""
+    """Hidden labels of a row: kinds of its questions, and scenes of its images."""
 
     kinds: tuple[str, ...]
     scenes: tuple[Scene, ...]
 
 
 def read_labels(path: Path) -> dict[str, Known]:
-    """What `make_pool` and `make_evaluation` wrote beside their rows: id -> known."""
+    """The hidden labels written by `make_pool` and `make_evaluation`, by row id."""
     out = {}
     for line in path.read_text(encoding="utf-8").split("\n"):
         if not line:
@@ -86,7 +84,7 @@ _LARGE = re.compile(rf"l({'|'.join(LARGE_SHAPES)})({_COLOUR})\((\d+), (\d+), (\d
 
 
 def read_scene(key: str) -> Scene:
-    """A scene from its `key`."""
+    """Parse a scene from its `key`."""
     things: list[Thing] = []
     bars: list[Bar] = []
     large = None
@@ -105,8 +103,7 @@ def read_scene(key: str) -> Scene:
 
 
 def handle(known: Mapping[str, Known]) -> ModelHandle:
-    """The teacher as a model. What it knows is part of its identity: other labels give other
-    answers."""
+    """The teacher as a model handle. The labels are part of its identity."""
     facts = sorted((i, k.kinds, tuple(s.key for s in k.scenes)) for i, k in known.items())
     weights = "rules:" + hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     identity = ModelIdentity(weights, "rules", "float32", "none")
@@ -114,7 +111,7 @@ def handle(known: Mapping[str, Known]) -> ModelHandle:
 
 
 class SceneTeacher:
-    """`read`: steps that were read, for the account of costs."""
+    """The teacher's backend. `read`: number of steps read, to count costs."""
 
     can_ask_incrementally = True
 
@@ -129,7 +126,7 @@ class SceneTeacher:
         query: object,
         pool: SampleSource,
     ) -> Iterator[Scored]:
-        """Once a step is false the right option is out, and the others share what is left."""
+        """Log-probabilities of the options: after a false step the right option is unlikely."""
         answers = query.answers  # type: ignore[attr-defined]
         for i, sample in enumerate(samples):
             prompt = sample.turns[-1].text
@@ -153,7 +150,7 @@ class SceneTeacher:
     def generate(
         self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
     ) -> Iterator[Scored]:
-        """The missing skill of a mistake, or the skills of a row: distinguished by the prompt."""
+        """The missing skill of a mistake, or the skills of a row, depending on the prompt."""
         texts = [
             self._skill(s) if "\nMistaken step:" in s.turns[0].text else self._skills(s)
             for s in samples
@@ -175,7 +172,7 @@ class SceneTeacher:
         return any(s is not None and not s.true for s in said)
 
     def _skill(self, sample: Sample) -> str:
-        """Of the mistaken step if it is false, else of the question."""
+        """The skill of the mistaken step if it is false, else of the question."""
         step = sample.turns[0].text.rpartition("\nMistaken step:")[2].partition("\n")[0]
         known = self._of(sample)
         for scene in known.scenes:

@@ -1,10 +1,10 @@
-"""Trains the demo model from nothing: `python -m tools.demo_model.train_model --out DIR`.
+"""Trains the demo model from scratch: `python -m tools.demo_model.train_model --out DIR`.
 
 Stages: tokenizer, vision tower on patch labels, language model on captions and questions,
 demonstration-query pairs; then two stages that each start from the saved folder, so that they can
-be repeated alone (`--only`): refinement (chains of demonstrations) and practice (chains, and many
-questions on one picture). Deterministic for a seed on one thread of one kind of processor.
-Measuring is measure_model.py's work.
+be repeated separately (`--only`): refinement (chains of demonstrations) and practice (chains, and
+many questions about one image). Deterministic for a seed on one thread of one type of CPU.
+measure_model.py evaluates the result.
 """
 
 import argparse
@@ -36,7 +36,7 @@ _PRACTICE = Schedule(steps=1100, rate=2e-3, first=2.0)
 
 @dataclass(frozen=True)
 class Plan:
-    """The stages' schedules."""
+    """The schedules of all stages."""
 
     encoder: Schedule = _ENCODER
     language: Schedule = _LANGUAGE
@@ -51,7 +51,7 @@ def _log(text: str) -> None:
 
 
 def save(folder: Path, model: LlavaForConditionalGeneration, processor: LlavaProcessor) -> None:
-    """Writes the folder that the Auto classes load; weights as 16-bit floats."""
+    """Write a folder that the Auto classes can load, with float16 weights."""
     tokenizer = processor.tokenizer
     half = LlavaForConditionalGeneration(model.config)
     half.load_state_dict(model.state_dict())
@@ -74,7 +74,7 @@ def load(folder: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor]:
 
 
 def train_base(folder: Path, seed: int, plan: Plan) -> None:
-    """All stages but the refinement, from nothing to a saved folder."""
+    """Run all stages before the refinement, from scratch, and save the model."""
     processor = build_processor(train_tokenizer(corpus(seed)))
     tokenizer = processor.tokenizer
     model = build_model(tokenizer, seed)
@@ -90,7 +90,7 @@ def train_base(folder: Path, seed: int, plan: Plan) -> None:
 
 
 def refine(folder: Path, seed: int, plan: Plan) -> None:
-    """From a saved folder to the same folder: chains of demonstrations."""
+    """Continue training the saved model on chains of demonstrations."""
     model, processor = load(folder)
     train_stage(
         "refinement",
@@ -105,7 +105,7 @@ def refine(folder: Path, seed: int, plan: Plan) -> None:
 
 
 def practise(folder: Path, seed: int, plan: Plan) -> None:
-    """From a saved folder to the same folder: chains, and many questions on one picture."""
+    """Continue training the saved model on chains and on many questions about one image."""
     model, processor = load(folder)
     train_stage(
         "practice", model, processor.tokenizer, practice_conversation, plan.practice, seed + 5, _log
@@ -121,8 +121,8 @@ _STAGES: dict[str, Callable[[Path, int, Plan], None]] = {
 
 
 def train(folder: Path, seed: int = 0, plan: Plan | None = None, only: str | None = None) -> None:
-    """Trains into the folder: all stages, or one of "base", "refinement", "practice" where the
-    folder holds the one before."""
+    """Train a model in the folder: all stages, or one of "base", "refinement" and "practice" if the
+    folder contains the result of the previous stage."""
     torch.set_num_threads(1)
     for name, stage in _STAGES.items():
         if only in (None, name):

@@ -1,5 +1,5 @@
-"""Encoding, batching and optimisation of conversations for the demo model. Which conversations:
-curriculum.py."""
+"""Encoding, batching and optimisation for the demo model's training; curriculum.py generates the
+conversations."""
 
 import math
 import time
@@ -20,10 +20,10 @@ IGNORED = -100
 
 @dataclass(frozen=True)
 class Encoded:
-    """One conversation as tokens; `labels` is IGNORED outside the answers that are learnt.
+    """One conversation as tokens; `labels` is IGNORED except for answers with a loss.
 
-    `weights` has one entry for each learnt token: 1 / sqrt(length of its answer), so that captions
-    do not drown words, times `first` for an answer's first token, which carries the style.
+    `weights` has one entry per token with a loss: 1 / sqrt(length of its answer), so that captions
+    do not dominate, times `first` for the first token of an answer, which determines the style.
     """
 
     ids: list[int]
@@ -34,7 +34,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps of one stage and its learning rate: linear warm-up, then cosine from `rate` to `rate *
+    """Steps and learning rate of a stage: linear warm-up, then cosine from `rate` to `rate *
     floor`."""
 
     steps: int
@@ -42,7 +42,7 @@ class Schedule:
     batch: int = 32
     warmup: float = 0.03
     floor: float = 0.0
-    first: float = 1.0  # weight of an answer's first token
+    first: float = 1.0  # weight of the first token of an answer
 
     def at(self, step: int) -> float:
         warm = min(1.0, (step + 1) / max(1.0, self.warmup * self.steps))
@@ -56,7 +56,7 @@ def encode(
     only_last: bool = False,
     first: float = 1.0,
 ) -> Encoded:
-    """The tokens that the chat template and the processor give for the conversation."""
+    """Encode a conversation to the same tokens as the chat template and the processor."""
     texts = [BOS]
     for r in conversation:
         texts += [
@@ -81,7 +81,7 @@ def encode(
 
 
 def pixels(pictures: Sequence[np.ndarray]) -> torch.Tensor:
-    """Pictures of the model's own size as pixel values; equals the image processor's output."""
+    """Pixel values of images of the model's own size; equal to the image processor's output."""
     stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
     return stacked.float() / 127.5 - 1
 
@@ -89,7 +89,7 @@ def pixels(pictures: Sequence[np.ndarray]) -> torch.Tensor:
 def answer_losses(
     model: LlavaForConditionalGeneration, batch: Sequence[Encoded]
 ) -> tuple[torch.Tensor, ...]:
-    """NLL of each learnt token, whether it is the greedy choice, and its row in the batch.
+    """NLL of each token with a loss, whether it is the greedy choice, and its row in the batch.
 
     Rows are padded on the right; attention is causal, so no attention mask is needed.
     """
@@ -115,7 +115,7 @@ def batches(
     make: Callable[[Random], Conversation],
     schedule: Schedule,
 ) -> Iterator[list[Encoded]]:
-    """Fresh conversations for every step, grouped by length within windows of sixteen batches."""
+    """New conversations for every step, grouped by length within windows of sixteen batches."""
     window, done = 16, 0
     while done < schedule.steps:
         drawn = sorted(
@@ -140,7 +140,7 @@ def train_stage(
     seed: int,
     log: Callable[[str], None],
 ) -> None:
-    """Trains everything but the vision tower on freshly made conversations."""
+    """Train everything except the vision tower on newly generated conversations."""
     model.train()
     model.model.vision_tower.requires_grad_(False)
     weights = [p for p in model.parameters() if p.requires_grad]
