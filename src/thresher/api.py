@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, get_type_hints
 from thresher.errors import ConfigError, did_you_mean
 from thresher.pools.paths import printable
 from thresher.request import RunRequest, docs_of
+from thresher.request.run_request import DEFAULT_METHOD
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -70,7 +71,7 @@ class Chosen:
 
 
 P = ParamSpec("P")
-DEFAULTS = {"method": "clipper", "budget": "30%"}
+DEFAULTS = {"method": DEFAULT_METHOD, "budget": "30%"}
 
 
 def takes_request(
@@ -146,9 +147,9 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     and reused as by the command. Raises the errors of `thresher.errors`.
 
     >>> import thresher
-    >>> chosen = thresher.select("train.json", "clipper", "30%", images="images",
+    >>> chosen = thresher.select("train.json", budget="30%", images="images",
     ...     model="demo")  # doctest: +SKIP
-    >>> chosen.write("out/clipper30")  # doctest: +SKIP
+    >>> chosen.write("out/winnow30")  # doctest: +SKIP
     """
     from thresher.selection import iterate as in_rounds
     from thresher.selection.config import check_request

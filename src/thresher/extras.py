@@ -62,6 +62,11 @@ def missing_modules(extra: str) -> list[str]:
     return [name for name in MODULES[extra] if not _importable(name)]
 
 
+def is_usable(extra: str) -> bool:
+    """Whether the packages of an extra are installed and none is too old: `require` passes."""
+    return not missing_modules(extra) and not any(one.old for one in version_mismatches(extra))
+
+
 def require(extra: str, what: str) -> None:
     """Check that `extra` is installed.
 

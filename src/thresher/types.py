@@ -385,7 +385,8 @@ class PartSignal(RowSignal, Protocol):
 
     @property
     def among(self) -> Signal:
-        """A pool signal with a bool field `chosen`; also one of the inputs."""
+        """A pool signal with a bool field `chosen`; also one of the inputs. It may have a field
+        `within`, a signal with `chosen` too: it chooses no other rows."""
 
 
 @runtime_checkable

@@ -161,6 +161,34 @@ def test_the_built_in_model_is_used_where_it_is_typed(thresher_: Thresher, pool:
     assert yaml.safe_load(Path("a/run.yaml").read_text())["config"]["model"] == "demo"
 
 
+def test_without_a_method_winnow_is_taken_and_recorded(
+    thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("--model", "demo", "-b", "20%", "--set", "guard=off")
+    for method in ((), ("-m", "winnow")):
+        ended = thresher_("plan", pool, *method, *words, "--no-probe")
+        assert ended.code == 0 and "winnow would keep 20" in ended.out
+        assert ended.err.count("No --method given: winnow.") == (not method)
+    assert thresher_("select", pool, *words, "-o", "a").code == 0
+    assert thresher_("select", pool, "-m", "winnow", *words, "-o", "b").code == 0
+    recorded = [yaml.safe_load(Path(f"{out}/run.yaml").read_text()) for out in "ab"]
+    assert recorded[0]["config"]["method"] == recorded[1]["config"]["method"] == "winnow"
+    assert thresher_("select", pool, *words, "-o", "a").code == 0  # the same request
+    ended = thresher_("select", "--config", "a/run.yaml", "-o", "c")
+    assert ended.code == 0 and "No --method" not in ended.err
+    subsets = {Path(f"{out}/subset.json").read_bytes() for out in "abc"}
+    assert len(subsets) == 1
+
+
+@pytest.mark.parametrize("command", ["select", "plan"])
+def test_without_a_method_and_a_model_the_error_names_methods_that_need_none(
+    thresher_: Thresher, pool: str, command: str
+) -> None:
+    out = ("-o", "a") if command == "select" else ()
+    ended = thresher_(command, pool, "-b", "5", *out)
+    failed(ended, 2, "No --method given: winnow.", "winnow needs a model", "random, stratified")
+
+
 def test_a_model_that_is_not_needed_is_not_asked_for(
     thresher_: Thresher, pool: str, monkeypatch: Any
 ) -> None:

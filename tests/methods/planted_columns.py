@@ -78,6 +78,12 @@ def grouped(length: np.ndarray, nll: np.ndarray) -> dict[str, dict[str, np.ndarr
             "gain": np.where(length % 5 > 0, nll * (length % 3 - 0.5), np.nan).astype(np.float32)
         },
         "trust": {"nll": (nll * (1 + length % 2)).astype(np.float32)},
+        "judgement": {
+            "images": np.full(len(leaf), 500, np.int32),
+            "helped": np.full(len(leaf), 0.4, np.float32),
+            "humped": np.full(len(leaf), 0.6, np.float32),
+            "readable": np.zeros(len(leaf), bool),
+        },
         "guard": {
             "rows": np.full(len(leaf), 40, np.int32),
             "better": np.full(len(leaf), 7, np.int32),

@@ -60,6 +60,8 @@ VARIANTS = [
     ("winnow", {"keep": "1", "leaves": "9", "layer": "1"}),
     ("winnow", {"image_gain": "true", "guard": "off"}),
     ("winnow", {"trust": "seed", "guard": "on"}),
+    ("winnow", {"trust": "base", "guard": "off"}),
+    ("winnow", {"image_gain": "true", "guard": "on"}),
     ("visnec", {"clusters": "3", "layer": "1"}),
 ]
 every = pytest.mark.parametrize(

@@ -5,15 +5,15 @@ import pytest
 
 from tests.methods.planted_columns import columns_of, digests, like_real
 from thresher.engine.graph import walk
-from thresher.errors import ConfigError
+from thresher.errors import CapabilityError, ConfigError
 from thresher.methods import load
 from thresher.methods import winnow as module
 from thresher.methods.explanation import Evidence
 from thresher.methods.needs import needs, trains
 from thresher.methods.winnow import Winnow
-from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.cross_fit import CrossRows
 from thresher.signals.guard import GuardRows
+from thresher.signals.judgement import RowsToJudge
 from thresher.signals.part_loss import PartLoss
 from thresher.types import Columns, MethodContext, ModelIdentity, TrainedModel
 
@@ -63,7 +63,7 @@ def test_ten_rows_by_hand():
     1 1 3 9 = 2; weight 4·√2 = 5.657. Of five rows 1.61 and 3.39, so 2 and 3; the seeded order is
     that of the rows: 1, 2 of the trusted rows and 6, 7, 8.
     """
-    out = Winnow(guard="off").select(columns(), 5)
+    out = Winnow(trust="base", guard="off").select(columns(), 5)
     assert out.rows.tolist() == [1, 2, 6, 7, 8]
     assert out.reason["trusted"].tolist() == [
         *(False, True, True, True, False, False),
@@ -88,7 +88,7 @@ def test_ten_rows_by_hand():
 
 
 def test_a_budget_above_the_trusted_rows_takes_the_least_surprising_others():
-    out = Winnow(guard="off").select(columns(), 8)
+    out = Winnow(trust="base", guard="off").select(columns(), 8)
     assert out.rows.tolist() == [1, 2, 3, 6, 7, 8, 9, 5]
     assert "filled with 1 row of the surprising ones" in out.notes[-1]
     assert explained(out).why(5).kind == "not trusted, taken to fill the budget"
@@ -103,7 +103,7 @@ def test_a_budget_above_the_trusted_rows_takes_the_least_surprising_others():
     ],
 )
 def test_settings_by_hand(settings, rows):
-    out = load("winnow", {"guard": "off", **settings}).select(columns(), 5)
+    out = load("winnow", {"guard": "off", "trust": "base", **settings}).select(columns(), 5)
     assert sorted(out.rows.tolist()) == sorted(rows)
 
 
@@ -118,20 +118,82 @@ def test_trust_by_the_seed_models_loss_and_difficulty_by_the_own():
     assert "seed model's loss 0.20 nats per token, the 2nd lowest" in explained(out).why(4).text
 
 
+def judgement(n, images=500, helped=0.6, humped=0.7, readable=True):
+    return {
+        "images": np.full(n, images, np.int32),
+        "helped": np.full(n, helped, np.float32),
+        "humped": np.full(n, humped, np.float32),
+        "readable": np.full(n, readable),
+    }
+
+
+def test_trust_is_chosen_by_what_was_measured(monkeypatch):
+    monkeypatch.setattr(module, "is_usable", lambda extra: True)
+    other = np.array([0.1, 0.9, 0.9, 0.9, 0.2, 0.3, 1, 1, 1, 1], np.float32)
+    base = Winnow(guard="off").select(columns(trust={"nll": LOSS}, judgement=judgement(10)), 5)
+    assert base.rows.tolist() == [1, 2, 6, 7, 8] and "seed_loss" not in base.reason
+    assert base.notes[0].startswith(
+        "trust=auto: the image makes the given answer likelier in 60% of 500 rows without "
+        "a suspicious loss (expected: 65%), and losses form two humps in skills with 70% of the "
+        "rows, so the model's own loss"
+    )
+    unread = judgement(10, helped=0.37, readable=False)
+    seed = Winnow(guard="off").select(columns(trust={"nll": other}, judgement=unread), 5)
+    explicit = Winnow(guard="off", trust="seed").select(columns(trust={"nll": other}), 5)
+    assert seed.rows.tolist() == explicit.rows.tolist() == [0, 4, 5, 6, 7]
+    assert seed.reason.keys() == explicit.reason.keys()
+    assert "likelier in only 37% of 500 rows without a suspicious loss (expected" in seed.notes[0]
+    assert "two models decide" in seed.notes[0] and "5% of the rows" in seed.notes[0]
+
+
+def test_where_nothing_can_be_trained_the_base_is_trusted_and_the_risk_said(monkeypatch):
+    monkeypatch.setattr(module, "is_usable", lambda extra: False)
+    unread = judgement(10, helped=0.37, readable=False)
+    out = Winnow().select(columns(judgement=unread), 5)
+    assert out.rows.tolist() == [1, 2, 6, 7, 8] and "seed_loss" not in out.reason
+    assert "training is not installed" in out.notes[0] and "--method random" in out.notes[0]
+    assert sum("There is no guard" in note for note in out.notes) == 1
+    off = Winnow(guard="off").select(columns(judgement=unread), 5)
+    assert not any("guard" in note for note in off.notes)
+
+
+@pytest.mark.parametrize("images", [0, 1, 29])
+def test_few_images_are_said(images):
+    out = Winnow(guard="off").select(
+        columns(judgement=judgement(10, images=images, helped=np.nan)), 5
+    )
+    assert "fewer than 30 rows have an image and no" in out.notes[0]
+    assert "the model's own loss decides" in out.notes[0]
+
+
+def test_a_fall_back_to_random_says_why_in_one_note(monkeypatch):
+    monkeypatch.setattr(module, "is_usable", lambda extra: True)
+    given = columns(
+        guard=verdict(10, 1, 9, False),
+        trust={"nll": LOSS},
+        judgement=judgement(10, helped=0.37, readable=False),
+    )
+    (note,) = Winnow().select(given, 5).notes
+    assert "random rows are taken instead" in note and "only 37% of 500 rows" in note
+    assert "try --set trust=seed" not in note
+
+
 def test_image_gain_is_a_further_condition():
     gain = np.array([1, -1, 0, 1, 1, 1, np.nan, -1, 1, 1], np.float32)
-    out = Winnow(guard="off", image_gain=True).select(columns(gain={"gain": gain}), 4)
+    out = Winnow(trust="base", guard="off", image_gain=True).select(columns(gain={"gain": gain}), 4)
     assert np.flatnonzero(out.reason["trusted"]).tolist() == [3, 6, 8, 9]
     assert sorted(out.rows.tolist()) == [3, 6, 8, 9]
     assert any("likelier in 67% of the rows" in note for note in out.notes)
     assert "the image does not make the answer likelier" in explained(out).why(1).text
-    unread = Winnow(guard="off", image_gain=True).select(columns(gain={"gain": -gain}), 4)
+    unread = Winnow(trust="base", guard="off", image_gain=True).select(
+        columns(gain={"gain": -gain}), 4
+    )
     assert any("unable to read these images" in note for note in unread.notes)
 
 
 def test_the_guard_lets_a_selection_pass():
     given = columns(guard=verdict(10, 9, 8, True))
-    out = Winnow(guard="on").select(given, 5)
+    out = Winnow(trust="base", guard="on").select(given, 5)
     assert out.rows.tolist() == [1, 2, 6, 7, 8] and out.reason["guard_passed"].all()
     assert "of 50 rows held out, 9 are answered as given only after the selection" in out.notes[0]
     assert explained(out).why(4).kind == "not trusted"
@@ -139,7 +201,7 @@ def test_the_guard_lets_a_selection_pass():
 
 def test_the_guard_takes_random_rows_instead_and_says_so():
     given = columns(guard=verdict(10, 1, 9, False))
-    out = Winnow(guard="on").select(given, 5)
+    out = Winnow(trust="base", guard="on").select(given, 5)
     assert out.rows.tolist() == [0, 1, 2, 3, 4]  # the seeded order
     assert out.reason["skill_quota"].tolist() == [5] * 6 + [0] * 4
     assert len(out.notes) == 1 and "random rows are taken instead" in out.notes[0]
@@ -150,14 +212,16 @@ def test_the_guard_takes_random_rows_instead_and_says_so():
 
 @pytest.mark.parametrize(("better", "worse"), [(0, 0), (4, 0), (1, 3)])
 def test_too_few_differing_answers_are_no_verdict(better, worse):
-    out = Winnow(guard="on").select(columns(guard=verdict(10, better, worse, True)), 5)
+    out = Winnow(trust="base", guard="on").select(
+        columns(guard=verdict(10, better, worse, True)), 5
+    )
     assert out.rows.tolist() == [1, 2, 6, 7, 8]
     assert f"and {worse} only after the random rows. Too few answers differ" in out.notes[0]
 
 
 def test_a_skipped_guard_is_said():
     skipped = verdict(10, 0, 0, True) | {"rows": np.zeros(10, np.int32)}
-    out = Winnow(guard="on").select(columns(guard=skipped), 5)
+    out = Winnow(trust="base", guard="on").select(columns(guard=skipped), 5)
     assert out.rows.tolist() == [1, 2, 6, 7, 8]
     assert out.notes[0].startswith("The guard is skipped") and "25 distinct rows" in out.notes[0]
 
@@ -181,25 +245,32 @@ def test_impossible_settings_are_refused(given):
 
 
 def test_what_it_asks(monkeypatch):
-    monkeypatch.setattr(module, "missing_modules", lambda extra: ["trl"])
+    monkeypatch.setattr(module, "is_usable", lambda extra: False)
     context = MethodContext(MODEL, seed=3, budget=60)
     plain = Winnow()
-    assert not trains(plain) and not trains(Winnow(guard="off")) and trains(Winnow(guard="on"))
-    assert list(plain.signals(context)) == ["loss", "skills"]
-    assert {s.kind for s in walk(plain.signals(context))} == {
-        "answer_loss",
-        "embedding",
-        "skills",
-        "image_count",
+    assert not trains(plain) and not trains(Winnow(guard="off"))
+    assert trains(Winnow(trust="base", guard="on"))
+    cheap = Winnow(trust="base", guard="off")
+    assert list(cheap.signals(context)) == ["loss", "skills"]
+    one_pass = {"answer_loss", "embedding", "skills", "image_count"}
+    assert {s.kind for s in walk(cheap.signals(context))} == one_pass
+    assert list(plain.signals(context)) == ["loss", "skills", "judgement"]
+    assert {s.kind for s in walk(plain.signals(context))} - one_pass == {
+        "judgement",
+        "part_loss",
+        "image_sample",
     }
     assert len(needs(plain)) == 2
-    monkeypatch.setattr(module, "missing_modules", lambda extra: [])
-    assert trains(plain) and "guard" in plain.signals(context)
+    monkeypatch.setattr(module, "is_usable", lambda extra: True)
+    assert trains(plain) and {"trust", "guard"} < plain.signals(context).keys()
+    assert list(cheap.signals(context)) == ["loss", "skills"]
+    whole = Winnow(image_gain=True, guard="off").signals(context)  # no row is asked twice
+    assert whole["judgement"].without_image == whole["gain"].inputs()["without_image"]
 
 
 @pytest.mark.parametrize(("budget", "rows"), [(60, 60), (5000, 1000), (None, 1000)])
 def test_the_guard_trains_small_on_both(budget, rows):
-    signals = Winnow(guard="on").signals(MethodContext(MODEL, seed=3, budget=budget))
+    signals = Winnow(trust="base", guard="on").signals(MethodContext(MODEL, seed=3, budget=budget))
     drawn = [s for s in walk(signals) if isinstance(s, GuardRows)]
     assert {(s.rows, s.trust is None) for s in drawn} == {(rows, True), (rows, False)}
     asked = [s for s in walk(signals) if isinstance(s, PartLoss)]
@@ -207,11 +278,21 @@ def test_the_guard_trains_small_on_both(budget, rows):
     assert all(isinstance(s.model, TrainedModel) and s.model.base == MODEL for s in asked)
 
 
+@pytest.mark.parametrize("name", ["winnow", "visnec"])
+def test_a_model_behind_a_server_is_refused_with_what_works(name):
+    served = ModelIdentity("http://x/v1#m", "openai", "", "1024")
+    with pytest.raises(CapabilityError, match=r"hidden states.*--method mmssr works"):
+        load(name).signals(MethodContext(served))
+
+
 def test_seed_models_are_cross_fitted():
     signals = Winnow(guard="off", trust="seed").signals(MethodContext(MODEL, seed=3))
     fitted = signals["trust"]
-    assert isinstance(fitted.first, AnswerLoss) and isinstance(fitted.second, PartLoss)
-    assert fitted.first.model.rows == fitted.rows == fitted.second.among == CrossRows(0.05, 3, 0)
+    assert isinstance(fitted.first, PartLoss) and isinstance(fitted.second, PartLoss)
+    assert fitted.first.model.rows == fitted.rows == CrossRows(0.05, 3, 0)
+    assert fitted.first.among == RowsToJudge() and fitted.second.among == RowsToJudge(
+        None, fitted.rows
+    )
     assert fitted.second.model.rows == CrossRows(0.05, 3, 1)
 
 
@@ -221,12 +302,12 @@ def test_on_and_off_as_yaml_reads_them(text, value):
 
 
 def test_notes_give_no_useless_advice():
-    few = Winnow(guard="off").select(columns([1.0, 2.0, 3.0], [0, 0, 0]), 1).notes
+    few = Winnow(trust="base", guard="off").select(columns([1.0, 2.0, 3.0], [0, 0, 0]), 1).notes
     assert any("drawn at random." in note for note in few)
     assert not any("Fewer leaves" in note for note in few)
     no_images = {"gain": np.full(30, np.nan)}
     given = columns(np.arange(30.0), np.zeros(30, int), gain=no_images)
-    notes = Winnow(guard="off", image_gain=True, keep=1.0).select(given, 5).notes
+    notes = Winnow(trust="base", guard="off", image_gain=True, keep=1.0).select(given, 5).notes
     assert notes == ("--set image_gain has no effect: no row has an image.",)
 
 
@@ -235,12 +316,12 @@ def test_losses_without_two_humps_are_said(apart, said):
     rng = np.random.default_rng(0)
     leaf = np.repeat(np.arange(20), 30)
     loss = rng.normal(2, 0.3, 600) + apart * (rng.random(600) < 0.3)
-    notes = Winnow(guard="off").select(columns(np.abs(loss), leaf), 60).notes
+    notes = Winnow(trust="base", guard="off").select(columns(np.abs(loss), leaf), 60).notes
     assert any("two humps" in note for note in notes) == said
 
 
 def test_no_rows():
-    out = Winnow(guard="on").select(columns([], [], guard=verdict(0, 0, 0, True)), 5)
+    out = Winnow(trust="base", guard="on").select(columns([], [], guard=verdict(0, 0, 0, True)), 5)
     assert out.rows.tolist() == [] and out.notes == ()
 
 
@@ -261,6 +342,6 @@ def test_balance_by_skill_gives_skills_equal_parts(name, settings):
     }
     assert taken["none"] < 0.1 and taken["skill"] > 2 * taken["none"]
     signals = load(name, {"balance": "skill"}).signals(MethodContext(MODEL))
-    of_winnow = Winnow(guard="off").signals(MethodContext(MODEL))
+    of_winnow = Winnow(trust="base", guard="off").signals(MethodContext(MODEL))
     assert signals["skills"] == of_winnow["skills"]  # one column for all
     assert "skills" not in load(name, {"balance": "none"}).signals(MethodContext(MODEL))

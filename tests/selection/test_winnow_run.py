@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import runs as run
 from tests.fake_training import FakeTraining
 from tests.text_pools import Model, record, write_pool
+from thresher.backends import ModelHandle
+from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection.result import Outcome
 from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
-from thresher.types import Budget
+from thresher.types import Budget, Sample, SampleSource, Scored
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def test_one_pass_a_row_then_nothing_for_another_budget_and_seed(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool, model = pool_of(tmp_path, 300), Model()
-    off = {"guard": "off"}
+    off = {"guard": "off", "trust": "base"}
     out = select(pool, store, training, model=model, settings=off)
     assert len(out.rows) == 90 and training.calls() == []
     assert {r.label: (r.wanted, r.scored) for r in out.signals} == {
@@ -133,6 +137,66 @@ def test_seed_models_are_trained_on_different_rows(
     asked = {r.label: r.scored for r in out.signals}
     assert asked["trust.first"] == 400 and asked["trust.second"] == 20
     assert np.isfinite(out.evidence["seed_loss"]).all()
+
+
+class Sighted(FakeBackend):
+    """An image changes the loss by `shift`."""
+
+    shift = -1.0
+
+    def answer_loss(
+        self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
+    ) -> Iterator[Scored]:
+        for piece in super().answer_loss(samples, pool, among_images):
+            bare = [not samples[i].images for i in piece.index.tolist()]
+            piece.values["nll"] = np.where(bare, 10.0, 10.0 + self.shift).astype(np.float32)
+            yield piece
+
+
+class Blind(Sighted):
+    shift = 1.0
+
+
+def with_images(folder: Path, n: int) -> Pool:
+    (folder / "images").mkdir()
+    for i in range(n):
+        Image.new("RGB", (8, 8), (i % 256, i // 256, 7)).save(folder / "images" / f"{i}.png")
+    records = [record(i, f"{i}.png" if i % 2 else None) for i in range(n)]
+    return open_pool(write_pool(folder / "pool.json", records), folder / "images")
+
+
+@pytest.mark.parametrize(("eyes", "seeds"), [(Sighted, False), (Blind, True)])
+def test_seed_models_are_trained_where_images_do_not_help(
+    tmp_path: Path, store: Store, training: FakeTraining, eyes: type[FakeBackend], seeds: bool
+) -> None:
+    pool = with_images(tmp_path, 200)
+    handle = ModelHandle("fake", IDENTITY, eyes)
+    args = (pool, load("winnow", {"guard": "off"}), Budget.parse("30%"), handle, store)
+    made = run.plan(*args, probe=False)
+    planned = {p.label: (p.wanted, p.upper_bound) for p in made.signals}
+    assert planned["judgement.without_image"] == (100, False)
+    assert planned["trust.seed.first"] == (200, True)
+    assert planned["trust.seed.second"] == (10, True)
+    assert [(t.rows, t.upper_bound) for t in made.trainings] == [(10, True), (10, True)]
+    assert any("At most 2 models will be trained, if the scores call" in n for n in made.notes)
+    out = run.select(
+        pool,
+        load("winnow", {"guard": "off"}),
+        Budget.parse("30%"),
+        model=handle,
+        store=store,
+        trainer=training.trainer,
+    )
+    assert [call["rows"] for call in training.calls()] == [10, 10] * seeds
+    asked = {r.label: (r.wanted, r.scored) for r in out.signals}
+    assert asked["judgement.without_image"] == (100, 100)
+    assert asked["trust.seed.first"] == ((200, 200) if seeds else (0, 0))
+    assert ("seed_loss" in out.evidence) == seeds
+    assert len(out.trainings) == 2 * seeds
+    said = f"likelier in {'only 0%' if seeds else '100%'} of 100 rows"
+    assert said in next(note for note in out.notes if note.startswith("trust=auto"))
+    done = run.plan(*args, probe=False)
+    assert done.to_score == 0 and done.trainings == () and done.notes == ()
 
 
 def test_a_plan_counts_one_pass_and_the_trainings(

@@ -29,6 +29,7 @@ from thresher.signals.gap import Gap
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
 from thresher.signals.image_count import ImageCount
 from thresher.signals.judge import Judge
+from thresher.signals.judgement import IfMeasured, ImageSample, Judgement, RowsToJudge, TrustedLoss
 from thresher.signals.knowledge import Knowledge
 from thresher.signals.length import Length
 from thresher.signals.missing_skill import MissingSkill
@@ -67,6 +68,7 @@ MISTAKE = Mistake(RATIONALE, SWITCH)
 KNOWLEDGE = Knowledge(LOSS)
 CROSS, HELD = CrossRows(0.05, 0, 0), HeldOut(0)
 SKILLS = Skills(Embedding(MODEL), Embedding(MODEL, part="answer"))
+JUDGEMENT = Judgement(LOSS, PartLoss(MODEL, ImageSample(), image=False), SKILLS)
 
 SIGNALS: list[Signal] = [
     Answer(MODEL),
@@ -82,8 +84,11 @@ SIGNALS: list[Signal] = [
     GuardRows(HELD, 1000, 0, LOSS, LOSS, SKILLS),
     GuardVerdict(HELD, LOSS, LOSS),
     HELD,
+    IfMeasured(ImageSample(), CROSS),
     ImageCount(),
+    ImageSample(),
     Judge(MODEL, OCR),
+    JUDGEMENT,
     KNOWLEDGE,
     Learned(SAMPLE),
     Length(),
@@ -95,6 +100,7 @@ SIGNALS: list[Signal] = [
     PartLoss(MODEL, HELD),
     RATIONALE,
     RowSkills(MODEL),
+    RowsToJudge(JUDGEMENT),
     SampledSwitch(MODEL, RATIONALE, OTHERS, 8),
     SeedRows(0.05, 0),
     SkillVector(MODEL, MissingSkill(MODEL, RATIONALE, MISTAKE)),
@@ -106,6 +112,7 @@ SIGNALS: list[Signal] = [
     TeacherStyle(MODEL, STYLES[0], sample=SAMPLE),
     TeacherWrittenScore(MODEL, OCR, sample=SAMPLE),
     TeacherWrittenStyles(MODEL, sample=SAMPLE),
+    TrustedLoss(JUDGEMENT, LOSS, LOSS),
     VisualGain(LOSS),
     WrittenScore(MODEL, OCR),
     WrittenStyles(MODEL),
@@ -126,8 +133,11 @@ FINGERPRINTS = {
     "GuardRows": "3ec5ddcb61d3f18e235e905b10d81324",
     "GuardVerdict": "63eb9468ce846a545630589c59595c0f",
     "HeldOut": "7c7f88e990c9296620bb9f61955be2d7",
+    "IfMeasured": "bacb32b267a5512fca2f6c09b6ccc1ad",
     "ImageCount": "2ac0246601df67b0cc40b1382bd10678",
+    "ImageSample": "1ab019b8cfca084136838987b893ec9c",
     "Judge": "28e39910c0d1b9d82c1a895efec7b868",
+    "Judgement": "1d3fc36614ef767c5d4728e97762fe49",
     "Knowledge": "7ddd9181d7596e0de19385e6c9d2c7af",
     "Learned": "4ed2b5ae325e6aa07bf904071234e539",
     "Length": "36c36c9f31cbe21eed2dc30acc59360a",
@@ -139,6 +149,7 @@ FINGERPRINTS = {
     "PartLoss": "de0e1575d73bc936942d75dcc53bf299",
     "Rationale": "7855d23167929a724a2f70f8e5b019a8",
     "RowSkills": "b6b18ab83bae590021614a4935d5fbf0",
+    "RowsToJudge": "9bbdd94659e8eab6232a5246fdd85b8e",
     "SampledSwitch": "40dc211ae28c1c6c519d4e6e3faee48c",
     "SeedRows": "ab4a96b98b179306515165e35c592ea9",
     "SkillVector": "047b2c4447c2945647fd7c59b7473a37",
@@ -150,6 +161,7 @@ FINGERPRINTS = {
     "TeacherStyle": "c981ddce8ee543462166f00a77aa3b4d",
     "TeacherWrittenScore": "e41c7322f346fa10b5e9d25b0625f531",
     "TeacherWrittenStyles": "9cc1e054effd0f270e41aa79f0678ac5",
+    "TrustedLoss": "22329b330cb3f87b45be2e3ad01e7964",
     "VisualGain": "5e9b01bd223dbbad8dff75eb502c6d6f",
     "WrittenScore": "f0e6d0dcbd1fe09dabdc8f7be1ee8d0b",
     "WrittenStyles": "6f6d4d1652650eb7183c80de800aaedd",

@@ -71,7 +71,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     )
     say(console, plan.saving.sentence(), markup=False)
     if plan.signals:
-        shown = lines(plan.signals)
+        shown = lines([s for s in plan.signals if s.wanted] or plan.signals)
         out = table(
             "scores (questions)" if any("(" in line.name for line in shown) else "scores",
             "wanted",

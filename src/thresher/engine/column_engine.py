@@ -199,7 +199,7 @@ class ColumnEngine:
             if cache is not None:
                 cache.put(query, column)
         self.runs.append(replace(run, seconds=time.monotonic() - began))
-        if column.run.wanted:  # else the model was not asked, and need not exist
+        if run.wanted:  # else the model was not asked, and need not exist
             self.models.record_training(resolved, label)
         self.eligible.exclude(column.failed, label, column.errors)
         return column.fields

@@ -87,6 +87,11 @@ def load(name: str, settings: Mapping[str, str] | None = None) -> Method:
     return method
 
 
+def without_a_model() -> tuple[str, ...]:
+    """The methods that ask no model with their default settings."""
+    return tuple(info.name for info in describe() if not info.needs)
+
+
 def describe() -> list[MethodInfo]:
     """Every method, in the order of the table."""
     rows = []

@@ -4,9 +4,9 @@ no method declares it twice."""
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from thresher.errors import ConfigError
+from thresher.errors import CapabilityError, ConfigError
 from thresher.types import (
     Capability,
     Method,
@@ -18,12 +18,17 @@ from thresher.types import (
 )
 
 
-def no_model(what: str) -> ConfigError:
-    """The error for something that needs a model when none is named; there is no default model."""
+def no_model(what: str, without: Sequence[str] = ()) -> ConfigError:
+    """The error for something that needs a model when none is named; there is no default model.
+
+    `without`: methods to name that need none.
+    """
+    other = f" Methods that need no model: {', '.join(without)} (--method NAME)."
     return ConfigError(
         f"{what} needs a model, and none was named. Give --model with a folder or a hub id "
         "such as Qwen/Qwen2.5-VL-3B-Instruct. --model demo is the built-in model: tiny, for "
         "trying things out; its scores are of no use for another model."
+        + (other if without else "")
     )
 
 
@@ -32,6 +37,19 @@ def require_model(context: MethodContext, method: str) -> ModelIdentity:
     if context.model is None:
         raise no_model(f"--method {method}")
     return context.model
+
+
+def require_weights(context: MethodContext, method: str) -> ModelIdentity:
+    """The context's model. Raises ConfigError where there is none, and CapabilityError where it is
+    behind a server."""
+    model = require_model(context, method)
+    if model.served:
+        raise CapabilityError(
+            f"--method {method} needs a model's hidden states and the loss of given answers, which "
+            "a server does not give. Give --model with weights: a folder or a hub id. With a "
+            "server, --method mmssr works; random, stratified and length need no model."
+        )
+    return model
 
 
 def needs(method: Method) -> tuple[Capability, ...]:

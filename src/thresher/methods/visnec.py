@@ -14,7 +14,7 @@ import numpy as np
 
 from thresher.errors import ConfigError
 from thresher.methods.explanation import Evidence, Explanation, Histogram, Why
-from thresher.methods.needs import require_model
+from thresher.methods.needs import require_weights
 from thresher.methods.settings import setting
 from thresher.samplers import largest_remainder
 from thresher.signals.answer_loss import AnswerLoss
@@ -50,7 +50,7 @@ class VisNec:
             raise ConfigError(f"--set layer={self.layer}: expected 0 to 1, such as 0.5.")
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        model = require_model(context, self.name)
+        model = require_weights(context, self.name)
         question = Embedding(model, self.layer, "question")
         return {
             "gain": VisualGain(AnswerLoss(model)),

@@ -15,19 +15,28 @@ import numpy as np
 
 from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError
-from thresher.extras import missing_modules
+from thresher.extras import install_command, is_usable
 from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
-from thresher.methods.needs import require_model
+from thresher.methods.needs import require_weights
 from thresher.methods.settings import setting
 from thresher.samplers.trusted_strata import LEAST_ROWS, TrustedStrata, trusted_strata
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
 from thresher.signals.guard import LEAST as GUARD_LEAST
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
+from thresher.signals.judgement import (
+    HELPED,
+    LEAST_IMAGES,
+    IfMeasured,
+    ImageSample,
+    Judgement,
+    RowsToJudge,
+    TrustedLoss,
+    two_humped,
+)
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import skills_of
 from thresher.signals.visual_gain import VisualGain
-from thresher.stats.bimodality import TWO_HUMPED, separation
 from thresher.training.recipe import Recipe
 from thresher.types import (
     Columns,
@@ -69,11 +78,11 @@ class Winnow:
     image_gain: bool = setting(
         False, "trust only rows whose answer the image makes likelier; one more pass a row"
     )
-    trust: Literal["base", "seed"] = setting(
-        "base",
-        "whose loss decides what is trusted: the model's own, or that of two seed models, each "
-        "trained on 5% of the rows and asked about the others; for images that the model cannot "
-        "read yet",
+    trust: Literal["auto", "base", "seed"] = setting(
+        "auto",
+        "whose loss decides what is trusted: base, the model's own; seed, that of two seed models, "
+        "each trained on 5% of the rows and asked about the others, for images that the model "
+        "cannot read yet; auto: measured on 500 rows",
     )
     guard: Literal["auto", "on", "off"] = setting(
         "auto",
@@ -102,15 +111,25 @@ class Winnow:
             raise ConfigError(f"--set layer={self.layer:g}: expected 0 to 1, such as 0.5.")
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        model, seed = require_model(context, self.name), context.seed
+        model, seed = require_weights(context, self.name), context.seed
         loss, skills = AnswerLoss(model), skills_of(model, self.leaves, self.layer)
         named: dict[str, Signal] = {"loss": loss, "skills": skills}
         trust: Signal = loss
-        if self.trust == "seed":
+        gain = VisualGain(loss) if self.image_gain else None
+        if gain is not None:
+            named["gain"] = gain
+        if self.trust == "auto":
+            without = (
+                PartLoss(model, ImageSample(), image=False)
+                if gain is None
+                else gain.inputs()["without_image"]
+            )
+            judgement = named["judgement"] = Judgement(loss, without, skills)
+            if self._can_train():
+                fitted = _cross_fitted(model, seed, judgement)
+                trust = named["trust"] = TrustedLoss(judgement, loss, fitted)
+        elif self.trust == "seed":
             trust = named["trust"] = _cross_fitted(model, seed)
-        gain = None
-        if self.image_gain:
-            gain = named["gain"] = VisualGain(loss)
         if self._guarded():
             rows = min(GUARD_ROWS, context.budget or GUARD_ROWS)
             held, recipe = HeldOut(seed), Recipe(seed=seed)
@@ -122,12 +141,23 @@ class Winnow:
             named["guard"] = GuardVerdict(held, *under)
         return named
 
+    def _can_train(self) -> bool:
+        return is_usable("train")
+
     def _guarded(self) -> bool:
-        return self.guard == "on" or (self.guard == "auto" and not missing_modules("train"))
+        return self.guard == "on" or (self.guard == "auto" and self._can_train())
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         loss = np.asarray(columns["loss"]["nll"], np.float32)
-        trust = np.asarray(columns["trust"]["nll"]) if self.trust == "seed" else loss
+        judgement = (
+            {name: values[0] for name, values in columns["judgement"].items()}
+            if self.trust == "auto" and len(loss)
+            else None
+        )
+        seeds = self.trust == "seed" or (
+            judgement is not None and not judgement["readable"] and self._can_train()
+        )
+        trust = np.asarray(columns["trust"]["nll"]) if seeds else loss
         gain = np.asarray(columns["gain"]["gain"]) if self.image_gain else None
         skills = columns["skills"]
         leaf = np.asarray(skills["leaf"], np.int64)
@@ -151,11 +181,18 @@ class Winnow:
             "skill_quota": strata.quota[leaf].astype(np.int32),
             "trusted": strata.trusted,
         }
-        if self.trust == "seed":
+        if seeds:
             reason["seed_loss"] = trust.astype(np.float32)
         if gain is not None:
             reason["image_gain"] = gain
-        notes = _notes(strata, leaf, trust, gain)
+        notes = _notes(strata, leaf, trust, None if judgement else gain)
+        if judgement is not None:
+            notes.insert(0, _judgement_note(judgement, seeds))
+        if len(loss) and self.guard == "auto" and not self._can_train():
+            notes.append(
+                "There is no guard: the selection is not compared with random rows, because "
+                f"training is not installed ({install_command('train')})."
+            )
         if not self._guarded() or not len(loss):
             return Selection(strata.rows, reason, tuple(notes))
         verdict = {name: values[0] for name, values in columns["guard"].items()}
@@ -165,7 +202,7 @@ class Winnow:
             rows = np.argsort(columns.ties, kind="stable")[:budget].astype(np.int64)
             reason["skill_quota"] = np.bincount(leaf[rows], minlength=len(strata.size))[leaf]
             notes = []
-        return Selection(rows, reason, (_guard_note(verdict), *notes))
+        return Selection(rows, reason, (_guard_note(verdict, judgement, seeds), *notes))
 
     @classmethod
     def explain(cls, evidence: Evidence) -> Explanation:
@@ -200,19 +237,68 @@ class Winnow:
         )
 
 
-def _cross_fitted(model: ModelIdentity, seed: int) -> CrossFittedLoss:
-    """The loss under seed models that were not trained on the row."""
+def _cross_fitted(
+    model: ModelIdentity, seed: int, judgement: Judgement | None = None
+) -> CrossFittedLoss:
+    """The loss under seed models that were not trained on the row. `judgement`: they are trained
+    and asked only where it finds that the model itself cannot judge the pool."""
     first, second = (CrossRows(SEED_FRACTION, seed, part) for part in (0, 1))
     recipe = Recipe(seed=seed)
+    if judgement is None:
+        asked, asked_second = RowsToJudge(), RowsToJudge(within=first)
+    else:
+        sample = ImageSample()
+        asked = RowsToJudge(judgement, IfMeasured(sample))
+        asked_second = RowsToJudge(judgement, IfMeasured(sample, first))
     return CrossFittedLoss(
         first,
-        AnswerLoss(TrainedModel(model, recipe, first)),
-        PartLoss(TrainedModel(model, recipe, second), first),
+        PartLoss(TrainedModel(model, recipe, first), asked),
+        PartLoss(TrainedModel(model, recipe, second), asked_second),
     )
 
 
-def _guard_note(verdict: Mapping[str, Any]) -> str:
-    """`verdict`: the fields of `GuardVerdict`."""
+def _helped(judgement: Mapping[str, Any], only: str = "") -> str:
+    """`judgement`: the fields of `Judgement`."""
+    return (
+        f"the image makes the given answer likelier in {only}{judgement['helped']:.0%} of "
+        f"{pluralize(int(judgement['images']))} without a suspicious loss"
+    )
+
+
+def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
+    """What trust=auto found, and whose loss it took."""
+    own = "so the model's own loss decides which rows are trusted"
+    if judgement["images"] < LEAST_IMAGES:
+        return (
+            f"trust=auto: fewer than {LEAST_IMAGES} rows have an image and no suspicious loss, too "
+            f"few to measure whether the model reads the images, {own}."
+        )
+    if judgement["readable"]:
+        humped = (
+            f", and losses form two humps in skills with {judgement['humped']:.0%} of the rows"
+            if judgement["humped"] >= TWO_HUMPS
+            else ""
+        )
+        return f"trust=auto: {_helped(judgement)} (expected: {HELPED:.0%}){humped}, {own}."
+    unread = (
+        f"trust=auto: {_helped(judgement, 'only ')} (expected: {HELPED:.0%}). The model seems "
+        "unable to read these images, so a high loss may mean hard and not wrong"
+    )
+    if seeds:
+        return (
+            f"{unread}: the losses of two models decide which rows are trusted, each trained on "
+            f"{SEED_FRACTION:.0%} of the rows and asked about the others."
+        )
+    return (
+        f"{unread}. Models trained on a part of the rows could judge instead, but training is not "
+        f"installed ({install_command('train')}); --method random is safer here."
+    )
+
+
+def _guard_note(
+    verdict: Mapping[str, Any], judgement: Mapping[str, Any] | None, seeds: bool
+) -> str:
+    """`verdict`: the fields of `GuardVerdict`; `judgement`: of `Judgement`, None: not measured."""
     rows, better, worse = (int(verdict[name]) for name in ("rows", "better", "worse"))
     if not rows:
         return (
@@ -231,10 +317,17 @@ def _guard_note(verdict: Mapping[str, Any]) -> str:
         )
     if verdict["passed"]:
         return f"{found}. The selection is not significantly worse, and is taken."
+    whose = "The losses of models trained on a part of the rows do" if seeds else "The loss does"
+    known = (
+        f" ({_helped(judgement, 'only ')})"
+        if judgement is not None and not judgement["readable"]
+        else ""
+    )
+    advice = "" if seeds else "try --set trust=seed, or "
     return (
-        f"{found}. The selection is significantly worse, so random rows are taken instead. The "
-        "model's loss does not tell wrong rows from hard ones here: try --set trust=seed, or --set "
-        "guard=off to select all the same."
+        f"{found}. The selection is significantly worse, so random rows are taken instead. {whose} "
+        f"not tell wrong rows from hard ones here{known}: {advice}--set guard=off to select all "
+        "the same."
     )
 
 
@@ -260,19 +353,14 @@ def _notes(
                 "That is less than half: the model seems unable to read these images, so a high "
                 "loss may mean hard and not wrong. Try --set trust=seed, and leave the guard on."
             )
-    found = separation(trust, leaf, order=strata.by_loss)
-    judged = strata.size * np.isfinite(found)
-    if judged.sum():
-        humped = float(judged[np.nan_to_num(found) > TWO_HUMPED].sum() / judged.sum())
-        if humped < TWO_HUMPS and not strata.trusted.all():
-            where = (
-                f"Only in skills that hold {humped:.0%} of the rows" if humped else "In no skill"
-            )
-            notes.append(
-                f"{where} do the losses form two humps, as those of right and wrong rows do. So "
-                "hardly any row is wrong, or the loss does not show which: leaving out the "
-                "surprising rows has little to gain."
-            )
+    humped = two_humped(trust, leaf, strata.by_loss)
+    if humped < TWO_HUMPS and not strata.trusted.all():  # NaN, where no skill can be judged, is not
+        where = f"Only in skills that hold {humped:.0%} of the rows" if humped else "In no skill"
+        notes.append(
+            f"{where} do the losses form two humps, as those of right and wrong rows do. So "
+            "hardly any row is wrong, or the loss does not show which: leaving out the "
+            "surprising rows has little to gain."
+        )
     fillers = int((~strata.trusted[rows]).sum())
     if fillers:
         notes.append(

@@ -25,6 +25,7 @@ Backend = Literal["hf", "openai"]
 ALL = ("select", "plan", "compare")
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
 SERVERS, MIXTURES = "Model behind a server", "Mixture"
+DEFAULT_METHOD = "winnow"
 Texts = Mapping[str, str]
 
 
@@ -44,7 +45,7 @@ class RunRequest:
     format: Annotated[str | None, Option("F")] = None
     """Read the pool as this format (default: detected from its content)."""
     method: Annotated[str, Option("NAME", short="-m")] = field(default="", kw_only=False)
-    """Selection method; `thresher methods` lists them."""
+    """Selection method; `thresher methods` lists them (default: winnow)."""
     budget: Annotated[str, Option("B", short="-b")] = field(default="", kw_only=False)
     """How much to keep: 30%, a number of rows, or tokens (20Mtok)."""
     settings: Annotated[Texts, Option("KEY=VALUE", flag="--set", short="-s")] = field(

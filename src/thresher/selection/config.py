@@ -240,7 +240,6 @@ def require(config: RunRequest, *names: str) -> None:
     """Raises ConfigError naming what was given neither on the command line nor in a file."""
     help_for = {
         "pool": "POOL (a file, folder or pattern)",
-        "method": "--method (see `thresher methods`)",
         "budget": "--budget (such as 30%, or a number of rows)",
         "out": "--out (a folder for the selection)",
     }

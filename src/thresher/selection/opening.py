@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from thresher.errors import CapabilityError, ConfigError
 from thresher.request import SERVER, RunRequest
 from thresher.request.devices import first_device
+from thresher.request.run_request import DEFAULT_METHOD
 from thresher.selection.config import default_store, require
 from thresher.types import Budget, Method
 
@@ -55,12 +56,17 @@ def prepare(
     another selection in the folder may be replaced. `pool`: opened already. `progress`: reading is
     reported on stderr.
     """
-    require(request, "pool", "method", "budget", *(["out"] if out else []))
+    require(request, "pool", "budget", *(["out"] if out else []))
+    by_default = not request.method
+    if by_default:
+        request = replace(request, method=DEFAULT_METHOD)  # run.yaml then names it
     server = server_options(request)
     budget = Budget.parse(request.budget)
-    from thresher.methods import load
+    from thresher.methods import load, without_a_model
     from thresher.methods.needs import aims, asks_the_model, models_of, needs, no_model
 
+    if by_default:
+        say(f"No --method given: {DEFAULT_METHOD}.")
     method = load(request.method, request.settings)
     if not aims(method):
         request = _without_validation(method, request, say)
@@ -76,7 +82,10 @@ def prepare(
     here = request.model if request.backend == "hf" else None
     if asks and here is None and request.backend == "hf":
         first = "--dedup semantic" if semantic else "--drop-suspects"
-        raise no_model(f"--method {method.name}" if asks_the_model(method) else first)
+        raise no_model(
+            f"--method {method.name}" if asks_the_model(method) else first,
+            without=without_a_model() if by_default else (),
+        )
     check_extras(method, model=here, asks=asks, dedup=request.dedup, rounds=request.rounds or 1)
     from thresher.engine import RunContext
     from thresher.selection.task import SelectionTask

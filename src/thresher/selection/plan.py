@@ -318,10 +318,7 @@ def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]
                 out[label] = (request.signal, len(request.keys), to_score, False)
                 ready = to_score == 0
             else:
-                asked = engine.eligible.mask
-                if isinstance(signal, PartSignal) and known[memo_key(signal.among)]:
-                    asked = asked & engine.table[signal.among]["chosen"]
-                rows = int(asked.sum())
+                rows = _rows_at_most(engine, signal)
                 out[label] = (signal, rows, rows, rows > 0)
         elif isinstance(signal, StoredPoolSignal):
             ready = engine.stored(signal) is not None  # a plan computes none
@@ -329,6 +326,17 @@ def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]
             engine.column(signal, label)
         known[memo_key(signal)] = ready
     return out
+
+
+def _rows_at_most(engine: ColumnEngine, signal: RowSignal) -> int:
+    """How many rows a signal is asked for whose inputs are not all known."""
+    asked = engine.eligible.mask  # [n] bool
+    if isinstance(signal, PartSignal):
+        within = getattr(signal.among, "within", None)
+        for chosen in (signal.among, within):
+            if chosen is not None and chosen in engine.table:
+                asked = asked & engine.table[chosen]["chosen"]
+    return int(asked.sum())
 
 
 def _model(signal: Signal) -> ModelIdentity | None:

@@ -194,7 +194,8 @@ def cost_lines(outcome: Outcome) -> list[str]:
         f"{t.label}: a model was trained on {pluralize(t.rows)}, {format_duration(t.seconds)}"
         for t in outcome.trainings
     ]
-    for same in _alike(outcome.signals):
+    asked = [s for s in outcome.signals if s.wanted]  # of no row: not needed after all
+    for same in _alike(asked or outcome.signals):
         s = same[0]
         unasked = outcome.unasked.get(s.label, 0)
         if unasked and unasked == s.wanted - s.failed:

@@ -81,7 +81,7 @@ class AnswerLoss(ReadTogether):
     ) -> Iterator[Scored]:
         if self.image:
             return backend.answer_loss(samples, pool, self.among_images)
-        return self._without_images(samples, backend, pool)
+        return losses_without_images(samples, backend, pool)
 
     def batch_rows(
         self,
@@ -94,25 +94,7 @@ class AnswerLoss(ReadTogether):
         if self.image:
             return super().batch_rows(signals, samples, inputs, backend, pool)
         assert len(signals) == 1, "nothing else is read without the images"
-        return ([piece] for piece in self._without_images(samples, backend, pool))
-
-    def _without_images(
-        self, samples: Sequence[Sample], backend: LogprobBackend, pool: SampleSource
-    ) -> Iterator[Scored]:
-        """The other tokens, and the template, as if the conversation had no image."""
-        bare = {i: without_images(sample) for i, sample in enumerate(samples) if sample.images}
-        index = np.array([i for i, row in bare.items() if isinstance(row, Sample)], np.int64)
-        rest = np.setdiff1d(np.arange(len(samples)), index)
-        if len(rest):
-            blank = np.zeros(len(rest), np.int32)
-            yield Scored(
-                rest,
-                {"nll": blank + np.float32(np.nan), "tokens": blank, "greedy_match": blank > 0},
-                [str(bare.get(i, "")) for i in rest.tolist()],
-            )
-        rows = [row for row in bare.values() if isinstance(row, Sample)]
-        for piece in backend.answer_loss(rows, pool, False) if rows else ():
-            yield Scored(index[piece.index], piece.values, piece.errors)
+        return ([piece] for piece in losses_without_images(samples, backend, pool))
 
     def reading(self) -> Reading:
         return Reading(loss=True)
@@ -120,6 +102,33 @@ class AnswerLoss(ReadTogether):
     def values(self, found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
         _, errors = finite({"nll": found["nll"]}, "the loss")
         return {f.name: found[f.name] for f in self.fields}, errors
+
+
+def losses_without_images(
+    samples: Sequence[Sample],
+    backend: LogprobBackend,
+    pool: SampleSource,
+    *,
+    refused: bool = True,
+) -> Iterator[Scored]:
+    """`AnswerLoss` of rows whose images are left out: the other tokens, and the template, as if the
+    conversation had no image. Rows without an image have NaN.
+
+    `refused`: rows that cannot be asked without their images have an error; False: NaN.
+    """
+    bare = {i: without_images(sample) for i, sample in enumerate(samples) if sample.images}
+    index = np.array([i for i, row in bare.items() if isinstance(row, Sample)], np.int64)
+    rest = np.setdiff1d(np.arange(len(samples)), index)
+    if len(rest):
+        blank = np.zeros(len(rest), np.int32)
+        yield Scored(
+            rest,
+            {"nll": blank + np.float32(np.nan), "tokens": blank, "greedy_match": blank > 0},
+            [str(bare.get(i, "")) if refused else "" for i in rest.tolist()],
+        )
+    rows = [row for row in bare.values() if isinstance(row, Sample)]
+    for piece in backend.answer_loss(rows, pool, False) if rows else ():
+        yield Scored(index[piece.index], piece.values, piece.errors)
 
 
 def without_images(sample: Sample) -> Sample | str:

@@ -1,14 +1,15 @@
-"""The loss of some rows under a model: those that it was not trained on, or that are held out."""
+"""The loss of some rows under a model: those that it was not trained on, that are held out, or a
+sample."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from thresher.signals.answer_loss import AnswerLoss, LogprobBackend
+from thresher.signals.answer_loss import AnswerLoss, LogprobBackend, losses_without_images
 from thresher.types import (
     AnyModel,
     Capability,
@@ -29,9 +30,13 @@ class PartLoss:
     model: AnyModel
     among: Signal
     """A pool signal with a bool field `chosen`. A row's loss does not depend on it."""
+    image: bool = True
+    """False: the loss of the same answer without the row's images. A row that cannot be asked
+    without them has NaN, and does not fail: it is one of a sample."""
 
     kind: ClassVar[str] = "part_loss"
     version: ClassVar[int] = 1
+    added: ClassVar[Mapping[str, Any]] = {"image": True}
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = AnswerLoss.fields
     not_identity: ClassVar[tuple[str, ...]] = ("among",)
@@ -47,6 +52,9 @@ class PartLoss:
         backend: LogprobBackend,
         pool: SampleSource,
     ) -> Iterator[Scored]:
+        if not self.image:
+            yield from losses_without_images(samples, backend, pool, refused=False)
+            return
         names = [f.name for f in self.fields]
         for piece in backend.answer_loss(samples, pool, False):
             values: dict[str, np.ndarray] = {name: piece.values[name] for name in names}
