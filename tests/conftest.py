@@ -3,6 +3,7 @@ spot."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -15,6 +16,13 @@ from PIL import Image
 
 from tests.llava_rows import COLOURS, row, tiny_rows
 from tests.warm_process import WarmServer
+
+
+def pytest_collection_finish() -> None:
+    """Imported modules stay: a full garbage collection, which thresher runs where memory is short,
+    need not look through the million objects of torch and transformers each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
