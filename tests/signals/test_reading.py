@@ -13,14 +13,17 @@ import numpy as np
 import pytest
 import torch
 
+from tests.backends.hf.opened_backends import borrowed
 from tests.backends.hf.random_rows import Images, ask, some_rows
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
+from tests.model_families import families, kinds
 from tests.text_pools import record, write_pool
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, load
-from thresher.backends import ModelHandle, resolve
+from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY, FakeBackend
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.forward import EncodedRow
 from thresher.backends.hf.outputs import Outputs, entropy_and_gap
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
@@ -49,14 +52,18 @@ from thresher.types import (
 MODEL = ModelIdentity("sha256:0", "tiny", "float32", "pil")
 
 
-@pytest.fixture(params=(*ARCHITECTURES, BOTH_WAYS))
+each_kind = kinds("tiny", (*ARCHITECTURES, BOTH_WAYS))
+
+
+@pytest.fixture(params=families((*ARCHITECTURES, BOTH_WAYS)))
 def tiny(request: pytest.FixtureRequest) -> Loaded:
     return load(request.param)
 
 
 @pytest.fixture
-def backend(tiny: Loaded) -> HFBackend:
-    return resolve(str(tiny.folder)).open()
+def backend(tiny: Loaded) -> Iterator[HFBackend]:
+    with borrowed(tiny.name) as found:
+        yield found
 
 
 def asked(
@@ -160,17 +167,16 @@ def test_the_models_own_tokens_have_no_gap(backend: HFBackend, words: str) -> No
     (row,) = block.rows
     start = int(row.answer_positions[0])
 
-    def gap(token: int) -> float:
-        given = replace(
+    def answered(token: int) -> EncodedRow:
+        return replace(
             row, ids=np.append(row.ids[:start], token), answer_positions=np.array([start])
         )
-        (found,) = backend.forward.batch_losses([given], features, Outputs(spread=True))
-        assert not isinstance(found, str)
-        return found.own_gap if token < backend.forward.vocabulary else np.nan
 
-    features = backend.features(block)
     shown = backend.forward.image_token_id
-    gaps = [gap(t) for t in range(8, 200) if t != shown]
+    given = [answered(t) for t in range(8, 200) if t != shown]
+    found = backend.forward.batch_losses(given, backend.features(block), Outputs(spread=True))
+    gaps = [of_row.own_gap for of_row in found if not isinstance(of_row, str)]
+    assert len(gaps) == len(given)
     assert min(gaps) >= 0 and len(set(gaps)) > 100
     logits = torch.arange(40.0).reshape(4, 10) ** 0.5
     own, other = (
@@ -215,6 +221,7 @@ def test_the_loss_without_images_is_that_of_a_conversation_without_them(
         assert abs(column["nll"][i] - plain["nll"][i]) > 1e-4, "the image is seen"
 
 
+@each_kind
 def test_rows_whose_images_cannot_be_left_out(backend: HFBackend) -> None:
     shown = (Turn("user", "draw a cat"), Turn("assistant", "here <image>"))
     drawn = Sample("1", shown, (ImageRef(path="1", size=1),))
@@ -230,6 +237,7 @@ def test_rows_whose_images_cannot_be_left_out(backend: HFBackend) -> None:
     assert "inside an answer" in told[1] and "no answer token" in told[3]
 
 
+@each_kind
 def test_company_changes_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither other rows of the batch nor other signals of the pass."""
     signals = [
@@ -256,6 +264,7 @@ def test_company_changes_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPa
             assert column.tobytes() == alone[name].tobytes(), name
 
 
+@each_kind
 def test_a_row_is_read_once(backend: HFBackend) -> None:
     rows = some_rows(6, seed=2)
     asked([AnswerLoss(MODEL)], rows, backend)

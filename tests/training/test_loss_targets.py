@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.model_families import families
 from tests.tiny_models import ARCHITECTURES, build
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
@@ -26,7 +27,7 @@ ENDS = {
 _open: dict[str, HFBackend] = {}
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=families(ARCHITECTURES))
 def named(request: pytest.FixtureRequest) -> tuple[str, HFBackend]:
     """Loaded once for this file; its weights are not changed."""
     if request.param not in _open:

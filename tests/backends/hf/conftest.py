@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from tests.backends.hf.opened_backends import borrowed
+from tests.model_families import families
 from tests.tiny_models import ARCHITECTURES, Loaded, load
 from thresher.backends.hf.backend import HFBackend
 
 
-@pytest.fixture(params=ARCHITECTURES)
+@pytest.fixture(params=families(ARCHITECTURES))
 def tiny(request: pytest.FixtureRequest) -> Loaded:
-    """Each of the seven architectures in turn. Shared between tests: do not change it."""
+    """Each architecture in turn. Shared between tests: do not change it."""
     return load(request.param)
 
 

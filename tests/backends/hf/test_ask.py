@@ -16,6 +16,7 @@ import torch
 from tests.backends.hf.opened_backends import borrowed, opened
 from tests.backends.hf.random_rows import Images, ask, collect, some_rows
 from tests.backends.hf.slow_reference import messages_of, reference_rows, render
+from tests.model_families import families, kinds
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, build, load
 from thresher.backends import resolve
 from thresher.backends.fake import IDENTITY
@@ -31,6 +32,7 @@ from thresher.signals.query import Query, judge_prompt
 from thresher.signals.style import Style
 from thresher.types import Sample, Turn
 
+each_kind = kinds("model", (*ARCHITECTURES, BOTH_WAYS))
 FEW = (
     Query("\nHow good is it, 0 to 5?", ("0", "3", "5")),
     Query("\nHow hard is it, 0 to 5?", ("1", "5")),
@@ -41,7 +43,7 @@ MMSSR = (*(Judge(IDENTITY, c).query() for c in CAPABILITIES), Style(IDENTITY, ST
 WIDTH = sum(len(q.answers) for q in FEW)
 
 
-@pytest.fixture(scope="module", params=(*ARCHITECTURES, BOTH_WAYS))
+@pytest.fixture(scope="module", params=families((*ARCHITECTURES, BOTH_WAYS)))
 def model(request: pytest.FixtureRequest) -> Loaded:
     torch.set_num_threads(1)
     return load(request.param)
@@ -163,6 +165,7 @@ def test_three_ways_give_the_same(judge: HFBackend, monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(logprobs(judge, rows, FEW), packed, atol=1e-4, rtol=0)
 
 
+@each_kind
 def test_a_row_does_not_depend_on_its_company(
     judge: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -364,6 +367,7 @@ def test_answers_with_one_first_token_are_refused(qwen: HFBackend) -> None:
     logprobs(qwen, rows, (Query("\nHow many?", ("1", "2", "10"), whole=True),))
 
 
+@each_kind
 def test_a_row_that_cannot_be_asked_fails_alone(
     judge: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +407,7 @@ def test_the_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
     assert piece.errors[0].startswith("too long:")
 
 
+@each_kind
 def test_a_judge_through_the_backend(judge: HFBackend) -> None:
     """The signals' numbers from a real pass: bounded, and as read from `ask`."""
     samples = some_rows(5, seed=11)

@@ -11,10 +11,13 @@ import torch
 
 from tests.backends.hf.random_rows import Images, ask, some_rows
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
+from tests.model_families import kinds
 from tests.tiny_models import Loaded
 from thresher.backends.hf.backend import HFBackend
 from thresher.duplicates.embedding import PARTS
 from thresher.types import ImageRef, Sample
+
+each_kind = kinds("tiny")
 
 
 def vectors(backend: HFBackend, rows: list[Sample]) -> np.ndarray:
@@ -53,6 +56,7 @@ def test_they_are_the_models_own_states(tiny: Loaded, backend: HFBackend) -> Non
         assert there.tolist() == pytest.approx([float(bool(row.images)), 1, 1], abs=1e-5)
 
 
+@each_kind
 def test_batch_size_order_and_block_change_no_bit(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +87,7 @@ def test_each_part_hears_its_own(backend: HFBackend) -> None:
     assert not any(np.allclose(a, b, atol=1e-5) for a, b in zip(base, picture, strict=True))
 
 
+@each_kind
 def test_a_row_that_cannot_be_read_says_why(backend: HFBackend) -> None:
     bad = Sample("0", ask("what", "red", "1").turns, (ImageRef(path="broken", size=1),))
     rows = [ask("what", "red", "1"), bad, ask("what", "", "1")]

@@ -13,6 +13,7 @@ import torch
 
 from tests.backends.hf.random_rows import Images, ask, collect, some_rows
 from tests.backends.hf.slow_reference import messages_of, render
+from tests.model_families import kinds
 from tests.tiny_models import Loaded
 from thresher.backends.hf import generate
 from thresher.backends.hf.backend import HFBackend
@@ -20,6 +21,7 @@ from thresher.backends.hf.conversation import Conversation, conversation, prompt
 from thresher.backends.hf.traits import skips_padding, stop_tokens
 from thresher.types import Sample, Scored, Turn
 
+each_kind = kinds("tiny")
 NEW = 6
 
 
@@ -106,6 +108,7 @@ def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
     assert len(set(values["text"].tolist())) >= 8, "the answers depend on the rows"
 
 
+@each_kind
 def test_batched_is_single(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not the text alone: no logit may differ in a bit, or a tie would be decided by the
     company."""
@@ -132,6 +135,7 @@ def test_batched_is_single(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) 
     assert set(seen) <= batched
 
 
+@each_kind
 def test_batch_size_changes_nothing(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = some_rows(18, seed=23)
     want, _ = generated(backend, rows)
@@ -142,6 +146,7 @@ def test_batch_size_changes_nothing(backend: HFBackend, monkeypatch: pytest.Monk
         assert all(got[k].tolist() == want[k].tolist() for k in want)
 
 
+@each_kind
 def test_rows_end_at_different_steps(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     """Some token that some rows write first, and some later, becomes the end token: rows leave the
     batch one by one."""
@@ -208,6 +213,7 @@ def test_earlier_turns_are_the_files_and_later_ones_are_not_seen(backend: HFBack
     assert ids[0] == ids[1] == ids[3] != ids[2]
 
 
+@each_kind
 def test_images_are_seen_once(backend: HFBackend) -> None:
     image_source = Images()
     rows = [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)]
@@ -215,6 +221,7 @@ def test_images_are_seen_once(backend: HFBackend) -> None:
     assert image_source.loads == {"0": 1, "1": 1, "2": 1}
 
 
+@each_kind
 def test_failures_are_data(backend: HFBackend) -> None:
     good = ask("What?", "A cat.", "1")
     rows = [
@@ -228,6 +235,7 @@ def test_failures_are_data(backend: HFBackend) -> None:
     assert values["text"][0] == generated(backend, [good])[0]["text"][0]
 
 
+@each_kind
 def test_out_of_memory_halves_the_batch(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,6 +253,7 @@ def test_out_of_memory_halves_the_batch(
     assert not errors and got["text"].tolist() == want["text"].tolist()
 
 
+@each_kind
 def test_exact_lengths_give_the_same_text(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -314,6 +323,7 @@ def test_choice_is_the_likeliest_candidate(tiny: Loaded, backend: HFBackend) -> 
     assert len(np.unique(values["margin"])) == 10, "the likelihoods depend on the rows"
 
 
+@each_kind
 def test_choice_does_not_depend_on_company(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +352,7 @@ def test_choice_encodes_a_prompt_once(tiny: Loaded, backend: HFBackend) -> None:
     assert (shared < whole * 0.7) == (tiny.name != "mllama")
 
 
+@each_kind
 def test_choice_failures_are_data(backend: HFBackend) -> None:
     rows = [ask("What?", "A cat.", "1"), ask("What?", "A cat.", "broken"), ask("What?", "Yes.")]
     control = backend.encoder.tokenizer.eos_token
@@ -355,6 +366,7 @@ def pieces(backend: HFBackend, rows: list[Sample]) -> Iterator[int]:
     yield from (len(p.index) for p in backend.generate(rows, Images(), NEW))
 
 
+@each_kind
 def test_answers_come_batch_by_batch(backend: HFBackend) -> None:
     """So that a killed run loses little."""
     backend.forward.batch_tokens = 256
