@@ -21,7 +21,6 @@ from tests.warm_process import WarmServer
 def pytest_collection_finish() -> None:
     """Imported modules stay: a full garbage collection, which thresher runs where memory is short,
     need not look through the million objects of torch and transformers each time."""
-    gc.collect()
     gc.freeze()
 
 
