@@ -1,7 +1,6 @@
-"""Rows that are about something, best first: by the words of their skills (BM25) or by their
-meaning (vectors).
+"""Retrieval of rows by skill: lexical (BM25) or by vector similarity (cosine).
 
-Both give a `Ranking` (see `samplers/retrieve.py`). Touches no file and no model; bm25s is an extra.
+Both implement `Ranking` (see `samplers/retrieve.py`). BM25 needs bm25s, an extra.
 """
 
 from thresher.retrieval.bm25 import Bm25

@@ -1,9 +1,8 @@
-"""Okapi BM25 over short texts by bm25s (k1 = 1.5, b = 0.75, Lucene's variant): the paper's
-retrieval over skills.
+"""Okapi BM25 over short texts with bm25s (k1 = 1.5, b = 0.75, Lucene's variant), as in Yao et al.
 
 Words are lower-cased runs of two or more letters or digits; there is no stemming and no stop list,
-since a skill is a few words. Rows of equal score come in the order of `ties`: skills repeat so much
-that this order decides most of a selection.
+since a skill is a few words. Rows with equal scores are in the order of `ties`, which determines
+most of a selection because skills repeat so often.
 """
 
 from __future__ import annotations
@@ -20,7 +19,13 @@ _WORD = r"(?u)\b\w\w+\b"
 
 
 class Bm25:
-    """`documents`: one text a row; `ties`: uint64 [n], smallest first. Raises MissingExtra."""
+    """A BM25 index.
+
+    documents: n texts, one per row.
+    ties: uint64 [n], smallest first among equal scores.
+
+    Raises MissingExtra without bm25s.
+    """
 
     def __init__(self, documents: Sequence[str], ties: np.ndarray) -> None:
         try:
@@ -31,7 +36,7 @@ class Bm25:
                 f"{install_command('retrieval')}. Or search by meaning: --set retrieval=embedding."
             ) from e
         self._bm25s = bm25s
-        # the index holds rows in tie order: equal scores keep it
+        # rows are indexed in the order of `ties`, which stable sorting keeps for equal scores
         self.order = np.argsort(ties, kind="stable")
         self.index: Any = None
         ordered = [documents[i] for i in self.order.tolist()]
@@ -42,7 +47,11 @@ class Bm25:
             self.index.index(tokens, show_progress=False)
 
     def ranked(self, query: str, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """int64 [k], float32 [k], k <= depth: the rows with a score above 0, best first."""
+        """The best rows for a query: rows, int64 [k], and scores, float32 [k], best first.
+
+        query: a text.
+        depth: maximum number of rows; rows with a score of 0 are not returned.
+        """
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         if self.index is None:
             return nothing
@@ -58,7 +67,7 @@ class Bm25:
 
 
 def best(scores: np.ndarray, depth: int) -> np.ndarray:
-    """Positions of the `depth` largest scores above 0, best first, equals by position."""
+    """Positions of the `depth` largest scores above 0, best first; ties by position."""
     positive = np.flatnonzero(scores > 0)
     if len(positive) > depth:
         least = np.partition(scores[positive], len(positive) - depth)[len(positive) - depth]

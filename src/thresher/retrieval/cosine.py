@@ -1,5 +1,4 @@
-"""Rows by the cosine of their vectors with a query's; equals by `ties`. Exact: every row is
-compared."""
+"""Exact retrieval of rows by cosine similarity with a query; ties in the order of `ties`."""
 
 from __future__ import annotations
 
@@ -11,8 +10,12 @@ from thresher.retrieval.bm25 import best
 
 
 class Cosine:
-    """`rows`: float32 [n, d] and `queries`: text -> float32 [d], all of length 1 (or 0: no text,
-    never found)."""
+    """Vectors of rows and queries.
+
+    rows: float32 [n, d], unit vectors; a zero vector (no text) is never retrieved.
+    ties: uint64 [n], smallest first among equal scores.
+    queries: text -> unit vector, float32 [d].
+    """
 
     def __init__(
         self, rows: np.ndarray, ties: np.ndarray, queries: Mapping[str, np.ndarray]
@@ -22,7 +25,11 @@ class Cosine:
         self.queries = queries
 
     def ranked(self, query: str, depth: int) -> tuple[np.ndarray, np.ndarray]:
-        """int64 [k], float32 [k], k <= depth: the rows of cosine above 0, best first."""
+        """The best rows for a query: rows, int64 [k], and cosines, float32 [k], best first.
+
+        query: a key of `queries`.
+        depth: maximum number of rows; rows with a cosine of 0 or less are not returned.
+        """
         scores = self.rows @ self.queries[query].astype(np.float32)
         rows = best(scores, depth)
         return self.order[rows], scores[rows].astype(np.float32)

@@ -49,13 +49,13 @@ class DistillationPool:
             block = rows[start : start + CHUNK]
             for position, sample in enumerate(pool.samples(block), start):
                 examples = examples_of.of_row(sample, position, columns)
-                digests += [lesson.digest for lesson in examples]
+                digests += [example.digest for example in examples]
                 origins += [(position, number) for number in range(len(examples))]
         self.digest: np.ndarray = digests_to_array(digests) if digests else np.zeros(0, DIGEST)
         self.order: np.ndarray = np.argsort(self.digest, kind="stable")
         self._origin = np.array(origins, np.int64).reshape(
             -1, 2
-        )  # lesson -> (place in `rows`, which of the row's lessons)
+        )  # example -> (position in `rows`, index among the row's examples)
 
     def __len__(self) -> int:
         return len(self.digest)
