@@ -42,7 +42,7 @@ def test_select_and_write(tiny_pool: Path, tmp_path: Path) -> None:
     assert (again / "subset.json").read_bytes() == (out / "subset.json").read_bytes()
 
 
-def test_a_path_is_opened_and_mistakes_are_named(tiny_pool: Path, tmp_path: Path) -> None:
+def test_path_is_opened_and_errors_are_reported(tiny_pool: Path, tmp_path: Path) -> None:
     images = tiny_pool.parent / "images"
     assert len(thresher.select(tiny_pool, "length", "50%", images=images, store=tmp_path)) >= 1
     with pytest.raises(ConfigError, match="clipper"):
@@ -51,7 +51,7 @@ def test_a_path_is_opened_and_mistakes_are_named(tiny_pool: Path, tmp_path: Path
         _ = thresher.open_pol  # type: ignore[attr-defined]
 
 
-def test_values_are_those_of_the_command(tiny_pool: Path, tmp_path: Path) -> None:
+def test_keyword_values_match_the_command(tiny_pool: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"images": tiny_pool.parent / "images", "store": tmp_path}
     three = thresher.select(tiny_pool, "random", 3, seed=np.int64(1), **given)
     text = thresher.select(tiny_pool, "random", "3", seed=1, **given)
@@ -81,7 +81,7 @@ def test_unknown_keywords_are_refused_with_a_hint(
         thresher.select([], "random")  # type: ignore[arg-type]
 
 
-def test_a_selection_of_nothing_is_an_error_that_says_why(tiny_pool: Path, tmp_path: Path) -> None:
+def test_empty_selection_is_an_error(tiny_pool: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"No row was chosen.*No row scores above 4\.9"):
         thresher.select(
             tiny_pool,
@@ -96,6 +96,6 @@ def test_a_selection_of_nothing_is_an_error_that_says_why(tiny_pool: Path, tmp_p
 
 
 @pytest.mark.parametrize("method", ["clipper", "perplexity"])
-def test_no_model_is_taken_by_default(tiny_pool: Path, tmp_path: Path, method: str) -> None:
+def test_there_is_no_default_model(tiny_pool: Path, tmp_path: Path, method: str) -> None:
     with pytest.raises(ConfigError, match="none was named"):
         thresher.select(tiny_pool, method, "3", images=tiny_pool.parent / "images", store=tmp_path)

@@ -22,12 +22,12 @@ def stops() -> list[str]:
     return list(dict.fromkeys(rows))
 
 
-def test_the_page_has_its_three_walks() -> None:
+def test_page_has_three_walks() -> None:
     assert len(stops()) > 40
 
 
 @pytest.mark.parametrize("stop", stops())
-def test_every_stop_of_today_is_in_the_code(stop: str) -> None:
+def test_every_stop_exists_in_the_code(stop: str) -> None:
     file, _, name = stop.partition(":")
     tree = ast.parse((SOURCE / file).read_text("utf-8"))
     defined = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.ClassDef)}

@@ -167,7 +167,7 @@ def unopened() -> ModelHandle:
 
 
 @pytest.mark.parametrize("name", sorted(SLICES))
-def test_the_coreset_mirrors_both_perplexities_better_than_random_does(
+def test_coreset_matches_both_perplexities_better_than_random(
     sliced: Slicer, tmp_path: Path, name: str
 ) -> None:
     pool = sliced(name, SLICES[name][2]).pool()
@@ -192,7 +192,7 @@ def test_the_coreset_mirrors_both_perplexities_better_than_random_does(
 # ----------------------------------------------------------------------------------- the same bytes
 
 
-def test_the_bytes_do_not_depend_on_the_hash_seed(
+def test_result_does_not_depend_on_the_hash_seed(
     small: Slice, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     ended = small.job(tmp_path, hashseed="2")
@@ -200,7 +200,7 @@ def test_the_bytes_do_not_depend_on_the_hash_seed(
     assert written(tmp_path / "out") == expected
 
 
-def test_a_kill_in_the_middle_of_a_column_changes_no_byte(
+def test_kill_in_the_middle_of_a_column_does_not_change_the_result(
     small: Slice, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     killed = small.job(tmp_path, hashseed="3", parts=4)
@@ -213,7 +213,7 @@ def test_a_kill_in_the_middle_of_a_column_changes_no_byte(
     assert written(tmp_path / "out") == expected
 
 
-def test_the_bytes_do_not_depend_on_the_batch(
+def test_result_does_not_depend_on_the_batch(
     small: Slice, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
     pool = small.pool()
@@ -274,7 +274,7 @@ def test_one_broken_image_in_a_hundred_is_left_out_and_counted(
 
 
 @pytest.mark.slow  # and only on a machine that does nothing else: it compares times
-def test_a_plan_is_right_within_a_factor_of_two(sliced: Slicer, tmp_path: Path) -> None:
+def test_plan_is_accurate_within_a_factor_of_two(sliced: Slicer, tmp_path: Path) -> None:
     pool = sliced("easy_vqa", 1500).pool()
     foreseen = plan(pool, load("clipper"), Budget.parse("30%"), resolve("demo"), Store(tmp_path))
     assert foreseen.hours is not None

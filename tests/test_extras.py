@@ -47,7 +47,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     extras._warn.cache_clear()
 
 
-def test_tested_versions_pass_in_silence(installed: dict[str, str]) -> None:
+def test_tested_versions_give_no_warning(installed: dict[str, str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for extra in ("hf", "train", "retrieval"):
@@ -85,7 +85,7 @@ def test_an_old_version_is_refused(
         ("retrieval", "bm25s", "0.4"),
     ],
 )
-def test_a_newer_version_is_said_once(
+def test_newer_version_warns_once(
     installed: dict[str, str], extra: str, name: str, version: str
 ) -> None:
     installed[name] = version
@@ -147,7 +147,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("loaded")
 @pytest.mark.parametrize("version", ["5.25.0", "6.1"])
-def test_a_failure_with_an_untested_version_is_a_sentence(
+def test_failure_with_an_untested_version_is_a_message(
     installed: dict[str, str],
     version: str,
     capsys: pytest.CaptureFixture[str],
@@ -169,7 +169,7 @@ def test_a_failure_with_an_untested_version_is_a_sentence(
 
 
 @pytest.mark.usefixtures("loaded", "installed")
-def test_a_failure_with_tested_versions_is_a_bug_of_ours(
+def test_failure_with_tested_versions_is_a_bug(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(AttributeError):

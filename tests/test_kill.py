@@ -148,7 +148,7 @@ def small(
 @pytest.mark.parametrize(
     "point", ["before:2", "after:3", "before:12", "after:12", "before:16", "before:17"]
 )
-def test_a_kill_around_a_rename(small: tuple[Job, dict[str, bytes]], point: str) -> None:
+def test_kill_around_a_rename(small: tuple[Job, dict[str, bytes]], point: str) -> None:
     job, expected = small
     assert job.start(point).wait() == -signal.SIGKILL
     if point == "before:17":

@@ -139,7 +139,7 @@ def test_a_subclass_does_not_inherit_an_identity() -> None:
         fingerprint(Nearly("sha256:1", "llava", "float32", "pil"))
 
 
-def test_kind_and_version_count() -> None:
+def test_kind_and_version_are_part_of_the_fingerprint() -> None:
     @dataclasses.dataclass(frozen=True)
     class First:
         kind: ClassVar[str] = "first"

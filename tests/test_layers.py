@@ -37,7 +37,7 @@ def graphs(
     return by_module, by_package
 
 
-def test_no_circle_of_imports(import_graph: ModuleType) -> None:
+def test_no_import_cycle(import_graph: ModuleType) -> None:
     by_module, by_package = graphs(import_graph, import_graph.modules())
     # the tool has found the package
     assert len(by_module) > 300 and sum(map(len, by_module.values())) > 1000
@@ -54,7 +54,9 @@ def test_no_circle_of_imports(import_graph: ModuleType) -> None:
     ],
     ids=["plain", "lazy-relative", "type-only"],
 )
-def test_every_kind_of_import_counts(import_graph: ModuleType, tmp_path: Path, back: str) -> None:
+def test_all_kinds_of_imports_are_counted(
+    import_graph: ModuleType, tmp_path: Path, back: str
+) -> None:
     for path, text in {
         "__init__.py": "",
         "a/__init__.py": "",

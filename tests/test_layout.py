@@ -25,11 +25,11 @@ def imported(file: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     "folder", sorted({f.parent.relative_to(TESTS).as_posix() for f in FILES} - {"."})
 )
-def test_a_folder_holds_the_tests_of_a_package(folder: str) -> None:
+def test_folders_mirror_packages(folder: str) -> None:
     assert (ROOT / "src/thresher" / folder).is_dir() or folder in ("benchmarks", "tools")
 
 
-def test_helpers_are_used_and_no_test_module_is_one() -> None:
+def test_helpers_are_used_and_are_no_test_modules() -> None:
     files = [*FILES, *(ROOT / "benchmarks").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]
     used = {name: file for file in files for name in imported(file)}
     of_others = {

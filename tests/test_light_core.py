@@ -272,7 +272,7 @@ def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
     assert done.stdout.strip() == "240"
 
 
-def test_a_served_model_needs_neither(made: Path, tmp_path: Path) -> None:
+def test_served_model_needs_no_torch(made: Path, tmp_path: Path) -> None:
     """As far as asking the server, which is not there: that is what the message is about."""
     words = [
         "select",
@@ -364,7 +364,7 @@ def refused(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, D
 
 
 @pytest.mark.parametrize("name", MODEL_COMMANDS)
-def test_what_needs_a_model_says_so_in_one_line(name: str, refused: dict[str, Done]) -> None:
+def test_missing_hf_extra_is_one_line(name: str, refused: dict[str, Done]) -> None:
     done, extra = refused[name], MODEL_COMMANDS[name][1]
     assert done.code == 2, done.err
     (line,) = done.err.strip().splitlines()
@@ -376,7 +376,7 @@ def test_what_needs_a_model_says_so_in_one_line(name: str, refused: dict[str, Do
 
 
 @pytest.mark.parametrize("absent", ["imagehash", "rensa"])
-def test_near_copies_say_what_they_need_before_the_pool_is_read(
+def test_missing_duplicates_extra_is_reported_before_reading_the_pool(
     absent: str, tmp_path: Path
 ) -> None:
     words = ["no-such-pool.json", "-m", "random", "-b", "20%", "--dedup", "near"]
@@ -418,7 +418,7 @@ def test_the_core_fits_into_any_trainers_environment() -> None:
     assert len(core) == len(set(core)) < 15
 
 
-def test_extras_bring_what_the_code_looks_for() -> None:
+def test_extras_match_the_modules_in_code() -> None:
     asked = requirements()
     for extra, modules in MODULES.items():
         lacking = {m for m in modules if m not in asked[extra] and m not in asked[""]}

@@ -83,7 +83,7 @@ def test_workflows_run_what_exists() -> None:
                     assert (ROOT / command).is_file(), command
 
 
-def test_the_tested_pythons_are_those_that_are_stated() -> None:
+def test_tested_python_versions_match_the_metadata() -> None:
     stated = {
         c.rpartition(" ")[2]
         for c in PROJECT["project"]["classifiers"]

@@ -29,7 +29,7 @@ def test_only_line_feeds_end_a_line(character: str) -> None:
     ]
 
 
-def test_no_line_and_no_last_end() -> None:
+def test_empty_text_and_missing_final_newline() -> None:
     assert (
         list(split_lines("")) == []
         and list(split_lines("\n")) == [""]
@@ -39,18 +39,18 @@ def test_no_line_and_no_last_end() -> None:
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a": '])
 @pytest.mark.parametrize("times", [MAX_DEPTH + 1, 2000, 200_000])
-def test_json_that_is_too_deep_is_refused_in_words(opening: str, times: int) -> None:
+def test_too_deep_json_is_refused_with_a_message(opening: str, times: int) -> None:
     with pytest.raises(ParseError, match="nested more than 200 levels deep"):
         parse_json(opening * times)
 
 
-def test_brackets_in_texts_and_beside_each_other_are_no_depth() -> None:
+def test_brackets_in_strings_and_siblings_do_not_count_as_depth() -> None:
     value = {"text": "[" * 5000 + '\\"' + "{" * 5000, "rows": [[i] for i in range(2000)]}
     assert parse_json(json.dumps(value)) == value
     assert not too_deep(b'"' + b"[" * 5000)
 
 
-def test_json_is_read_as_json_reads_it() -> None:
+def test_parse_json_equals_the_json_module() -> None:
     deep = "[" * MAX_DEPTH + "]" * MAX_DEPTH
     assert parse_json(deep) == json.loads(deep)
     assert parse_json(b'["\xff"]') == ["\udcff"]
@@ -63,7 +63,7 @@ def test_json_is_read_as_json_reads_it() -> None:
             parse_json(text)
 
 
-def test_closing_steps_over_what_cannot_be_decoded() -> None:
+def test_undecodable_text_is_skipped() -> None:
     text = 'x{"a": "}]", "b": [1, {"c": "\\"}"}]} tail'
     assert text[closing_bracket(text, 1) :] == " tail"
     assert closing_bracket('{"a": "never closed', 0) == closing_bracket("[[1]", 0) == -1
@@ -89,7 +89,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
-def test_yaml_aliases_cannot_expand_without_end(bomb: str) -> None:
+def test_yaml_alias_expansion_is_limited(bomb: str) -> None:
     with pytest.raises(ParseError, match="once its aliases"):
         parse_yaml(bomb)
 
@@ -111,7 +111,7 @@ def test_yaml_aliases_cannot_expand_without_end(bomb: str) -> None:
         ("a: \x00", "special characters|control characters"),
     ],
 )
-def test_yaml_that_is_refused_says_why(text: str, reason: str) -> None:
+def test_refused_yaml_has_a_reason(text: str, reason: str) -> None:
     with pytest.raises(ParseError, match=reason):
         parse_yaml(text)
 

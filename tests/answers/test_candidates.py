@@ -59,7 +59,7 @@ def test_not_recognised(asked: str, answer: str) -> None:
     assert candidates(row(asked, answer)) is None
 
 
-def test_what_the_answer_is_does_not_change_what_is_offered() -> None:
+def test_candidates_do_not_depend_on_which_one_is_correct() -> None:
     """Only the form of the expected answer may be used: the candidates may not say which one is
     right."""
     for asked, answers in (
@@ -70,7 +70,7 @@ def test_what_the_answer_is_does_not_change_what_is_offered() -> None:
         assert len({candidates(row(asked, a)).texts for a in answers}) == 1  # type: ignore[union-attr]
 
 
-def test_options_after_an_example_are_the_last_run() -> None:
+def test_last_run_of_options_is_used() -> None:
     assert parse_options("Example: A. x\nB. y\nNow:\nA. one\nB. two\nC. three")[1] == (
         "one",
         "two",
@@ -78,7 +78,7 @@ def test_options_after_an_example_are_the_last_run() -> None:
     )
 
 
-def test_the_last_answer_is_the_one_asked_for() -> None:
+def test_last_answer_is_expected() -> None:
     chat = (
         Turn("system", "Be brief."),
         Turn("user", "What is it?"),

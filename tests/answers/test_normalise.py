@@ -44,29 +44,29 @@ DIFFERENT = [
 
 
 @pytest.mark.parametrize("texts", SAME, ids=lambda t: t[0])
-def test_the_same(texts: tuple[str, ...]) -> None:
+def test_equal_answers(texts: tuple[str, ...]) -> None:
     assert {normalise(t) for t in texts} == {normalise(texts[0])}
     assert all(exact_match(t, texts[0]) for t in texts)
 
 
 @pytest.mark.parametrize(("a", "b"), DIFFERENT)
-def test_different(a: str, b: str) -> None:
+def test_different_answers(a: str, b: str) -> None:
     assert normalise(a) != normalise(b)
     assert not exact_match(a, b)
 
 
-def test_the_issues_own_cases() -> None:
+def test_reported_examples() -> None:
     given = ("Yes.", " yes ", "YES", "2", "two", "12%", "0.12")
     assert [normalise(t) for t in given] == ["yes", "yes", "yes", "2", "2", "0.12", "0.12"]
 
 
-def test_twice_is_once() -> None:
+def test_normalising_is_idempotent() -> None:
     for texts in (*SAME, *DIFFERENT):
         for text in texts:
             assert normalise(normalise(text)) == normalise(text), text
 
 
-def test_an_empty_answer_is_never_right() -> None:
+def test_empty_answer_is_never_correct() -> None:
     assert not exact_match("", "") and not exact_match("  ", "yes") and not exact_match("", "the")
 
 
@@ -118,7 +118,7 @@ def test_anls() -> None:
     assert anls("abcdefgh", "abc") == 0.0
 
 
-def test_anls_is_the_textbooks() -> None:
+def test_anls_matches_textbook_definition() -> None:
     import random
 
     def slow(a: str, b: str) -> int:

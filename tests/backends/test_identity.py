@@ -28,7 +28,7 @@ def weights(model: Path, cache: Path | None) -> str:
     return find(str(model), False, cache).weights
 
 
-def test_a_hash_is_remembered_until_the_files_change(model: Path, tmp_path: Path) -> None:
+def test_hash_is_cached_until_the_files_change(model: Path, tmp_path: Path) -> None:
     cache = tmp_path / "store" / "models"
     plain = weights(model, None)
     assert weights(model, cache) == weights(model, cache) == plain
@@ -42,7 +42,7 @@ def large(fill: bytes) -> bytes:
 
 @pytest.mark.parametrize("made", [lambda fill: fill * 7, large], ids=["small", "large"])
 @pytest.mark.parametrize("how", ["in place", "cp -p", "mv"])
-def test_replaced_weights_of_equal_size_and_time_are_other_weights(
+def test_replaced_weights_of_equal_size_and_time_are_detected(
     model: Path, tmp_path: Path, how: str, made: Callable[[bytes], bytes]
 ) -> None:
     file, other = model / "model.safetensors", tmp_path / "other"
@@ -72,7 +72,7 @@ def test_replaced_weights_of_equal_size_and_time_are_other_weights(
         ("parts/model-1.safetensors", "x"),
     ],
 )
-def test_all_that_is_read_of_a_folder_is_part_of_it(model: Path, name: str, text: str) -> None:
+def test_every_file_that_is_read_is_part_of_the_identity(model: Path, name: str, text: str) -> None:
     """Also what lies in its folders: named templates, and weights that an index names."""
     index = {"weight_map": {"a": "model.safetensors", "b": "parts/model-1.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
@@ -85,7 +85,7 @@ def test_all_that_is_read_of_a_folder_is_part_of_it(model: Path, name: str, text
 
 
 @pytest.mark.parametrize("damage", [b"", b"0" * 63, b"\xff" * 64])
-def test_a_damaged_memory_is_not_believed(model: Path, tmp_path: Path, damage: bytes) -> None:
+def test_damaged_hash_cache_is_ignored(model: Path, tmp_path: Path, damage: bytes) -> None:
     time.sleep(0.05)
     weights(model, tmp_path / "cache")
     kept = [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
@@ -95,7 +95,7 @@ def test_a_damaged_memory_is_not_believed(model: Path, tmp_path: Path, damage: b
     assert weights(model, tmp_path / "cache") == weights(model, None)
 
 
-def test_where_nothing_can_be_remembered_the_model_is_still_known(
+def test_identity_works_without_a_writable_cache(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")

@@ -27,14 +27,14 @@ def world(tmp_path_factory):
     return open_pool(file), labels, [json.loads(line) for line in labels.read_text().splitlines()]
 
 
-def test_it_knows_every_kind_and_style():
+def test_labels_cover_every_kind_and_style():
     assert {kind for s in SOURCES for kind in s.kinds} | {"two_images"} == set(TRAINS)
     names = {c.name for c in CAPABILITIES}
     assert all({first, *also} <= names for first, also in TRAINS.values())
     assert set(NAMED) == set(DEMO_STYLES) and set(NAMED.values()) <= set(STYLES)
 
 
-def test_it_is_known_by_its_labels(world, tmp_path: Path):
+def test_identity_is_the_content_of_the_labels(world, tmp_path: Path):
     _, labels, _ = world
     handle = label_teacher(labels)
     assert handle.identity == label_teacher(labels).identity and isinstance(
@@ -44,7 +44,7 @@ def test_it_is_known_by_its_labels(world, tmp_path: Path):
     assert label_teacher(tmp_path / "x").identity != handle.identity
 
 
-def test_it_answers_the_judges_and_the_stylers_questions(world):
+def test_answers_judge_and_styler_questions(world):
     pool, labels, rows = world
     handle = label_teacher(labels)
     backend, samples = handle.open(), pool.samples(range(len(rows)))

@@ -42,7 +42,7 @@ KIND = ["colour"] * 40 + ["chart"] * 6 + ["logic"] * 2 + ["description"] * 12
 NOISY = [i % 2 == 0 for i in range(60)]
 
 
-def test_the_balanced_oracle_shares_out_evenly_over_evaluated_kinds() -> None:
+def test_balanced_oracle_balances_evaluated_kinds() -> None:
     o, c = oracle(KIND, NOISY, balanced=True)
     chosen = [KIND[r] for r in o.select(c, 18).rows]
     assert (chosen.count("logic"), chosen.count("chart"), chosen.count("colour")) == (2, 6, 10)
@@ -50,7 +50,7 @@ def test_the_balanced_oracle_shares_out_evenly_over_evaluated_kinds() -> None:
     assert len({*o.select(c, 55).rows.tolist()}) == 55
 
 
-def test_the_clean_oracle_takes_right_answers_while_there_are_any() -> None:
+def test_clean_oracle_takes_correct_answers_first() -> None:
     o, c = oracle(KIND, NOISY, clean=True)
     assert not any(NOISY[r] for r in o.select(c, 30).rows)
     assert sum(NOISY[r] for r in o.select(c, 36).rows) == 6
@@ -59,7 +59,7 @@ def test_the_clean_oracle_takes_right_answers_while_there_are_any() -> None:
     assert not any(NOISY[r] for r in rows) and [KIND[r] for r in rows].count("chart") == 3
 
 
-def test_another_seed_draws_other_rows() -> None:
+def test_another_seed_samples_other_rows() -> None:
     o, c = oracle(KIND, NOISY, balanced=True)
     other = Columns(c.digest, seeded_ties(c.digest, 9), c.source, c.source_names)
     assert set(o.select(c, 15).rows.tolist()) != set(o.select(other, 15).rows.tolist())
@@ -101,14 +101,14 @@ def test_above_chance_counts_seeds_and_questions() -> None:
     assert not above(np.repeat(by_luck, 100, axis=1), 0.25)
 
 
-def test_every_method_of_the_table_is_loaded_and_none_is_missed() -> None:
+def test_every_method_of_the_table_is_loaded() -> None:
     assert set(setup.METHODS) <= set(METHODS)
     for stage in setup.STAGES:
         assert setup.methods_of(stage, {})
     assert {s.name for s in setup.stages_of("control")} == {"ten", "judged", "aimed", "others"}
 
 
-def test_no_two_tasks_at_once_on_a_pool() -> None:
+def test_tasks_of_one_pool_never_overlap() -> None:
     queue = command.Queue(("web", "control"), [s.name for s in setup.STAGES])
     first, second = queue.take(), queue.take()
     assert first == ("ten", "web") and second == ("ten", "control")

@@ -31,9 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", [n for n in MIXES if n != "control"])
-def test_faulty_pools_are_noisy_and_no_kind_is_too_rare_to_learn(
-    made: dict[str, Path], name: str
-) -> None:
+def test_flawed_pools_are_noisy_and_no_kind_is_too_rare(made: dict[str, Path], name: str) -> None:
     rows = labels(made[name])
     assert len(rows) == ROWS and abs(sum(s.share for s in MIXES[name].sources) - 1) < 1e-9
     assert 0.25 <= sum(r["noisy"] for r in rows) / ROWS <= 0.35
@@ -41,7 +39,7 @@ def test_faulty_pools_are_noisy_and_no_kind_is_too_rare_to_learn(
     assert min(kinds[k] for k in ASKED) > 0.025 * ROWS
 
 
-def test_each_fault(made: dict[str, Path]) -> None:
+def test_each_flaw(made: dict[str, Path]) -> None:
     few = [
         r for r in labels(made["redundant"]) if r["data_source"] in ("album", "signs", "dashboards")
     ]
@@ -60,7 +58,7 @@ def test_each_fault(made: dict[str, Path]) -> None:
     assert {r["kind"] for r in web} - set(ASKED) == {"description", "text_only", "two_images"}
 
 
-def test_the_control_has_no_fault(made: dict[str, Path]) -> None:
+def test_control_pool_has_no_flaw(made: dict[str, Path]) -> None:
     rows = labels(made["control"])
     kinds = Counter(r["kind"] for r in rows)
     assert set(kinds) == set(ASKED) and max(kinds.values()) < 1.6 * min(kinds.values())
@@ -68,7 +66,7 @@ def test_the_control_has_no_fault(made: dict[str, Path]) -> None:
     assert len({tuple(r["scenes"]) for r in rows}) == ROWS
 
 
-def test_no_answer_is_commoner_than_the_others(tmp_path: Path) -> None:
+def test_answers_are_equally_frequent(tmp_path: Path) -> None:
     path = make_questions(tmp_path, 60, 3, "development")
     told = labels(path, "evaluation_labels.jsonl")
     answers = [r["conversations"][1]["value"] for r in json.loads(path.read_text())]
@@ -95,7 +93,7 @@ def test_no_answer_is_commoner_than_the_others(tmp_path: Path) -> None:
     assert named.count(0) == named.count(1) == 30
 
 
-def test_questions_are_the_same_bytes_again(tmp_path: Path) -> None:
+def test_questions_are_deterministic(tmp_path: Path) -> None:
     first, again, other = (
         make_questions(tmp_path / name, 4, seed, "evaluation")
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -114,7 +112,7 @@ def test_no_scene_is_in_two_parts(made: dict[str, Path], tmp_path: Path) -> None
     assert not parts["evaluation"] & parts["development"]
 
 
-def test_scenes_of_pretraining_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pretraining_scenes_are_disjoint(monkeypatch: pytest.MonkeyPatch) -> None:
     from random import Random
 
     from tools.demo_model import curriculum, practice

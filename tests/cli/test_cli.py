@@ -89,9 +89,7 @@ def failed(ended: Ended, code: int, *words: str) -> None:
 # ------------------------------------------------------------------------------------------- select
 
 
-def test_select_writes_a_folder_and_says_what_it_did(
-    thresher_: Thresher, pool: str, model: Model
-) -> None:
+def test_select_writes_a_folder_and_a_summary(thresher_: Thresher, pool: str, model: Model) -> None:
     ended = thresher_(
         "select", pool, "--method", "clipper", "--budget", "30%", "--model", "demo", "--out", "o/c"
     )
@@ -105,9 +103,7 @@ def test_select_writes_a_folder_and_says_what_it_did(
     assert model.opened == 1
 
 
-def test_a_second_budget_scores_nothing_and_says_so(
-    thresher_: Thresher, pool: str, model: Model
-) -> None:
+def test_second_budget_reuses_all_scores(thresher_: Thresher, pool: str, model: Model) -> None:
     thresher_(
         "select", pool, "--method", "perplexity", "--budget", "30%", "--model", "demo", "--out", "a"
     )
@@ -143,7 +139,7 @@ NO_MODEL = (
 
 
 @pytest.mark.parametrize("command", NO_MODEL)
-def test_no_model_is_taken_by_default(
+def test_there_is_no_default_model(
     thresher_: Thresher, pool: str, tmp_path: Path, model: Model, command: tuple[str, ...]
 ) -> None:
     ended = thresher_(*(w.format(pool=pool) for w in command))
@@ -153,7 +149,7 @@ def test_no_model_is_taken_by_default(
     )
 
 
-def test_the_built_in_model_is_used_where_it_is_typed(thresher_: Thresher, pool: str) -> None:
+def test_built_in_model_is_used_if_named(thresher_: Thresher, pool: str) -> None:
     assert (
         thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "5", "-o", "a").code
         == 0
@@ -189,9 +185,7 @@ def test_without_a_method_and_a_model_the_error_names_methods_that_need_none(
     failed(ended, 2, "No --method given: winnow.", "winnow needs a model", "random, stratified")
 
 
-def test_a_model_that_is_not_needed_is_not_asked_for(
-    thresher_: Thresher, pool: str, monkeypatch: Any
-) -> None:
+def test_unneeded_model_is_not_required(thresher_: Thresher, pool: str, monkeypatch: Any) -> None:
     monkeypatch.setattr(
         thresher.backends, "resolve", lambda *a, **k: pytest.fail("no model is needed")
     )
@@ -209,7 +203,7 @@ def test_before_and_after_by_source(thresher_: Thresher, pool: str) -> None:
     assert f"By source, pool → kept: source0 34.0% → {10 * kept}.0%, source1 33.0% → " in ended.out
 
 
-def test_settings_are_typed_and_repeatable(thresher_: Thresher, pool: str) -> None:
+def test_set_is_typed_and_repeatable(thresher_: Thresher, pool: str) -> None:
     ended = thresher_(
         "select",
         pool,
@@ -231,7 +225,7 @@ def test_settings_are_typed_and_repeatable(thresher_: Thresher, pool: str) -> No
     assert (settings["bins"], settings["prefer"], settings["bank"]) == (3, "none", 4)
 
 
-def test_several_settings_behind_one_set(thresher_: Thresher, pool: str) -> None:
+def test_several_settings_after_one_set(thresher_: Thresher, pool: str) -> None:
     words = (
         "-m",
         "clipper",
@@ -300,7 +294,7 @@ def test_values_with_spaces(thresher_: Thresher, pool: str, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("method", ["random", "stratified", "length", "perplexity", "clipper"])
-def test_a_budget_above_the_pool_takes_all_and_says_so(
+def test_budget_above_the_pool_selects_all_with_a_note(
     thresher_: Thresher, pool: str, method: str
 ) -> None:
     ended = thresher_("select", pool, "-m", method, "-b", "100000", "--model", "demo", "-o", "a")
@@ -314,7 +308,7 @@ def test_a_budget_above_the_pool_takes_all_and_says_so(
     assert replay.code == 0 and Path("b/subset.json").read_bytes() == Path(pool).read_bytes()
 
 
-def test_a_model_that_is_not_there_is_named_as_it_was_typed(
+def test_missing_model_is_reported_as_typed(
     thresher_: Thresher, pool: str, monkeypatch: Any
 ) -> None:
     monkeypatch.undo()
@@ -342,7 +336,7 @@ def test_a_model_that_is_not_there_is_named_as_it_was_typed(
         assert "--model" not in ended.err or "--model /no" in said
 
 
-def test_run_yaml_replays_and_flags_win(thresher_: Thresher, pool: str) -> None:
+def test_run_yaml_replays_and_flags_take_precedence(thresher_: Thresher, pool: str) -> None:
     thresher_(
         "select",
         pool,
@@ -422,7 +416,7 @@ def test_interrupted(thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyP
     )
 
 
-def test_a_second_interrupt_ends_the_process_at_once() -> None:
+def test_second_interrupt_exits_at_once() -> None:
     """While the interpreter waits for threads of the first: without this it ends under them, and
     torch aborts."""
     code = """
@@ -444,7 +438,7 @@ cli.main()
     assert made.wait(20) == 130 and "KeyboardInterrupt" not in made.communicate()[1]
 
 
-def test_a_bug_keeps_its_traceback(
+def test_bug_shows_a_traceback(
     pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def broken(*args: Any, **more: Any) -> None:
@@ -578,7 +572,7 @@ def test_out_below_a_file(thresher_: Thresher, pool: str) -> None:
     )
 
 
-def test_out_that_holds_the_pool(thresher_: Thresher, tmp_path: Path) -> None:
+def test_out_that_contains_the_pool(thresher_: Thresher, tmp_path: Path) -> None:
     pool = write_pool(tmp_path / "here" / "subset.json", [record(i) for i in range(10)])
     before = pool.read_bytes()
     failed(
@@ -639,7 +633,7 @@ def test_wrong_models(
 
 
 @pytest.mark.parametrize("name", ["nothing", "no/such"])
-def test_a_model_that_is_not_there(
+def test_missing_model(
     tmp_path: Path,
     pool: str,
     capsys: pytest.CaptureFixture[str],
@@ -806,7 +800,7 @@ def test_demo(thresher_: Thresher, monkeypatch: pytest.MonkeyPatch, model: Model
 # ------------------------------------------------------------------------------------------- config
 
 
-def test_a_file_cannot_turn_on_remote_code(tmp_path: Path) -> None:
+def test_config_file_cannot_enable_remote_code(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("method: clipper\ntrust_remote_code: true\n")
     with pytest.raises(ConfigError, match="--trust-remote-code"):
@@ -835,7 +829,7 @@ def test_wrong_config_files(tmp_path: Path, text: str, words: str) -> None:
         config.read(file)
 
 
-def test_config_values_are_spelled_as_on_the_command_line(tmp_path: Path) -> None:
+def test_config_values_have_command_line_syntax(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text(
         "budget: 500\nsettings: {bins: 20, mirror: true, ratio: 0.5, knowledge_ratio: null}\n"
@@ -853,7 +847,7 @@ def test_config_values_are_spelled_as_on_the_command_line(tmp_path: Path) -> Non
     assert config.combine(config.read(again), {}) == told
 
 
-def test_another_method_drops_the_files_settings() -> None:
+def test_another_method_ignores_settings_of_the_config_file() -> None:
     file = {"method": "perplexity", "settings": {"where": "top"}}
     assert config.combine(file, {"method": "length"}).settings == {}
     assert config.combine(file, {"method": "perplexity"}).settings == {"where": "top"}
@@ -872,7 +866,9 @@ def test_default_store(monkeypatch: pytest.MonkeyPatch) -> None:
 # -------------------------------------------------------------------------------- progress, summary
 
 
-def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_lines_are_printed_at_most_every_ten_seconds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     now = [0.0]
     lines = progress.LineProgress(clock=lambda: now[0])
     lines.start("loss", 1000, 200)
@@ -888,7 +884,7 @@ def test_plain_lines_come_at_most_every_ten_seconds(capsys: pytest.CaptureFixtur
     assert lines.rows == 800
 
 
-def test_the_rate_is_that_of_the_last_half_minute() -> None:
+def test_rate_covers_the_last_half_minute() -> None:
     now = [0.0]
     meter = progress.Meter(10_000, 0, lambda: now[0])
     for speed, seconds in ((100, 60), (10, 60)):
@@ -899,7 +895,7 @@ def test_the_rate_is_that_of_the_last_half_minute() -> None:
     assert meter.left() == pytest.approx((10_000 - 6_600) / 10)
 
 
-def test_a_bar_draws_on_a_terminal() -> None:
+def test_bar_is_drawn_on_a_terminal() -> None:
     import io
 
     from rich.console import Console
@@ -916,7 +912,7 @@ def test_a_bar_draws_on_a_terminal() -> None:
     assert "nothing" not in stream.getvalue() and bar.rows == 40
 
 
-def test_reading_says_nothing_of_quick_files(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fast_reading_prints_no_progress(capsys: pytest.CaptureFixture[str]) -> None:
     now = [0.0]
     reading = progress.ReadProgress("pool.json", clock=lambda: now[0])
     for _ in range(30):
@@ -934,7 +930,7 @@ class _Terminal(io.StringIO):
         return True
 
 
-def test_lines_break_between_words_on_a_terminal_and_nowhere_else() -> None:
+def test_lines_wrap_on_terminals_only() -> None:
     text = (
         "[bold]clipper[/] keeps 30 of 100 rows; see out/a-path/that-is-longer/than-the-line and  "
         "go on."
@@ -950,7 +946,7 @@ def test_lines_break_between_words_on_a_terminal_and_nowhere_else() -> None:
     assert piped.getvalue().count("\n") == 1
 
 
-def test_rows_that_no_model_was_asked_about_are_not_called_scored(
+def test_summary_without_a_model_mentions_no_scores(
     thresher_: Thresher, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = str(write_pool(tmp_path / "p.json", [record(i) for i in range(60)]))
@@ -961,7 +957,7 @@ def test_rows_that_no_model_was_asked_about_are_not_called_scored(
     assert "one_shot_w: 60 wanted, 60 scored" in said and model.scored == 120
 
 
-def test_failures_of_one_kind_stand_together() -> None:
+def test_failures_are_grouped_by_kind() -> None:
     failures = [
         Failure(i, "", "", "loss", f"image a/{i}.png is broken at byte {i}") for i in range(3)
     ]
@@ -969,7 +965,7 @@ def test_failures_of_one_kind_stand_together() -> None:
     assert [[f.row for f in kind] for kind in kinds] == [[0, 1, 2], [9]]
 
 
-def test_small_sources_stand_together() -> None:
+def test_small_sources_are_grouped() -> None:
     import numpy as np
 
     source = np.repeat(np.arange(20), np.arange(20, 0, -1)).astype(np.int32)
@@ -1014,7 +1010,7 @@ def test_no_color(
         ),
     ],
 )
-def test_a_store_that_is_a_file_is_refused_before_anything_else(
+def test_store_that_is_a_file_is_refused_first(
     thresher_: Thresher, pool: str, tmp_path: Path, model: Model, command: tuple[str, ...]
 ) -> None:
     (tmp_path / "good.json").write_text("[]")
@@ -1027,7 +1023,7 @@ def test_a_store_that_is_a_file_is_refused_before_anything_else(
     assert model.opened == 0 and (tmp_path / "good.json").read_text() == "[]"
 
 
-def test_a_store_that_cannot_be_written_stops_only_who_needs_one(
+def test_unwritable_store_matters_only_if_needed(
     thresher_: Thresher, pool: str, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fsync = os.fsync
@@ -1049,7 +1045,7 @@ def test_a_store_that_cannot_be_written_stops_only_who_needs_one(
     assert thresher_("select", pool, "-m", "random", "-b", "5", "--out", "out").code == 0
 
 
-def test_signals_leaves_the_earlier_file_alone_when_the_disk_fills_up(
+def test_full_disk_keeps_the_old_signals_file(
     thresher_: Thresher, pool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert (

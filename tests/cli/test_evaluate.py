@@ -17,7 +17,7 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     return int(ended.value.code or 0), said.out, said.err
 
 
-def test_the_demo_model_on_ten_rows(
+def test_demo_model_on_ten_rows(
     tiny_pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out" / "result.json"
@@ -48,7 +48,7 @@ def test_the_demo_model_on_ten_rows(
     assert json.loads(out.read_text()) == content
 
 
-def test_what_is_missing_is_said(
+def test_missing_arguments_are_reported(
     tmp_path: Path, tiny_pool: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(capsys)[0] == 2

@@ -56,7 +56,7 @@ def signal(
     )
 
 
-def test_what_is_asked_together_is_one_line_and_costs_once(
+def test_shared_questions_are_one_line_and_cost_one_pass(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, said = plan(capsys, "--model", "demo")
@@ -70,7 +70,7 @@ def test_what_is_asked_together_is_one_line_and_costs_once(
     assert {s["asked_with"] for s in told["signals"]} == {first}
 
 
-def test_questions_that_are_asked_apart_are_one_line_and_cost_each(
+def test_separate_questions_are_one_line_and_cost_one_pass_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, said = plan(capsys, "--model", "demo", "--set", "score=generate")
@@ -110,7 +110,7 @@ def test_lines_are_split_where_counts_differ() -> None:
     ]
 
 
-def test_a_server_is_asked_each_question_and_the_price_is_told(
+def test_server_plan_counts_requests_and_cost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, said = plan(capsys, *SERVED)

@@ -84,7 +84,7 @@ def _behave(made: Runs, plan: dict[str, Any]) -> Runs:
 
 
 @pytest.mark.parametrize("rows", [120, pytest.param(500, marks=pytest.mark.slow)])
-def test_every_failure_two_deaths_and_nothing_lost_or_twice(runs: Any, rows: int) -> None:
+def test_no_row_is_lost_or_repeated_after_failures_and_two_kills(runs: Any, rows: int) -> None:
     made: Runs = runs(
         rows, fail=0.3, hang=3.0, slow=0.2
     )  # slow: so that a busy machine does not end a run before its death
@@ -142,7 +142,7 @@ def test_every_failure_two_deaths_and_nothing_lost_or_twice(runs: Any, rows: int
     assert len(server.asked) == asked
 
 
-def test_a_cap_ends_the_run_and_the_next_run_goes_on(runs: Any) -> None:
+def test_run_stopped_by_a_cap_is_resumed(runs: Any) -> None:
     made: Runs = runs(50)
     capped = ("--api-key-env", "THE_KEY", "--max-requests", "20")
     for left in (30, 10):

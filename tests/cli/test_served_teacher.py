@@ -42,7 +42,7 @@ def test_student_and_teacher_behind_a_server(command: Command) -> None:
     )
 
 
-def test_without_log_probabilities_it_stops_and_says_how_to_go_on(command: Command) -> None:
+def test_missing_log_probabilities_stop_with_advice(command: Command) -> None:
     with serving(Plan(logprobs=False)) as server:
         code, _, err = selected(command, server)
         assert code == 2 and "--set switch=sample:8" in err and err.count("Error:") == 1
@@ -51,7 +51,7 @@ def test_without_log_probabilities_it_stops_and_says_how_to_go_on(command: Comma
     assert "validation rationale: 6 wanted, 0 scored, 6 reused" in out  # what was paid for is kept
 
 
-def test_hidden_states_cannot_be_had_from_a_server(command: Command) -> None:
+def test_server_has_no_hidden_states(command: Command) -> None:
     with serving(Plan()) as server:
         code, _, err = selected(command, server, "--set", "retrieval=embedding")
     assert code == 2 and "--set retrieval=bm25" in err

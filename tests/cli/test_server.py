@@ -142,7 +142,7 @@ def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         assert code == 0 and len(server.asked) == 20
 
 
-def test_a_method_that_asks_nothing_forgets_the_server(
+def test_method_without_a_model_ignores_the_server(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     code, said = run(
@@ -153,7 +153,7 @@ def test_a_method_that_asks_nothing_forgets_the_server(
     assert told["backend"] == "hf" and "url" not in told and "max_requests" not in told
 
 
-def test_a_served_model_that_is_not_used_takes_its_limits_with_it(
+def test_limits_of_an_unused_served_model_are_ignored(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     code, _ = run(capsys, "--model", f"{URL}#m", "--max-requests", "3", method="random")
@@ -163,7 +163,7 @@ def test_a_served_model_that_is_not_used_takes_its_limits_with_it(
 
 
 @pytest.mark.parametrize("method", ["perplexity", "clipper", "mllm_selector"])
-def test_methods_that_need_weights_say_so_before_a_request(
+def test_methods_that_need_weights_fail_before_any_request(
     capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
     with serving(Plan()) as server:
@@ -184,7 +184,7 @@ def config(**values: Any) -> RunRequest:
     return combine({}, {"pool": "p", "method": "m", "budget": "5", **values})
 
 
-def test_another_backend_forgets_the_file_s_server() -> None:
+def test_another_backend_ignores_the_server_of_the_config_file() -> None:
     file = {"backend": "openai", "url": URL, "model": "m", "max_requests": 5, "seed": 3}
     told = combine(file, {"backend": "hf"})
     assert (told.backend, told.url, told.model, told.max_requests, told.seed) == (

@@ -10,9 +10,7 @@ from tests.cli.targeted_commands import Command
 SELECT = ("select", "pool.json", "-m", "perplexity", "-b", "10", "--model", "demo")
 
 
-def test_scores_are_listed_copied_to_another_store_and_used_there(
-    command: Command, tmp_path: Path
-) -> None:
+def test_scores_can_be_listed_exported_and_imported(command: Command, tmp_path: Path) -> None:
     assert command(*SELECT, "-o", "one")[0] == 0
     code, listed, _ = command("store", "ls")
     assert code == 0 and "answer_loss" in listed, listed
@@ -28,7 +26,7 @@ def test_scores_are_listed_copied_to_another_store_and_used_there(
     assert Path("one/subset.json").read_bytes() == Path("two/subset.json").read_bytes()
 
 
-def test_gc_lists_first_and_then_deletes(command: Command, tmp_path: Path) -> None:
+def test_gc_lists_and_then_deletes(command: Command, tmp_path: Path) -> None:
     assert command(*SELECT, "-o", "one")[0] == 0
     assert command("store", "gc")[1].startswith("Nothing to delete")
     (folder,) = (tmp_path / "store" / "columns").iterdir()
@@ -40,7 +38,7 @@ def test_gc_lists_first_and_then_deletes(command: Command, tmp_path: Path) -> No
     assert code == 0 and "1 item deleted" in said and not damaged.exists()
 
 
-def test_wrong_arguments_are_explained(command: Command, tmp_path: Path) -> None:
+def test_invalid_arguments_are_explained(command: Command, tmp_path: Path) -> None:
     assert command("store")[0] == 2
     code, _, said = command("store", "ls")
     assert code == 2 and "nothing has been stored there yet" in said

@@ -13,7 +13,7 @@ from thresher.errors import ConfigError
 from thresher.selection.config import default_store
 
 
-def test_no_home_and_a_user_id_that_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_home_and_unknown_user_id(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("THRESHER_STORE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
 
@@ -28,7 +28,7 @@ def test_no_home_and_a_user_id_that_nobody_knows(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", [b"o\xff\xfe", b"\xf6ffentlich"])
-def test_a_name_that_is_not_utf8(name: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_file_name_that_is_not_utf8(name: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     @guarded
     def command() -> None:
         os.fsencode("x") + os.fsdecode(name).encode("utf-8")
@@ -38,7 +38,7 @@ def test_a_name_that_is_not_utf8(name: bytes, capsys: pytest.CaptureFixture[str]
     assert ended.value.exit_code == 1 and "is not UTF-8" in capsys.readouterr().err
 
 
-def test_a_working_directory_that_is_gone(
+def test_deleted_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gone = tmp_path / "gone"

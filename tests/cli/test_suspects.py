@@ -101,7 +101,7 @@ def test_json_lists_all_rows_at_threshold_0(
     assert {row["skill"] for row in content["suspects"]} == {0, 1, 2, 3}
 
 
-def test_without_the_check_nothing_is_above_the_limit(
+def test_without_the_check_suspicion_is_limited(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said, err = run(capsys, *given(world), "--no-image-gain")
@@ -127,7 +127,7 @@ def test_without_the_check_nothing_is_above_the_limit(
         (["--device", "gpu"], "--device gpu"),
     ],
 )
-def test_mistakes_are_said_before_anything_is_spent(
+def test_invalid_options_fail_before_any_work(
     words: list[str],
     said: str,
     tmp_path: Path,

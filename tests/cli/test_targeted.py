@@ -33,7 +33,7 @@ def rules(monkeypatch: pytest.MonkeyPatch) -> dict[str, Rules]:
     return made
 
 
-def test_a_whole_selection_and_its_replay(command: Command, rules: dict[str, Rules]) -> None:
+def test_complete_selection_and_replay(command: Command, rules: dict[str, Rules]) -> None:
     code, out, _ = command(*AIMED, "--teacher", "master", "--out", "a")
     assert code == 0, out
     assert (
@@ -58,15 +58,13 @@ def test_a_whole_selection_and_its_replay(command: Command, rules: dict[str, Rul
     assert code == 0 and "row_skills.skills" in pq.read_table("all.parquet").column_names
 
 
-def test_teacher_is_a_setting_by_another_name(command: Command, rules: dict[str, Rules]) -> None:
+def test_teacher_option_equals_the_setting(command: Command, rules: dict[str, Rules]) -> None:
     command(*AIMED, "--set", "teacher=master", "--out", "a")
     _, out, _ = command(*AIMED, "--teacher", "master", "--out", "b")
     assert "Nothing was scored" in out
 
 
-def test_plan_takes_the_options_of_select_and_says_what_it_prices(
-    command: Command, rules: dict[str, Rules]
-) -> None:
+def test_plan_takes_the_options_of_select(command: Command, rules: dict[str, Rules]) -> None:
     words = (
         "plan",
         *AIMED[1:],
@@ -112,7 +110,7 @@ def test_plan_needs_no_folder_and_counts_both_sets(
         ),
     ],
 )
-def test_mistakes_are_told(
+def test_invalid_options_are_reported(
     command: Command, rules: dict[str, Rules], words: tuple[str, ...], code: int, says: str
 ) -> None:
     ended = command(*words)
@@ -120,15 +118,13 @@ def test_mistakes_are_told(
     assert not any(r.opened for r in rules.values())
 
 
-def test_a_validation_set_that_is_not_needed_is_said(
-    command: Command, rules: dict[str, Rules]
-) -> None:
+def test_unneeded_validation_set_is_reported(command: Command, rules: dict[str, Rules]) -> None:
     code, _, err = command(*AIMED[:3], "random", *AIMED[4:], "--out", "a")
     assert code == 0 and "--validation val.json is not used" in err
     assert "validation" not in yaml.safe_load(Path("a/run.yaml").read_text())["config"]
 
 
-def test_leaks_are_dropped_if_told_to(command: Command, rules: dict[str, Rules]) -> None:
+def test_leaks_are_dropped_on_request(command: Command, rules: dict[str, Rules]) -> None:
     write_pool(Path("pool.json"), [*[record(i) for i in range(60)], *validation(2)])
     code, _, err = command(*AIMED, "--teacher", "master", "--out", "a")
     assert code == 1 and "2 rows of the pool repeat questions" in err

@@ -42,7 +42,7 @@ def train(
     return call
 
 
-def test_it_trains_and_says_so(train: Train, tmp_path: Path) -> None:
+def test_train_writes_a_model_and_a_summary(train: Train, tmp_path: Path) -> None:
     words = (
         "pool.json",
         "--model",
@@ -72,7 +72,7 @@ def test_it_trains_and_says_so(train: Train, tmp_path: Path) -> None:
     assert other.code == 2 and "contains another trained model" in other.err
 
 
-def test_rows_that_fail_are_counted_and_named(train: Train, tmp_path: Path) -> None:
+def test_failed_rows_are_counted_and_listed(train: Train, tmp_path: Path) -> None:
     records = [record(i) for i in range(10)]
     records[2]["image"] = "gone.png"
     pool_of(tmp_path, records)
@@ -120,7 +120,9 @@ def test_rows_that_fail_are_counted_and_named(train: Train, tmp_path: Path) -> N
         (["pool.json", "--device", "cuda:77"], 2, "--device cuda:77 cannot be used here"),
     ],
 )
-def test_mistakes(train: Train, tmp_path: Path, words: list[str], code: int, told: str) -> None:
+def test_invalid_input(
+    train: Train, tmp_path: Path, words: list[str], code: int, told: str
+) -> None:
     (tmp_path / "empty.json").write_text("[]")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")

@@ -28,7 +28,7 @@ def purity(label, kind):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("k", [24, 60])
-def test_planted_kinds_are_found(seed, k):
+def test_planted_clusters_are_found(seed, k):
     vectors, kind = planted(seed=seed)
     found = spherical_kmeans(vectors, k)
     assert purity(found.label, kind) > 0.99
@@ -36,7 +36,7 @@ def test_planted_kinds_are_found(seed, k):
     assert (np.diff(size) <= 0).all() and size.min() > 0 and len(size) <= k
 
 
-def test_rare_kinds_get_a_centre():
+def test_rare_clusters_get_a_centre():
     """40 of 4,000 rows are of another kind: rows drawn evenly would often miss them for 20."""
     vectors, _ = planted(4000, 2, noise=0.2)
     rare = np.random.default_rng(3).choice(4000, 40, replace=False)
@@ -61,7 +61,7 @@ def test_result_is_a_fixed_point_of_plain_spherical_kmeans():
 
 
 @pytest.mark.parametrize(("n", "k"), [(0, 5), (1, 5), (3, 5), (5, 5), (40, 1)])
-def test_edges(n, k):
+def test_edge_cases(n, k):
     vectors, _ = planted(max(n, 1), 5)
     found = spherical_kmeans(vectors[:n], k)
     assert len(found.label) == len(found.score) == n
@@ -84,7 +84,7 @@ def in_parts(monkeypatch) -> Clustering:
     return spherical_kmeans(planted()[0], 50)
 
 
-def test_chunks_change_nothing(monkeypatch):
+def test_chunk_size_has_no_effect(monkeypatch):
     whole = spherical_kmeans(planted()[0], 50)
     parts = in_parts(monkeypatch)
     for a, b in zip(vars(whole).values(), vars(parts).values(), strict=True):
@@ -104,7 +104,7 @@ def test_cells_are_nearly_as_good_as_comparing_all(monkeypatch, leaves):
     assert purity(cells.label, kind) > 0.98
 
 
-def test_nearest_takes_the_first_of_equals():
+def test_nearest_breaks_ties_by_index():
     centres = np.array([[0, SCALE], [SCALE, 0], [SCALE, 0]], np.int16)
     label, score = nearest(np.array([[SCALE, 0], [0, 0]], np.int16), centres)
     assert label.tolist() == [1, 0] and score.tolist() == [SCALE**2, 0]
@@ -129,7 +129,7 @@ def raw():
     ]
 
 
-def test_the_same_on_any_number_of_threads():
+def test_result_does_not_depend_on_the_number_of_threads():
     answers = []
     for threads in ("1", "2", "5"):
         names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -143,7 +143,7 @@ def test_the_same_on_any_number_of_threads():
     assert len(set(answers)) == 1
 
 
-def test_leaves_hold_one_group_and_parents_hold_whole_leaves():
+def test_leaves_are_within_a_group_and_parents_contain_whole_leaves():
     vectors, kind = planted(3000, 12)
     group = (np.arange(3000) % 10 == 0).astype(int)
     tree = grow_tree(vectors, group)

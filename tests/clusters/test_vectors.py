@@ -41,7 +41,7 @@ def test_joined_parts_keep_their_leading_directions():
     assert cosine[same].min() > cosine[~same].max()
 
 
-def test_a_missing_part_is_zero_and_not_the_mean():
+def test_missing_part_is_zero_not_the_mean():
     given = np.array([[3.0, 4.0], [4.0, 3.0], [0.0, 0.0]])
     other = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8]])
     got = unit_vectors([given, other])
@@ -55,7 +55,7 @@ def test_few_rows(n):
     assert got.shape == (n, 64) and got.dtype == np.int16 and (got == 0).all()
 
 
-def test_half_precision_and_single_give_nearly_the_same():
+def test_half_and_single_precision_nearly_agree():
     given = np.random.default_rng(2).normal(size=(50, 8)).astype(np.float32)
     a, b = unit_vectors([given]), unit_vectors([given.astype(np.float16)])
     assert np.abs(a - b).max() <= 8

@@ -10,7 +10,7 @@ def test_weights_by_hand():
     assert distinctive_words(["a a b", "b c"], np.array([0, 1]), 3) == [("a", "b"), ("c", "b")]
 
 
-def test_a_word_of_all_clusters_weighs_least():
+def test_word_in_all_clusters_has_the_lowest_weight():
     texts = [f"what is the {w}" for w in ("colour", "shape", "digit")] * 5
     found = distinctive_words(texts, np.arange(15) % 3, 1)
     assert found == [("colour",), ("shape",), ("digit",)]

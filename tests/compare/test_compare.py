@@ -110,7 +110,7 @@ class Bench:
         )
 
 
-def test_a_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, gain=0.07)
     said: list[str] = []
     comparison = bench.run(report=said.append)
@@ -147,7 +147,7 @@ def test_a_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert not list((tmp_path / "out" / "cells").glob("*/model"))
 
 
-def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
+def test_cell_stores_subset_and_answers(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.run()
     prepared = bench.job()
@@ -180,7 +180,7 @@ def test_a_cell_keeps_its_subset_and_what_was_said(tmp_path: Path) -> None:
         assert turned.ids(chosen_rows(tmp_path / "out", after, turned)) == ids
 
 
-def test_no_gain_is_called_no_gain(tmp_path: Path) -> None:
+def test_no_gain_verdict(tmp_path: Path) -> None:
     comparison = Bench(tmp_path).run()
     verdict = comparison.lines[1].verdict
     assert (
@@ -191,7 +191,7 @@ def test_no_gain_is_called_no_gain(tmp_path: Path) -> None:
     assert abs(verdict.difference.mean) < 2
 
 
-def test_a_finished_cell_is_never_made_again(tmp_path: Path) -> None:
+def test_finished_cell_is_reused(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     first = bench.run()
     assert len(bench.training.calls()) == 9
@@ -215,7 +215,7 @@ def test_a_finished_cell_is_never_made_again(tmp_path: Path) -> None:
     "change",
     [{"recipe": Recipe(epochs=2)}, {"equal": "steps"}, {"score": "choice"}],
 )
-def test_what_changes_the_numbers_makes_new_cells(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_changed_inputs_make_new_cells(tmp_path: Path, change: dict[str, Any]) -> None:
     bench = Bench(tmp_path)
     before, after = bench.job().cells(), bench.job(**change).cells()
     assert not {c.fingerprint for c in before} & {c.fingerprint for c in after}
@@ -253,7 +253,7 @@ def test_equal_steps(tmp_path: Path) -> None:
     assert {c["seed"] for c in bench.training.calls()} == {0}
 
 
-def test_seeds_reach_the_draw_and_the_training(tmp_path: Path) -> None:
+def test_seeds_affect_sampling_and_training(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.run(bench.job(full=False))
     drawn = [(c["seed"], c["sum"]) for c in bench.training.calls()]
@@ -262,7 +262,7 @@ def test_seeds_reach_the_draw_and_the_training(tmp_path: Path) -> None:
     assert len({total for _, total in drawn}) == 4
 
 
-def test_rows_that_no_model_can_take_are_in_no_cell(tmp_path: Path) -> None:
+def test_unusable_rows_are_in_no_cell(tmp_path: Path) -> None:
     records = [record(i) for i in range(100)]
     for i in range(3):
         records[i]["image"] = "gone.jpg"
@@ -273,7 +273,7 @@ def test_rows_that_no_model_can_take_are_in_no_cell(tmp_path: Path) -> None:
     assert {(c["rows"], c["sum"]) for c in bench.training.calls()} == {(97, sum(range(3, 100)))}
 
 
-def test_rows_that_fail_under_one_model_leave_all(tmp_path: Path) -> None:
+def test_rows_that_fail_under_one_model_are_excluded_for_all(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.evaluation = dataclasses.replace(bench.evaluation, failed=(3, 8))
     comparison = bench.run()
@@ -281,7 +281,7 @@ def test_rows_that_fail_under_one_model_leave_all(tmp_path: Path) -> None:
     assert comparison.about["eval_rows"] == 1498
 
 
-def test_one_seed_says_what_it_assumes(tmp_path: Path) -> None:
+def test_one_seed_gives_a_note(tmp_path: Path) -> None:
     comparison = Bench(tmp_path).run(None)
     assert not any("One seed" in note for note in comparison.notes)
     (tmp_path / "b").mkdir()
@@ -291,7 +291,7 @@ def test_one_seed_says_what_it_assumes(tmp_path: Path) -> None:
     assert comparison.lines[0].percent_of_full is None and comparison.lines[0].seconds_saved is None
 
 
-def test_what_the_selections_say_is_kept_and_shown_once(
+def test_notes_of_selections_are_stored_and_printed_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     bench = Bench(tmp_path)
@@ -320,7 +320,7 @@ def test_what_the_selections_say_is_kept_and_shown_once(
     assert page.count(f"4 cells of highest_loss: {note}") == 1
 
 
-def test_two_at_once_in_one_folder_make_every_cell_once(tmp_path: Path) -> None:
+def test_concurrent_comparisons_compute_every_cell_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     said: list[str] = []
     with ThreadPoolExecutor(2) as both:
@@ -329,7 +329,7 @@ def test_two_at_once_in_one_folder_make_every_cell_once(tmp_path: Path) -> None:
     assert first.to_json() == second.to_json()
 
 
-def test_a_cell_that_was_kept_before_notes_were_is_read(tmp_path: Path) -> None:
+def test_cell_of_an_older_version_without_notes_is_read(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     before = bench.run()
     for path in (tmp_path / "out" / "cells").glob("*.json"):
@@ -345,7 +345,7 @@ def test_a_cell_that_was_kept_before_notes_were_is_read(tmp_path: Path) -> None:
     "damage",
     [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b[:40] + bytes([b[40] ^ 1]) + b[41:]],
 )
-def test_a_damaged_cell_is_said_and_made_anew(
+def test_damaged_cell_is_reported_and_recomputed(
     tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]
 ) -> None:
     bench = Bench(tmp_path)
@@ -360,7 +360,7 @@ def test_a_damaged_cell_is_said_and_made_anew(
     assert len(bench.training.calls()) == trained + 1
 
 
-def test_the_cost_of_reused_scores_is_still_named(tmp_path: Path) -> None:
+def test_cost_of_reused_scores_is_reported(tmp_path: Path) -> None:
     """Seed 1 reuses all scores of seed 0; choosing would take as long if it had been alone."""
     bench = Bench(tmp_path)
 
@@ -412,7 +412,7 @@ compare(made, context, folder / "out", evaluate=evaluation)
 """
 
 
-def test_killed_in_the_middle_it_goes_on_without_repeating_a_cell(
+def test_killed_comparison_resumes_without_repeating_cells(
     tmp_path: Path, warm: WarmServer
 ) -> None:
     def start(folder: Path) -> WarmProcess:
@@ -502,14 +502,14 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({"methods": {"full": HighestLoss()}}, "not a method"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_invalid_comparisons_are_refused(
     tmp_path: Path, change: dict[str, Any], match: str
 ) -> None:
     with pytest.raises(ConfigError, match=match):
         Bench(tmp_path).job(**change)
 
 
-def test_a_test_that_is_in_the_pool_is_refused(tmp_path: Path) -> None:
+def test_test_questions_in_the_pool_are_refused(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     leaky = open_pool(write_pool(tmp_path / "leaky.json", [record(i) for i in range(290, 400)]))
     bench.test = leaky
@@ -644,7 +644,7 @@ def test_questions_that_cannot_be_evaluated_are_refused_before_the_first_cell(
         )
 
 
-def test_a_validation_set_that_no_method_uses_is_said(
+def test_unused_validation_set_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool = write_pool(tmp_path / "pool.json", [record(i) for i in range(20)])

@@ -26,7 +26,7 @@ def test_units(maxrss: int, platform: str, wanted: int) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports no peak memory")
-def test_it_grows_by_what_is_held() -> None:
+def test_peak_memory_grows_with_allocations() -> None:
     before = peak_bytes()
     assert before is not None and 5e6 < before < 1e12
     held = np.ones(before + 50_000_000, np.uint8)
@@ -40,7 +40,7 @@ def test_no_resource_module(monkeypatch: pytest.MonkeyPatch) -> None:
     assert peak_bytes() is None
 
 
-def test_no_module_of_ours_needs_resource_to_be_imported() -> None:
+def test_no_module_requires_resource_on_import() -> None:
     """As on Windows: everything imports, models too."""
     code = (
         "import sys\nsys.modules['resource'] = None\n"

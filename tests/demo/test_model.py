@@ -126,7 +126,7 @@ def test_digits_are_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     assert tokenizer.tokenize("2718") == ["2", "7", "1", "8"]
 
 
-def test_training_sees_what_template_and_processor_give(processor: LlavaProcessor) -> None:
+def test_training_tokens_equal_template_and_processor(processor: LlavaProcessor) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(2)]
     rounds = [
@@ -148,7 +148,7 @@ def test_training_sees_what_template_and_processor_give(processor: LlavaProcesso
     assert processor.tokenizer.decode(learnt) == "A cat<|end|>Two dogs<|end|>"
 
 
-def test_any_picture_becomes_nine_tokens_and_is_answered(processor: LlavaProcessor) -> None:
+def test_any_image_becomes_nine_tokens_and_is_answered(processor: LlavaProcessor) -> None:
     model = AutoModelForImageTextToText.from_pretrained(MODEL_FOLDER, dtype=torch.float32).eval()
     assert 1_000_000 < model.num_parameters() < 2_200_000
     assert model.config.text_config.max_position_embeddings >= 4096

@@ -38,7 +38,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict], li
     return path.parent, json.loads(path.read_text()), labels
 
 
-def test_same_bytes_in_any_process(tmp_path: Path) -> None:
+def test_pool_is_deterministic_across_processes(tmp_path: Path) -> None:
     digests = []
     for hash_seed in ("0", "4242"):
         done = subprocess.run(

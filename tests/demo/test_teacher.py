@@ -38,7 +38,7 @@ def questions(kind: str, count: int) -> list[Question]:
 
 
 @pytest.mark.parametrize("kind", FACT_KINDS)
-def test_a_true_rationale_is_true_and_a_false_one_has_one_first_false_step(kind: str) -> None:
+def test_correct_and_falsified_rationales(kind: str) -> None:
     rng, made = Random(1), 0
     for question in questions(kind, 25):
         true = true_rationale(question)
@@ -57,7 +57,7 @@ def test_a_true_rationale_is_true_and_a_false_one_has_one_first_false_step(kind:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_world_s_own_evidence_is_read_as_true(kind: str) -> None:
+def test_generated_evidence_is_true(kind: str) -> None:
     for question in questions(kind, 25):
         for step in split_reasoning(f"{question.evidence} So the answer is x.").steps:
             judged = judge(step, question.scene)
@@ -91,7 +91,7 @@ def test_statements_by_hand(step: str, scene: Scene, true: bool, skill: str) -> 
     assert judged is not None and (judged.true, judged.skill) == (true, skill)
 
 
-def test_what_claims_nothing_is_neither() -> None:
+def test_statements_without_claims_are_neither_true_nor_false() -> None:
     assert (
         judge("I look for the red circle.", SCENE) is None and judge("Let me think.", SCENE) is None
     )
@@ -110,7 +110,7 @@ def test_answers_follow_from_scenes() -> None:
     assert count.answer == "2" and answer_on(count, grid_scene(SCENE.things[1:])) == "1"
 
 
-def test_scenes_come_back_from_their_keys(tmp_path: Path) -> None:
+def test_scenes_are_parsed_from_their_keys(tmp_path: Path) -> None:
     make_pool(tmp_path, 300)
     known = read_labels(tmp_path / "hidden_labels.jsonl")
     assert len(known) == 300
@@ -147,7 +147,7 @@ def test_the_teacher_finds_the_false_step_and_names_skills(tmp_path: Path) -> No
     assert [found[2 * k] for k in range(13)] == [SKILLS[kind] for kind in KINDS]
 
 
-def test_what_it_knows_is_who_it_is(tmp_path: Path) -> None:
+def test_labels_are_part_of_the_identity(tmp_path: Path) -> None:
     make_evaluation(tmp_path, per_kind=1)
     known = read_labels(tmp_path / "evaluation_labels.jsonl")
     fewer = dict(list(known.items())[1:])

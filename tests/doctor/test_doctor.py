@@ -44,7 +44,7 @@ def by_kind(diagnosis: Diagnosis) -> dict[str, tuple[int, list[int]]]:
     return {f.kind: (f.rows, [e.row for e in f.examples]) for f in diagnosis.findings}
 
 
-def test_a_good_pool(tiny_pool):
+def test_pool_without_problems(tiny_pool):
     diagnosis = diagnose(open_pool(tiny_pool, tiny_pool.parent / "images"), workers=2)
     assert (
         not diagnosis.fails
@@ -192,7 +192,7 @@ def huge_png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
 
 
-def test_one_of_everything(tmp_path, make_row):
+def test_every_kind_of_problem(tmp_path, make_row):
     file, where = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
     diagnosis = diagnose(pool, workers=3)
@@ -207,7 +207,7 @@ def test_one_of_everything(tmp_path, make_row):
     assert diagnosis.fails and diagnosis.lost == len(errors)
 
 
-def test_details_say_what_exactly(tmp_path, make_row):
+def test_details_of_findings(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
     findings = {f.kind: f for f in diagnose(open_pool(file, tmp_path / "images")).findings}
     assert [e.detail for e in findings["missing-image"].examples] == [
@@ -229,7 +229,7 @@ def test_details_say_what_exactly(tmp_path, make_row):
     assert findings["video"].examples[0].detail
 
 
-def test_errors_come_first_and_json_holds_it_all(tmp_path, make_row):
+def test_errors_are_first_and_json_is_complete(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
     diagnosis = diagnose(open_pool(file, tmp_path / "images"))
     order = [SEVERITIES.index(f.severity) for f in diagnosis.findings]
@@ -239,7 +239,7 @@ def test_errors_come_first_and_json_holds_it_all(tmp_path, make_row):
     assert content["findings"][0]["examples"][0].keys() == {"row", "id", "detail"}
 
 
-def test_lost_rows_are_those_that_a_run_with_a_model_loses(tmp_path, make_row):
+def test_lost_rows_match_those_of_a_run(tmp_path, make_row):
     """The doctor's promise, held against what the pool itself refuses."""
     file, _ = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
@@ -255,7 +255,7 @@ def test_lost_rows_are_those_that_a_run_with_a_model_loses(tmp_path, make_row):
     assert diagnose(pool).lost == len(lost)
 
 
-def test_progress_is_told_of_every_image(tiny_pool):
+def test_progress_counts_every_image(tiny_pool):
     count = Count()
     diagnose(open_pool(tiny_pool, tiny_pool.parent / "images"), workers=1, progress=count)
     began = count.calls.index(("start", 4, 0))
@@ -281,7 +281,7 @@ def test_every_problem_kind_of_the_parser_is_known_to_the_doctor():
 
 
 @pytest.mark.slow
-def test_public_data_is_clean(shared):
+def test_public_data_has_no_errors(shared):
     """No false alarm: NLVR is RGBA and has pictures twice, with the same statement; easy_vqa four
     pairs of pictures that look the same."""
     nlvr = diagnose(open_pool(shared / "data/nlvr/dev.json", shared / "data/nlvr/images"))
@@ -310,7 +310,7 @@ def test_the_first_copy_in_the_file_is_the_original(tmp_path, make_row):
 # ---------------------------------------------------------------------------------- what a run does
 
 
-def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, make_row):
+def test_select_counts_the_same_errors_and_uses_other_rows(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
     diagnosis = diagnose(pool)
@@ -350,7 +350,7 @@ def test_select_on_the_same_pool_counts_the_faults_and_takes_the_rest(tmp_path, 
 # ------------------------------------------------------------------------------------------ leakage
 
 
-def test_rows_of_an_evaluation_set_are_told_of(tmp_path, make_row):
+def test_evaluation_leaks_are_reported(tmp_path, make_row):
     file, _ = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
     questions = [
@@ -372,7 +372,7 @@ def test_rows_of_an_evaluation_set_are_told_of(tmp_path, make_row):
 # -------------------------------------------------------------------------------- the repaired copy
 
 
-def test_a_repaired_copy_loses_nothing_in_a_run(tmp_path, make_row):
+def test_repaired_copy_loses_no_row(tmp_path, make_row):
     file, where = bad_pool(tmp_path, make_row)
     before = file.read_bytes()
     pool = open_pool(file, tmp_path / "images")
@@ -416,7 +416,7 @@ def test_a_repaired_copy_loses_nothing_in_a_run(tmp_path, make_row):
         assert json.dumps(pool.record(row), sort_keys=True) in kept
 
 
-def test_what_is_repaired_in_a_conversation():
+def test_repairs_of_a_conversation():
     def turns(*said):
         record = {"conversations": [{"from": r, "value": v} for r, v in said]}
         done = _repair_turns(record)
@@ -443,7 +443,7 @@ def test_a_copy_never_overwrites_the_pool(tmp_path, tiny_pool):
             repair(pool, find_problems(pool), name)
 
 
-def test_a_wrong_image_folder_is_a_finding_and_no_crash(tmp_path, make_row):
+def test_wrong_image_folder_is_a_finding(tmp_path, make_row):
     """No row is left to compare with another: what everyone sees who forgets --images."""
     pool = open_pool(
         write_pool(
@@ -464,9 +464,7 @@ def command(*words: object) -> int:
     return int(stop.value.code or 0)
 
 
-def test_a_copy_that_cannot_be_written_is_told_before_the_images_are_read(
-    tiny_pool, tmp_path, capsys
-):
+def test_unwritable_copy_is_reported_before_reading_images(tiny_pool, tmp_path, capsys):
     assert (
         command(tiny_pool, "--images", tiny_pool.parent / "images", "--fix", tmp_path / "copy.txt")
         == 2
@@ -478,9 +476,7 @@ def test_a_copy_that_cannot_be_written_is_told_before_the_images_are_read(
     assert command(tiny_pool, "--context", 0) == 2
 
 
-def test_images_of_the_evaluation_set_are_looked_for_and_their_lack_is_told(
-    tmp_path, make_row, capsys
-):
+def test_missing_images_of_the_evaluation_set_are_reported(tmp_path, make_row, capsys):
     (tmp_path / "images").mkdir()
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
     Image.fromarray(noise).save(tmp_path / "images" / "a.png")
@@ -527,7 +523,7 @@ def test_the_command(tmp_path, make_row, capsys):
 
 
 @pytest.mark.parametrize("content", [b"", b'{"a": 1}', b'[{"id": 1, "conversations": [', b"PAR1"])
-def test_a_file_that_is_no_pool_is_told_in_json_too(tmp_path, capsys, content):
+def test_invalid_pool_file_is_reported_as_json(tmp_path, capsys, content):
     (tmp_path / "p.json").write_bytes(content)
     assert command(tmp_path / "p.json", "--json", "--store", tmp_path / "store") == 1
     told = json.loads(capsys.readouterr().out)
@@ -535,7 +531,7 @@ def test_a_file_that_is_no_pool_is_told_in_json_too(tmp_path, capsys, content):
     assert "p.json" in told["findings"][0]["examples"][0]["detail"]
 
 
-def test_embedded_images_are_looked_at_too(tmp_path, tiny_pool):
+def test_embedded_images_are_checked(tmp_path, tiny_pool):
     """A tar with the pool's images, one of them damaged: found in the row that holds it."""
     from thresher.exporters import export
 
@@ -557,7 +553,7 @@ def test_embedded_images_are_looked_at_too(tmp_path, tiny_pool):
 
 
 @pytest.mark.slow
-def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_row):
+def test_real_model_loses_the_rows_that_doctor_reports(tmp_path, make_row):
     from thresher.backends import resolve
     from thresher.methods import load
 
@@ -579,7 +575,7 @@ def test_a_real_model_loses_just_the_rows_that_the_doctor_says(tmp_path, make_ro
     assert len(out.rows) == len(pool) - len(errors) - len(where["long-row"])
 
 
-def test_a_copy_that_cannot_be_written_is_refused_before_images_are_read(tmp_path, make_row):
+def test_copy_to_unwritable_path_is_refused_before_reading_images(tmp_path, make_row):
     pool = open_pool(write_pool(tmp_path / "p.json", [make_row("a", "", "Q", "A")]))
     (tmp_path / "folder.json").mkdir()
     for name, why in (

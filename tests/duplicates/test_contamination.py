@@ -59,7 +59,7 @@ def test_set(tmp_path: Path, make_row: Any) -> Pool:
     return pool(folder, rows)
 
 
-def test_every_disguise_is_found_and_nothing_else(
+def test_all_variants_of_a_leak_are_found_and_nothing_else(
     tmp_path: Path, test_set: Pool, make_row: Any
 ) -> None:
     folder = tmp_path / "train"
@@ -128,9 +128,7 @@ def test_any_question_of_a_conversation_leaks(
     assert find_contamination(pool(tmp_path, [chat]), test_set) == [Contamination(0, 2, "exact")]
 
 
-def test_pictures_that_cannot_be_read_match_nothing(
-    tmp_path: Path, test_set: Pool, make_row: Any
-) -> None:
+def test_unreadable_images_match_nothing(tmp_path: Path, test_set: Pool, make_row: Any) -> None:
     (tmp_path / "0.png").write_bytes(b"no image")
     rows = [
         make_row("x", "0.png", "<image>\nWhat is box 0?", "Red."),
@@ -139,7 +137,7 @@ def test_pictures_that_cannot_be_read_match_nothing(
     assert find_contamination(pool(tmp_path, rows), test_set) == []
 
 
-def test_a_later_question_about_text_counts_with_those_before_it() -> None:
+def test_later_text_question_is_compared_with_its_context() -> None:
     turns = (
         Turn("user", "Who was Ada?"),
         Turn("assistant", "A."),
@@ -151,7 +149,7 @@ def test_a_later_question_about_text_counts_with_those_before_it() -> None:
 
 
 @pytest.mark.slow
-def test_public_data_has_no_leak_and_resaved_pictures_are_all_found(
+def test_public_data_has_no_leak_and_all_reencoded_images_are_found(
     tmp_path: Path, shared: Path
 ) -> None:
     data = shared / "data" / "easy_vqa"

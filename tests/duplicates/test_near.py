@@ -43,7 +43,7 @@ def test_similarity_estimates_jaccard() -> None:
     assert np.abs(error).max() < 0.17 and abs(error.mean()) < 0.015
 
 
-def test_near_texts_are_found_and_others_are_not() -> None:
+def test_only_near_texts_are_found() -> None:
     rng = np.random.default_rng(1)
     base = [" ".join(words(rng, 120)) for _ in range(2000)]
     near = [" ".join(changed(rng, said.split(), 2)) for said in base[:500]]  # similarity of 0.9
@@ -62,7 +62,7 @@ def test_another_answer_to_the_same_long_question_is_not_near() -> None:
     assert near_texts(asked, answered).tolist() == [[3, 200]]
 
 
-def test_one_word_makes_another_short_question() -> None:
+def test_one_word_distinguishes_short_questions() -> None:
     a, b, c = text.signatures(
         [
             "is there a red circle in it?",
@@ -80,12 +80,12 @@ def test_texts_without_words_or_spaces_have_a_signature(said: str) -> None:
     assert (text.from_bytes(text.as_bytes(one[None])) == one).all()
 
 
-def test_signatures_are_the_same_in_any_company() -> None:
+def test_signatures_do_not_depend_on_other_texts() -> None:
     alone = text.signatures(["one two three four"])
     assert (text.signatures(["x y z", "one two three four", "x y z"])[1] == alone[0]).all()
 
 
-def test_signatures_stay_what_they_are() -> None:
+def test_signatures_are_pinned() -> None:
     """Stored signatures are compared with new ones: if this changes, raise text.ALGORITHM."""
     found = text.signatures(["the quick brown fox jumps over the lazy dog"])[0]
     assert found[:4].tolist() == PINNED and found[-1] == 9
@@ -94,7 +94,7 @@ def test_signatures_stay_what_they_are() -> None:
 PINNED = [39965, 35514, 7002, 47686]
 
 
-def test_large_buckets_stay_linear_and_are_closed_by_the_union() -> None:
+def test_large_buckets_are_linear_and_joined_by_union() -> None:
     n = 5000
     value = np.arange(n, dtype=np.uint64)
     asked = 0
@@ -110,7 +110,7 @@ def test_large_buckets_stay_linear_and_are_closed_by_the_union() -> None:
     assert not len(candidate_pairs([value], value, same))
 
 
-def test_union_against_a_walk() -> None:
+def test_components_equal_a_graph_search() -> None:
     rng = np.random.default_rng(3)
     for _ in range(30):
         n = int(rng.integers(1, 40))
@@ -130,7 +130,7 @@ def test_union_against_a_walk() -> None:
         assert text.connected_components(n, edges).tolist() == expected.tolist()
 
 
-def test_hashes_tell_rows_apart() -> None:
+def test_hashes_distinguish_rows() -> None:
     table = np.random.default_rng(4).integers(0, 2, (5000, 13)).astype(np.uint8)
     assert len(np.unique(hash_rows(table))) == len(np.unique(table, axis=0))
 
@@ -154,7 +154,7 @@ def saved(of: Image.Image, form: str, **how: int) -> Image.Image:
     return Image.open(file).convert("RGB")
 
 
-def test_pictures_are_found_again_however_they_were_saved() -> None:
+def test_reencoded_images_are_similar() -> None:
     base = [picture(i) for i in range(60)]
     again = [
         [
@@ -169,7 +169,7 @@ def test_pictures_are_found_again_however_they_were_saved() -> None:
     assert {tuple(p) for p in found.tolist()} == {(i, 60 + i) for i in range(60)}
 
 
-def test_what_makes_another_picture() -> None:
+def test_changes_that_make_images_different() -> None:
     base = picture(0)
     part = base.copy()
     part.paste((255, 0, 0), (0, 0, 40, 30))
@@ -184,7 +184,7 @@ def test_what_makes_another_picture() -> None:
     assert not len(near_images(marks([base, *others])))
 
 
-def test_flat_pictures_are_told_apart_by_colour() -> None:
+def test_flat_images_are_distinguished_by_colour() -> None:
     flat = [
         Image.new("RGB", (64, 64), c) for c in ((200, 0, 0), (0, 200, 0), (90, 90, 90), (200, 0, 2))
     ]

@@ -60,7 +60,7 @@ def groups(
     ).tolist()
 
 
-def test_all_three_parts_count_and_chains_do_not() -> None:
+def test_all_parts_must_be_similar_and_groups_are_not_transitive() -> None:
     """Rows 0-3 stand 15 degrees apart (cosine 0.966), rows 4-7 are their opposites, which puts the
     mean at 0."""
     plane = angles([0, 15, 30, 45, 180, 195, 210, 225])
@@ -75,21 +75,21 @@ def test_all_three_parts_count_and_chains_do_not() -> None:
     assert groups(values_of(apart, plane, same)) == list(range(8))
 
 
-def test_what_all_rows_share_is_taken_off() -> None:
+def test_common_component_is_subtracted() -> None:
     """A large common direction: without taking it off, every cosine would be above 0.99."""
     plane = angles([0, 15, 30, 45, 180, 195, 210, 225])
     shared = np.hstack([0.05 * plane, np.ones((8, 1))])
     assert groups(values_of(shared, shared, shared)) == [0, 0, 2, 2, 4, 4, 6, 6]
 
 
-def test_who_comes_first_stays() -> None:
+def test_first_row_is_kept() -> None:
     values = values_of(
         np.ones((8, 2)), angles([0, 15, 30, 45, 180, 195, 210, 225]), np.ones((8, 2))
     )
     assert groups(values, [1, 0, 2, 3, 5, 4, 6, 7]) == [1, 1, 1, 3, 5, 5, 5, 7]
 
 
-def test_rows_of_another_form_or_without_a_part_are_not_alike() -> None:
+def test_rows_of_another_form_are_not_similar() -> None:
     same = np.ones((4, 2))
     assert groups(values_of(same, same, same)) == [0, 0, 0, 0]  # all at the mean
     assert groups(values_of(same, same, same, [b"a", b"b", b"a", b"b"])) == [0, 1, 0, 1]
@@ -98,7 +98,7 @@ def test_rows_of_another_form_or_without_a_part_are_not_alike() -> None:
     assert groups(values_of(some, same, same)) == [0, 0, 2, 3]
 
 
-def test_blocks_change_nothing_and_no_pair_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_size_has_no_effect_and_no_pair_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     centres = rng.standard_normal((40, 24))
     of = rng.integers(0, 40, 300)
@@ -120,7 +120,7 @@ def test_blocks_change_nothing_and_no_pair_is_missed(monkeypatch: pytest.MonkeyP
     assert semantic.semantic_groups(values, order, 0.95).tolist() == whole.tolist()
 
 
-def test_a_wide_models_cosines_survive_the_projection() -> None:
+def test_projection_preserves_cosines() -> None:
     rng = np.random.default_rng(1)
     one = rng.standard_normal((50, 2000)).astype(np.float32)
     other = one + 0.3 * rng.standard_normal((50, 2000)).astype(np.float32)
@@ -213,7 +213,7 @@ def copies(
 SEMANTIC: dict[str, Any] = {"dedup": "semantic"}
 
 
-def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_path: Path) -> None:
+def test_selection_lists_representatives(pool: Pool, store: Store, tmp_path: Path) -> None:
     model = Model()
     out = run.select(
         pool, FirstTies(), Budget.parse("100%"), store=store, model=model.handle, **SEMANTIC
@@ -238,7 +238,7 @@ def test_a_selection_says_whom_a_row_stands_for(pool: Pool, store: Store, tmp_pa
     assert len(strict.rows) == 40 and again.opened == 0
 
 
-def test_another_order_of_the_file_keeps_the_same_rows(
+def test_kept_rows_do_not_depend_on_file_order(
     pool: Pool, store: Store, tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     def kept(pool: Pool, records: list[dict[str, Any]]) -> set[str]:
@@ -250,14 +250,14 @@ def test_another_order_of_the_file_keeps_the_same_rows(
     assert kept(open_pool(write_pool(tmp_path / "mixed.json", mixed)), mixed) == kept(pool, records)
 
 
-def test_rows_of_keep_stay_and_stand_for_the_others(pool: Pool, store: Store) -> None:
+def test_kept_rows_are_the_representatives(pool: Pool, store: Store) -> None:
     keep = np.zeros(len(pool), bool)
     keep[[3, 33, 34]] = True
     found = copies(pool, keep, store, Model().handle)
     assert found.kept[[3, 33, 34]].all() and not found.kept[4] and found.group[4] == 34
 
 
-def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
+def test_killed_run_resumes(pool: Pool, store: Store) -> None:
     handed_on = []
 
     class Killed(FakeBackend):
@@ -279,7 +279,7 @@ def test_a_killed_run_goes_on_where_it_was(pool: Pool, store: Store) -> None:
     assert model.scored == 40 - sum(handed_on) < 40
 
 
-def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Store) -> None:
+def test_unscorable_row_is_never_a_duplicate(pool: Pool, store: Store) -> None:
     bad = pool.sample(2).digest
     model = Model(fails=lambda s: "too long: 9,000 tokens" if s.digest == bad else "")
     out = run.select(
@@ -289,7 +289,7 @@ def test_a_row_that_the_model_cannot_take_is_nobodys_copy(pool: Pool, store: Sto
     assert any("(1 row that the model cannot process" in note for note in out.notes)
 
 
-def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store) -> None:
+def test_plan_reports_the_cost_and_then_none(pool: Pool, store: Store) -> None:
     model = Model()
     p = plan(pool, HighestLoss(), Budget.parse("20"), model.handle, store, **SEMANTIC)
     assert [(s.label, s.signal, s.to_score, s.upper_bound) for s in p.signals] == [
@@ -306,7 +306,7 @@ def test_plan_says_the_cost_and_then_that_there_is_none(pool: Pool, store: Store
     ] and not p.upper_bound
 
 
-def test_what_cannot_be_is_refused(pool: Pool, store: Store) -> None:
+def test_impossible_requests_are_refused(pool: Pool, store: Store) -> None:
     everything = np.ones(len(pool), bool)
     with pytest.raises(ConfigError, match="--model demo"):
         copies(pool, ~everything, store)
@@ -334,7 +334,7 @@ def command(words: list[str]) -> Any:
     return end.value.code or 0
 
 
-def test_the_command_asks_the_model_also_for_a_method_that_asks_none(
+def test_semantic_dedup_uses_the_model_for_a_method_without_one(
     tiny_pool: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

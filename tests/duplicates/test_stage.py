@@ -96,7 +96,7 @@ def test_groups(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     assert all(near.kept[near.group])
 
 
-def test_the_representative_is_the_same_in_any_order_and_a_kept_row_wins(
+def test_representative_does_not_depend_on_order_and_kept_row_takes_precedence(
     tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     store = Store(tmp_path / "store")
@@ -114,7 +114,7 @@ def test_the_representative_is_the_same_in_any_order_and_a_kept_row_wins(
     assert [r for r in (0, 1, 2) if both.kept[r]] == [0, 1]
 
 
-def test_the_signals_are_stored_and_not_read_again(
+def test_signals_are_stored_and_reused(
     tmp_path: Path, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
@@ -126,7 +126,7 @@ def test_the_signals_are_stored_and_not_read_again(
 
 
 @pytest.mark.parametrize("absent", ["rensa", "imagehash"])
-def test_exact_copies_need_no_optional_package(
+def test_exact_duplicates_need_no_optional_package(
     tmp_path: Path, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
     pool = pool_of(tmp_path, records)
@@ -140,7 +140,7 @@ def test_exact_copies_need_no_optional_package(
     assert (got.copies > 1).any()
 
 
-def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
+def test_selection_has_no_duplicates_and_lists_representatives(
     tmp_path: Path, records: list[dict[str, Any]]
 ) -> None:
     pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
@@ -160,14 +160,12 @@ def test_a_selection_holds_no_copies_and_says_whom_a_row_stands_for(
     assert any("left out as copies" in note for note in out.notes)
 
 
-def test_no_picture_that_can_be_read_is_no_reason_to_stop(tmp_path: Path, make_row: Any) -> None:
+def test_pool_without_readable_images_is_no_error(tmp_path: Path, make_row: Any) -> None:
     pool = pool_of(tmp_path, [make_row(i, "gone.png", "<image>\nQ", "A") for i in range(3)])
     assert found(pool, "near", Store(tmp_path / "store")).kept.all()
 
 
-def test_a_threshold_of_near_counts_for_the_texts(
-    tmp_path: Path, records: list[dict[str, Any]]
-) -> None:
+def test_near_threshold_applies_to_texts(tmp_path: Path, records: list[dict[str, Any]]) -> None:
     pool, store = pool_of(tmp_path, records), Store(tmp_path / "store")
     everything = np.ones(len(pool), bool)
     strict = representatives(
@@ -182,7 +180,7 @@ def test_a_threshold_of_near_counts_for_the_texts(
 
 
 @pytest.mark.slow
-def test_public_data_has_no_near_copies_apart_from_its_own(tmp_path: Path, shared: Path) -> None:
+def test_near_duplicates_of_public_data(tmp_path: Path, shared: Path) -> None:
     data = shared / "data" / "easy_vqa"
     near = found(open_pool(data / "test.json", data / "images"), "near", Store(tmp_path / "store"))
     assert together(near) == []

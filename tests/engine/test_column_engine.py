@@ -85,7 +85,7 @@ class Remembers:
         self.columns[query.fingerprint] = column
 
 
-def test_another_scorer_takes_the_place_of_the_model(pool: Pool, store: Store) -> None:
+def test_scorer_can_be_replaced(pool: Pool, store: Store) -> None:
     scorer = Constant(store)
     model = Model()
     engine = create_engine(
@@ -106,7 +106,7 @@ def test_another_scorer_takes_the_place_of_the_model(pool: Pool, store: Store) -
     assert len(scorer.asked) == 2 and [r.scored for r in again.runs] == [0, 0]
 
 
-def test_signals_that_are_asked_together_come_in_one_request(pool: Pool, store: Store) -> None:
+def test_signals_that_share_a_pass_are_one_request(pool: Pool, store: Store) -> None:
     scorer = Constant(store)
     questions = {text: Question(identity("judge"), text) for text in "abc"}
     context = RunContext(store, Judge().handle)
@@ -118,7 +118,7 @@ def test_signals_that_are_asked_together_come_in_one_request(pool: Pool, store: 
     assert scorer.asked == [[("b", 50)], [("a", 50), ("b", 0), ("c", 50)]]
 
 
-def test_a_scorer_that_leaves_rows_out_is_an_error(pool: Pool, store: Store) -> None:
+def test_scorer_that_omits_rows_is_an_error(pool: Pool, store: Store) -> None:
     engine = create_engine(
         pool,
         {"loss": LOSS},
@@ -130,7 +130,7 @@ def test_a_scorer_that_leaves_rows_out_is_an_error(pool: Pool, store: Store) -> 
         engine.column(LOSS, "loss")
 
 
-def test_a_cache_takes_the_place_of_the_store(pool: Pool, store: Store) -> None:
+def test_cache_replaces_the_store(pool: Pool, store: Store) -> None:
     cache, model = Remembers(), Model(lambda s: "broken" if "What is 7 " in s.turns[0].text else "")
     request, context = RunRequest(on_missing="exclude"), RunContext(store, model.handle)
     first = create_engine(pool, {"loss": LOSS}, request, context, cache=cache)
@@ -147,7 +147,7 @@ def test_a_cache_takes_the_place_of_the_store(pool: Pool, store: Store) -> None:
 
 
 @pytest.mark.parametrize("rows", [[0, 3, 4, 41], list(range(0, 60, 2)), [59]])
-def test_a_part_of_a_pool_is_a_mask(pool: Pool, tmp_path: Path, rows: list[int]) -> None:
+def test_part_of_a_pool_is_a_mask(pool: Pool, tmp_path: Path, rows: list[int]) -> None:
     """The rows within, scored as if the others were not there."""
     records = [record(i % 50) for i in range(60)]
     part = open_pool(write_pool(tmp_path / "part.json", [records[row] for row in rows]))
@@ -223,7 +223,7 @@ def test_the_engine_reads_any_pool_view(pool: Pool, tmp_path: Path, n: int) -> N
             assert np.array_equal(array, found[1][name][field]), (name, field)
 
 
-def test_what_is_no_signal_is_named(pool: Pool, store: Store) -> None:
+def test_invalid_signal_is_reported(pool: Pool, store: Store) -> None:
     class Nothing:
         kind, version, fields = "nothing", 1, ()
 

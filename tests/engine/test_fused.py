@@ -42,7 +42,7 @@ def test_the_protocol_is_recognised() -> None:
     assert isinstance(Question(identity("x"), "a"), SharedSignal)
 
 
-def test_one_pass_answers_all_and_each_keeps_its_own_column(pool: Pool, store: Store) -> None:
+def test_one_pass_fills_one_column_per_question(pool: Pool, store: Store) -> None:
     judge = Judge()
     outcome = select(pool, store, judge, "a,b,c")
     assert judge.passes == [(("a", "b", "c"), 60)]
@@ -57,9 +57,7 @@ def test_one_pass_answers_all_and_each_keeps_its_own_column(pool: Pool, store: S
         assert outcome.reason[text] == pytest.approx(expected)
 
 
-def test_a_part_of_what_is_stored_costs_nothing_and_a_new_question_is_asked_alone(
-    pool: Pool, store: Store
-) -> None:
+def test_stored_questions_are_reused_and_a_new_one_runs_alone(pool: Pool, store: Store) -> None:
     judge = Judge()
     select(pool, store, judge, "a,b,c")
     judge.passes.clear()
@@ -69,9 +67,7 @@ def test_a_part_of_what_is_stored_costs_nothing_and_a_new_question_is_asked_alon
     assert judge.passes == [(("d",), 60)]
 
 
-def test_rows_that_miss_different_questions_are_asked_what_they_miss(
-    tmp_path: Path, store: Store
-) -> None:
+def test_rows_are_asked_only_missing_questions(tmp_path: Path, store: Store) -> None:
     few = open_pool(write_pool(tmp_path / "few.json", [record(i) for i in range(20)]))
     grown = open_pool(write_pool(tmp_path / "grown.json", [record(i) for i in range(60)]))
     judge = Judge()
@@ -82,9 +78,7 @@ def test_rows_that_miss_different_questions_are_asked_what_they_miss(
     assert [(s.label, s.scored) for s in outcome.signals] == [("a", 40), ("b", 60)]
 
 
-def test_a_question_that_fails_on_a_row_leaves_the_others_their_values(
-    pool: Pool, store: Store
-) -> None:
+def test_failed_question_does_not_affect_others(pool: Pool, store: Store) -> None:
     judge = Judge(fails="b")
     outcome = select(pool, store, judge, "a,b,c", on_missing="exclude")
     bad = [r for r in range(60) if answer("b", pool.sample(r)) > 0.98]
@@ -99,7 +93,7 @@ def test_a_question_that_fails_on_a_row_leaves_the_others_their_values(
     assert judge.passes == []
 
 
-def test_each_role_is_asked_its_own_questions(pool: Pool, store: Store) -> None:
+def test_each_role_gets_its_own_questions(pool: Pool, store: Store) -> None:
     main, second = Judge("main"), Judge("second")
     method = Panel("a", second="somewhere")
     outcome = run.select(
@@ -114,7 +108,7 @@ def test_each_role_is_asked_its_own_questions(pool: Pool, store: Store) -> None:
     assert outcome.recipe.roles == {"second": ("second", identity("second"))}
 
 
-def test_a_method_whose_models_all_have_roles_needs_no_main_one(pool: Pool, store: Store) -> None:
+def test_method_with_only_role_models_needs_no_main_model(pool: Pool, store: Store) -> None:
     method, second = Panel("", second="somewhere"), Judge("second")
     assert needs(method) == (Capability.LOGPROBS,)
     assert (
@@ -128,7 +122,7 @@ def test_a_method_whose_models_all_have_roles_needs_no_main_one(pool: Pool, stor
     assert len(outcome.rows) == 10
 
 
-def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
+def test_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
     made = run.plan(pool, Panel("a,b,c"), Budget.parse("10"), Judge().handle, store)
     assert [(s.label, s.to_score, s.passes) for s in made.signals] == [
         ("a", 60, 60),
@@ -138,7 +132,7 @@ def test_a_plan_counts_a_shared_pass_once(pool: Pool, store: Store) -> None:
     assert made.passes == 60
 
 
-def test_a_plan_lays_a_shared_pass_on_the_question_that_misses_most(
+def test_plan_assigns_a_shared_pass_to_the_question_with_most_missing_rows(
     pool: Pool, store: Store
 ) -> None:
     run.select(pool, Panel("a"), Budget.parse("10"), store=store, model=Judge().handle)

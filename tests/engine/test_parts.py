@@ -54,7 +54,7 @@ def test_positions_do_not_depend_on_the_order_of_the_file(tmp_path: Path, seed: 
 # --------------------------------------------------------------------------------- eligible rows
 
 
-def test_a_row_fails_once_and_stays_out() -> None:
+def test_failed_row_stays_excluded() -> None:
     eligible = EligibleRows(numbering_of(6), "exclude")
     eligible.exclude(np.array([1, 3]), "a", ["x", "y"])
     eligible.exclude(np.array([3, 4]), "b", ["z", "w"])
@@ -64,7 +64,7 @@ def test_a_row_fails_once_and_stays_out() -> None:
     assert noted == [([1, 3], "a", ["x", "y"]), ([4], "b", ["w"])]
 
 
-def test_rows_set_aside_and_rows_removed_are_no_failures() -> None:
+def test_unscorable_and_removed_rows_are_no_failures() -> None:
     eligible = EligibleRows(numbering_of(6), "refuse", is_aside=lambda error: error == "long")
     eligible.exclude(np.array([4, 2]), "a", ["long", "long"])
     eligible.remove(np.array([0]))
@@ -75,7 +75,7 @@ def test_rows_set_aside_and_rows_removed_are_no_failures() -> None:
         eligible.check(Counter({"long": 3, "broken": 1}))
 
 
-def test_only_the_rows_within_are_considered() -> None:
+def test_only_rows_within_the_mask_are_considered() -> None:
     within = np.array([True, True, False, False, True, False])  # by pool row
     eligible = EligibleRows(numbering_of(6), "exclude", within)
     assert eligible.considered == 3 and sorted(eligible.pool_rows.tolist()) == [0, 1, 4]
@@ -96,7 +96,7 @@ def test_limits(on_missing: str, rows: int, allowed: int) -> None:
     assert ("--on-missing exclude" in str(raised.value)) == (on_missing != "exclude")
 
 
-def test_an_unknown_limit_is_named() -> None:
+def test_unknown_failure_limit_is_reported() -> None:
     with pytest.raises(ConfigError, match="--on-missing never"):
         PoolLimit("never", 3)  # type: ignore[arg-type]
 
@@ -117,7 +117,7 @@ def request_missing(missing: list[bool]) -> ScoringRequest:
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("signals", [1, 2, 5])
-def test_each_missing_value_is_in_one_pass_and_no_other_is(signals: int, seed: int) -> None:
+def test_each_missing_value_is_in_exactly_one_pass(signals: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     missing = rng.random((signals, 23)) < 0.4
     requests = [request_missing(m.tolist()) for m in missing]
@@ -134,7 +134,7 @@ def test_each_missing_value_is_in_one_pass_and_no_other_is(signals: int, seed: i
 # --------------------------------------------------------------------------------- order by image
 
 
-def test_rows_of_an_image_are_neighbours_and_no_row_is_parsed(
+def test_rows_of_an_image_are_adjacent_without_parsing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "abc":

@@ -113,7 +113,7 @@ def digests(pool: Pool, outcome: Any) -> list[bytes]:
     return [pool.digest[r] for r in outcome.rows.tolist()]
 
 
-def test_another_budget_and_seed_compute_nothing(tmp_path: Path) -> None:
+def test_another_budget_and_seed_reuse_the_column(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
     first = run.select(pool, ByRank(), Budget.parse("10"), store=store)
     assert computed == [50] and sum(scored) == 50
@@ -125,7 +125,7 @@ def test_another_budget_and_seed_compute_nothing(tmp_path: Path) -> None:
     assert (first.evidence["rank"] == more.evidence["rank"]).all()
 
 
-def test_values_are_those_of_the_rows_in_any_file_order(tmp_path: Path) -> None:
+def test_values_do_not_depend_on_file_order(tmp_path: Path) -> None:
     numbers = [*range(40), 3, 3, 7]  # copies of a row
     (tmp_path / "other").mkdir()
     pool, other = pool_of(tmp_path, numbers), pool_of(tmp_path / "other", numbers[::-1])
@@ -141,7 +141,7 @@ def test_values_are_those_of_the_rows_in_any_file_order(tmp_path: Path) -> None:
     assert all(f in ("", w) for f, w in zip(a.evidence["first"].tolist(), firsts, strict=True))
 
 
-def test_another_set_of_rows_is_another_column(tmp_path: Path) -> None:
+def test_another_set_of_rows_has_its_own_column(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
     run.select(pool, ByRank(), Budget.parse("10"), store=store)
     fewer = run.select(pool, ByRank(), Budget.parse("10"), store=store, filter=("id != r3",))
@@ -154,7 +154,7 @@ def test_another_set_of_rows_is_another_column(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("failing", ["r5", "r5 r6"])
-def test_rows_that_fail_in_the_inputs_are_not_of_the_set(tmp_path: Path, failing: str) -> None:
+def test_rows_with_failed_inputs_are_excluded(tmp_path: Path, failing: str) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
     gone = len(failing.split())
     for budget in ("10", "12"):
@@ -163,7 +163,7 @@ def test_rows_that_fail_in_the_inputs_are_not_of_the_set(tmp_path: Path, failing
     assert computed == [50 - gone]
 
 
-def test_a_plan_computes_none(tmp_path: Path) -> None:
+def test_plan_computes_no_pool_column(tmp_path: Path) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
     before = run.plan(pool, ByRank(), Budget.parse("10"), None, store, probe=False)
     assert before.to_score == 50 and computed == []

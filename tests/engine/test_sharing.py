@@ -84,9 +84,7 @@ def job(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-def test_processes_that_start_together_score_every_row_once(
-    job: Path, start: Start, processes: int
-) -> None:
+def test_concurrent_processes_score_every_row_once(job: Path, start: Start, processes: int) -> None:
     many = [start(job, i, 200.0) for i in range(processes)]
     for process in many:
         go(process)
@@ -116,7 +114,7 @@ def test_processes_that_start_together_score_every_row_once(
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_when_one_dies_the_other_finishes_everything(job: Path, start: Start, number: int) -> None:
+def test_rows_of_a_killed_process_are_taken_over(job: Path, start: Start, number: int) -> None:
     doomed, other = start(job, 0, 20.0), start(job, 1, 200.0)
     go(doomed)
     deadline = time.monotonic() + 60
@@ -147,7 +145,7 @@ def work_queue(root: Path, n: int = 40, processes: int = 1) -> WorkQueue:
     return WorkQueue(Store(root), columns, digests(n), retried, lambda rows: None, processes)
 
 
-def test_a_late_process_gets_a_share_of_what_is_left(tmp_path: Path) -> None:
+def test_late_process_gets_a_share_of_the_rest(tmp_path: Path) -> None:
     with work_queue(tmp_path) as first:
         a = first.next_block(lambda: None, lambda: None)
         with work_queue(tmp_path) as late:
@@ -157,7 +155,7 @@ def test_a_late_process_gets_a_share_of_what_is_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("processes", "rows"), [(1, 80), (2, 40), (5, 16)])
-def test_the_first_leaves_rows_for_those_that_are_known_to_come(
+def test_first_process_leaves_rows_for_expected_ones(
     tmp_path: Path, processes: int, rows: int
 ) -> None:
     with work_queue(tmp_path, 160, processes) as first:
@@ -165,7 +163,7 @@ def test_the_first_leaves_rows_for_those_that_are_known_to_come(
         assert block is not None and len(block) == rows
 
 
-def test_other_columns_and_other_rows_are_not_in_the_way(tmp_path: Path) -> None:
+def test_claims_of_other_columns_and_rows_do_not_block(tmp_path: Path) -> None:
     one, two = Claims(tmp_path, ["a", "b"]), Claims(tmp_path, ["c"])
     three = Claims(tmp_path, ["b"])
     with one, two, three:
@@ -177,7 +175,7 @@ def test_other_columns_and_other_rows_are_not_in_the_way(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("left", ["half a line", "no lock file", "keys cut off"])
-def test_what_a_kill_leaves_of_a_claim_is_swept(tmp_path: Path, left: str) -> None:
+def test_claims_of_killed_processes_are_removed(tmp_path: Path, left: str) -> None:
     mine = Claims(tmp_path, ["a"])
     head = b'{"host": "%s", "process": 1, "fingerprints": ["a"]}\n' % claims._host().encode()
     body = {
@@ -193,7 +191,7 @@ def test_what_a_kill_leaves_of_a_claim_is_swept(tmp_path: Path, left: str) -> No
         assert [p.name for p in (tmp_path / "claims").glob("*.claim")] == [mine.file.name]
 
 
-def test_a_process_of_another_machine_lives_while_it_renews_its_claim(tmp_path: Path) -> None:
+def test_remote_claim_is_alive_while_it_is_renewed(tmp_path: Path) -> None:
     far = tmp_path / "claims/far.claim"
     with Claims(tmp_path, ["a"]) as mine:
         far.write_bytes(
@@ -205,9 +203,7 @@ def test_a_process_of_another_machine_lives_while_it_renews_its_claim(tmp_path: 
         assert mine.other_claims() == [] and not far.exists()
 
 
-def test_where_files_cannot_be_locked_claims_hold_by_their_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claims_without_file_locks_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(self: object, *_: object, **__: object) -> None:
         raise OSError(95, "Operation not supported")
 
@@ -222,7 +218,7 @@ def test_where_files_cannot_be_locked_claims_hold_by_their_time(
 
 
 @pytest.mark.parametrize("copies", [0, 5])
-def test_rows_that_left_meanwhile_do_not_count(tmp_path: Path, copies: int) -> None:
+def test_rows_excluded_meanwhile_do_not_count(tmp_path: Path, copies: int) -> None:
     """Questions are asked in one pass; a row that fails the first is not wanted for the second, and
     was scored all the same."""
     records = [record(i) for i in range(200)] + [record(i) for i in range(copies)]
@@ -240,7 +236,7 @@ def test_rows_that_left_meanwhile_do_not_count(tmp_path: Path, copies: int) -> N
         assert [s.elsewhere for s in (a, b)] == [0, 0]
 
 
-def test_a_stored_failure_is_tried_again_by_one_process_until_it_succeeds(tmp_path: Path) -> None:
+def test_stored_failure_is_retried_by_one_process(tmp_path: Path) -> None:
     pool = open_pool(write_pool(tmp_path / "p.json", [record(i) for i in range(40)]))
     store = Store(tmp_path / "store")
     bad = pool.sample(3).digest
@@ -258,9 +254,7 @@ def test_a_stored_failure_is_tried_again_by_one_process_until_it_succeeds(tmp_pa
     assert again.errors[3] == "" and model.scored == 1
 
 
-def test_waiting_is_said_and_ends_when_the_other_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_waiting_is_reported_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.01)
     store, told = Store(tmp_path), []
     fp = "f" * 32

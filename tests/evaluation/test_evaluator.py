@@ -90,7 +90,7 @@ def always(text: str) -> Planted:
 
 
 @pytest.mark.parametrize("score", ["generate", "auto"])
-def test_always_yes_gets_exactly_the_yes_rows(make: Any, store: Store, score: Any) -> None:
+def test_always_yes_is_correct_on_yes_rows_only(make: Any, store: Store, score: Any) -> None:
     found = evaluate(always("Yes").handle(), make(), score=score, store=store)
     assert (found.accuracy, found.n, found.failed) == (10 / 40, 40, 0)
     assert found.by["one"].accuracy == 10 / 24 and found.by["one"].n == 24
@@ -102,7 +102,7 @@ def test_always_yes_gets_exactly_the_yes_rows(make: Any, store: Store, score: An
     )
 
 
-def test_a_model_that_knows_everything(make: Any, store: Store) -> None:
+def test_perfect_model(make: Any, store: Store) -> None:
     model = Planted(
         lambda s: f" {expected(s).upper()}. " if expected(s) in COLOURS else expected(s)
     )
@@ -111,12 +111,12 @@ def test_a_model_that_knows_everything(make: Any, store: Store) -> None:
     assert found.interval[1] == 1.0 and 0.5 < found.interval[0] < 1.0
 
 
-def test_auto_sends_each_row_its_way(make: Any, store: Store) -> None:
+def test_auto_chooses_the_scoring_per_row(make: Any, store: Store) -> None:
     rows = evaluate(always("Yes").handle(), make(), store=store).rows.to_pylist()
     assert [r["scored"] for r in rows] == ["choice"] * 24 + ["generate"] * 12 + ["choice"] * 4
 
 
-def test_generated_letters_and_words_are_read(make: Any, store: Store) -> None:
+def test_generated_letters_and_words_are_parsed(make: Any, store: Store) -> None:
     def says(sample: Sample) -> str:
         return {"B": "B. dog", "Yes": "Yes, it is there.", "No": "no."}.get(
             expected(sample), "light " + expected(sample)
@@ -136,7 +136,7 @@ def test_generated_letters_and_words_are_read(make: Any, store: Store) -> None:
 @pytest.mark.parametrize(
     "thought", ["<think>no, or dog?</think>\n\n{}", "<think></think>{}", "I see.</think> {}"]
 )
-def test_a_train_of_thought_is_no_part_of_the_answer(make: Any, store: Store, thought: str) -> None:
+def test_reasoning_is_not_part_of_the_answer(make: Any, store: Store, thought: str) -> None:
     found = evaluate(
         Planted(lambda s: thought.format(expected(s))).handle(),
         make(),
@@ -148,7 +148,7 @@ def test_a_train_of_thought_is_no_part_of_the_answer(make: Any, store: Store, th
     assert row["said"].startswith(thought[:5]) and row["answer"] == row["expected"]
 
 
-def test_a_thought_that_never_ends_is_no_answer(make: Any, store: Store) -> None:
+def test_unfinished_reasoning_is_no_answer(make: Any, store: Store) -> None:
     found = evaluate(always("<think>Yes, no, dog").handle(), make(), score="generate", store=store)
     assert found.accuracy == 0.0
 
@@ -169,7 +169,7 @@ def test_choice_refuses_open_answers(make: Any, store: Store) -> None:
     assert model.opened == 0
 
 
-def test_the_last_turn_is_asked(make: Any, store: Store) -> None:
+def test_last_turn_is_evaluated(make: Any, store: Store) -> None:
     row = record(0, "What is it?", "A cat.", "0.png")
     row["conversations"] += [{"from": "human", "value": "Sure?"}, {"from": "gpt", "value": "No."}]
     found = evaluate(always("No.").handle(), make([row]), store=store)
@@ -221,7 +221,7 @@ def test_an_unknown_score_is_refused(make: Any, store: Store) -> None:
 # ----------------------------------------------------------------------------------------- failures
 
 
-def test_failures_are_counted_and_named(make: Any, store: Store) -> None:
+def test_failures_are_counted_and_listed(make: Any, store: Store) -> None:
     rows = records()
     rows[0]["image"] = "gone.png"
     model = Planted(
@@ -244,7 +244,7 @@ def test_failures_are_counted_and_named(make: Any, store: Store) -> None:
     assert found.to_json()["failed"] == 2
 
 
-def test_too_many_failures_stop_it(make: Any, store: Store) -> None:
+def test_too_many_failures_are_an_error(make: Any, store: Store) -> None:
     def fails(sample: Sample) -> str:
         return "out of luck" if re.search(r"thing (1|25|37)\b", sample.turns[0].text) else ""
 
@@ -256,7 +256,7 @@ def test_too_many_failures_stop_it(make: Any, store: Store) -> None:
     assert again.failed == 0 and again.n == 40
 
 
-def test_missing_images_are_known_before_a_model_is_opened(make: Any, store: Store) -> None:
+def test_missing_images_fail_before_the_model_is_opened(make: Any, store: Store) -> None:
     rows = records()
     for row in rows[:5]:
         row["image"] = "gone.png"
@@ -266,7 +266,7 @@ def test_missing_images_are_known_before_a_model_is_opened(make: Any, store: Sto
     assert model.opened == 0
 
 
-def test_rows_that_cannot_be_asked_are_known_without_a_model(make: Any) -> None:
+def test_invalid_rows_fail_without_a_model(make: Any) -> None:
     check_rows(make())
     rows = records()
     for row in rows[:5]:
@@ -278,7 +278,7 @@ def test_rows_that_cannot_be_asked_are_known_without_a_model(make: Any) -> None:
         check_rows(make(), score="choices")
 
 
-def test_when_every_row_fails_no_advice_is_given_that_cannot_help(make: Any) -> None:
+def test_message_has_no_useless_advice_if_every_row_fails(make: Any) -> None:
     rows = [{**row, "image": "gone.png"} for row in records()[:36]]
     for on_missing in ("auto", "exclude"):
         with pytest.raises(TooManyFailures, match=r"None of the 36 rows.*gone\.png") as caught:
@@ -296,7 +296,7 @@ def test_nothing_left_to_evaluate(make: Any, store: Store) -> None:
         )
 
 
-def test_answers_that_do_not_end_are_counted(make: Any, store: Store) -> None:
+def test_truncated_answers_are_counted(make: Any, store: Store) -> None:
     found = evaluate(Planted(lambda s: "red", finished=False).handle(), make(), store=store)
     assert found.cut == 12
 
@@ -305,7 +305,7 @@ def test_answers_that_do_not_end_are_counted(make: Any, store: Store) -> None:
 
 
 @pytest.mark.parametrize("after", [8, 30])
-def test_a_stopped_evaluation_goes_on(make: Any, store: Store, after: int) -> None:
+def test_interrupted_evaluation_resumes(make: Any, store: Store, after: int) -> None:
     """Stopped among the choices, and among the generated answers."""
     first = Planted(lambda s: "Yes", stop_after=after)
     with pytest.raises(KeyboardInterrupt):
@@ -322,14 +322,14 @@ def test_a_stopped_evaluation_goes_on(make: Any, store: Store, after: int) -> No
     assert third.opened == 0
 
 
-def test_a_longer_answer_is_another_question(make: Any, store: Store) -> None:
+def test_token_limit_is_part_of_the_identity(make: Any, store: Store) -> None:
     evaluate(always("red").handle(), make(), store=store, max_new_tokens=8)
     model = always("red")
     found = evaluate(model.handle(), make(), store=store, max_new_tokens=16)
     assert found.asked == 12, "choices do not depend on it"
 
 
-def test_the_order_of_the_file_changes_nothing(make: Any, store: Store) -> None:
+def test_result_does_not_depend_on_file_order(make: Any, store: Store) -> None:
     forward = evaluate(always("Yes").handle(), make(), store=store)
     model = always("Yes")
     back = evaluate(model.handle(), make(records()[::-1]), store=store)
@@ -339,7 +339,7 @@ def test_the_order_of_the_file_changes_nothing(make: Any, store: Store) -> None:
 # -------------------------------------------------------------------------------------------- files
 
 
-def test_the_files(make: Any, store: Store, tmp_path: Path) -> None:
+def test_output_files(make: Any, store: Store, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
     found = evaluate(always("Yes").handle(), make(), store=store)

@@ -38,14 +38,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return script
 
 
-def test_without_it_the_message_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_lmms_eval_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="pipx install lmms-eval"):
         lmms.find_command()
 
 
-def test_its_results_are_read(
+def test_results_are_read(
     installed: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "model").mkdir()
@@ -67,12 +67,12 @@ def test_a_second_run_reads_its_own_results(installed: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("task", "message"), [("broken", "code 3"), ("silent", "wrote no results")]
 )
-def test_when_it_fails(installed: Path, tmp_path: Path, task: str, message: str) -> None:
+def test_failure_is_reported(installed: Path, tmp_path: Path, task: str, message: str) -> None:
     with pytest.raises(lmms.LmmsEvalFailed, match=message):
         lmms.run_tasks(["--model", "llava_hf"], task, tmp_path / "out")
 
 
-def test_what_it_cannot_be_told(tmp_path: Path) -> None:
+def test_unsupported_models_are_refused(tmp_path: Path) -> None:
     assert (
         lmms.model_arguments("org/name@abc", None, "llava", None)[-1]
         == "pretrained=org/name,revision=abc"

@@ -67,9 +67,7 @@ def select(pool: Pool, out: Path) -> list[int]:
 
 @pytest.mark.parametrize("kind", ENTRIES)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_a_selection_comes_back_in_the_pools_own_form(
-    tmp_path: Path, kind: str, suffix: str
-) -> None:
+def test_selection_is_written_in_the_pools_format(tmp_path: Path, kind: str, suffix: str) -> None:
     pool = described(tmp_path / "data", kind, suffix)
     rows = select(pool, tmp_path / "out")
     text = (tmp_path / "out" / f"subset{suffix}").read_text()
@@ -86,7 +84,7 @@ def test_a_selection_comes_back_in_the_pools_own_form(
     assert again.source_names == pool.source_names == ("mine",)
 
 
-def test_entries_of_others_stay_and_stale_ones_go(tmp_path: Path) -> None:
+def test_other_entries_stay_and_stale_ones_are_removed(tmp_path: Path) -> None:
     pool = described(tmp_path / "data", "sharegpt", ".json")
     out = tmp_path / "out"
     select(pool, out)
@@ -102,7 +100,7 @@ def test_entries_of_others_stay_and_stale_ones_go(tmp_path: Path) -> None:
     assert len(open_pool(out)) == 3
 
 
-def test_the_pools_own_list_is_left_alone(tmp_path: Path) -> None:
+def test_dataset_info_of_the_pool_is_unchanged(tmp_path: Path) -> None:
     pool = described(tmp_path / "data", "alpaca", ".json")
     before = json.loads((tmp_path / "data" / "dataset_info.json").read_text())
     select(pool, tmp_path / "data")

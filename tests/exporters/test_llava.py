@@ -64,7 +64,7 @@ def test_jsonl_to_json(lines, tmp_path):
     assert (tmp_path / "out.json").read_bytes() == ("[\n" + ",\n".join(LINES) + "\n]\n").encode()
 
 
-def test_json_to_jsonl_takes_only_the_layout_out(pretty, tmp_path):
+def test_json_to_jsonl_changes_only_the_layout(pretty, tmp_path):
     export(open_pool(pretty), range(3), tmp_path / "out.jsonl", "llava-jsonl")
     out = (tmp_path / "out.jsonl").read_bytes().decode()
     assert out.count("\n") == 3
@@ -90,7 +90,7 @@ def test_reading_back_gives_the_same_samples(source, form, tmp_path, request):
     )
 
 
-def test_rows_stand_in_pool_order_whatever_the_order_given(tiny_pool, tmp_path):
+def test_rows_are_written_in_pool_order(tiny_pool, tmp_path):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     export(pool, [8, 2, 5], tmp_path / "new/folder/out.json")
     assert [r["id"] for r in json.loads((tmp_path / "new/folder/out.json").read_bytes())] == [
@@ -118,7 +118,7 @@ def test_unknown_format_suggests_the_nearest(tiny_pool, tmp_path):
         export(open_pool(tiny_pool, tiny_pool.parent / "images"), [0], tmp_path / "x", "llava-jsn")
 
 
-def test_the_pool_itself_is_never_overwritten(tiny_pool, tmp_path):
+def test_pool_is_never_overwritten(tiny_pool, tmp_path):
     before = tiny_pool.read_bytes()
     (tmp_path / "link.json").symlink_to(tiny_pool)
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
@@ -141,7 +141,7 @@ def test_rows_outside_the_pool_are_refused(tiny_pool, tmp_path):
             export(open_pool(tiny_pool, tiny_pool.parent / "images"), bad, tmp_path / "out.json")
 
 
-def test_places_that_cannot_be_written(tiny_pool, tmp_path):
+def test_unwritable_paths(tiny_pool, tmp_path):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     with pytest.raises(ConfigError, match="is a folder"):
         export(pool, [0], tmp_path)
@@ -155,7 +155,7 @@ def test_places_that_cannot_be_written(tiny_pool, tmp_path):
         export(pool, [0], Path("/proc/nowhere/x.json"))
 
 
-def test_a_full_disk_keeps_the_old_file_and_leaves_no_part(tiny_pool, tmp_path, monkeypatch):
+def test_full_disk_keeps_the_old_file(tiny_pool, tmp_path, monkeypatch):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     target = tmp_path / "out" / "subset.json"
     export(pool, [0], target)

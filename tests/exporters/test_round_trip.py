@@ -60,7 +60,7 @@ def reopened(path: Path, images: Path, before: Pool) -> Pool:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(rows=POOLS)
-def test_every_exporter_gives_back_what_was_read(
+def test_every_format_round_trips(
     reader: str, images: Path, work: Path, rows: list[dict[str, Any]]
 ) -> None:
     if reader == "datasets folder":  # `save_to_disk` itself stops at an image that is not there

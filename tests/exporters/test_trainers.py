@@ -66,7 +66,7 @@ def test_datasets_loads_rows_of_every_kind(
     assert [len(t) for t in turns] == [len(s.turns) for s in pool.samples(range(len(pool)))]
 
 
-def test_datasets_shows_the_pictures_of_a_parquet(pool: Pool, tmp_path: Path) -> None:
+def test_datasets_decodes_the_images_of_a_parquet_file(pool: Pool, tmp_path: Path) -> None:
     export(pool, range(4), tmp_path / "p.parquet", "parquet", EMBED)
     data = loaded(tmp_path / "p.parquet", tmp_path)
     assert [[i.size for i in images] for images in data["images"]] == [
@@ -186,7 +186,7 @@ def test_openai_messages_with_embedded_images(pool: Pool, tmp_path: Path) -> Non
 # ------------------------------------------------------------------------- paths, embedding, losses
 
 
-def test_paths_as_asked(pool: Pool, tmp_path: Path) -> None:
+def test_path_options(pool: Pool, tmp_path: Path) -> None:
     def first(options: Options | None, format: str = "llava") -> str:
         export(pool, [0], tmp_path / "p.json", format, options)
         record = json.loads((tmp_path / "p.json").read_text())[0]
@@ -211,7 +211,7 @@ def test_embedding_keeps_the_digest(pool: Pool, tmp_path: Path) -> None:
         assert again.digest[row] == pool.digest[row]
 
 
-def test_images_of_a_parquet_are_written_out_once(pool: Pool, tmp_path: Path) -> None:
+def test_embedded_images_are_written_once(pool: Pool, tmp_path: Path) -> None:
     export(pool, range(4), tmp_path / "p.parquet", "parquet", EMBED)
     packed = open_pool(tmp_path / "p.parquet")
     notes = export(packed, range(4), tmp_path / "out/x.json", "llava")
@@ -224,7 +224,7 @@ def test_images_of_a_parquet_are_written_out_once(pool: Pool, tmp_path: Path) ->
     assert not again.facts["missing_images"].any() and len(again.index.image_path) == 3
 
 
-def test_losses_are_said_with_their_number(tmp_path: Path) -> None:
+def test_losses_are_reported_with_counts(tmp_path: Path) -> None:
     rows = [
         {"image": ["a.png", 7], "conversations": qa("<image>Q")},
         {"texts": "S", "images": [], "conversations": qa("Q")},

@@ -32,7 +32,7 @@ def test_stratified():
     assert any("c" in note for note in equal.notes)
 
 
-def test_stratified_by_one_source_is_random_and_says_so():
+def test_stratified_with_one_source_is_random_with_a_note():
     one = run("stratified", 4, names=("only",), source=np.zeros(10, np.int32))
     assert one.rows.tolist() == run("random", 4).rows.tolist()
     assert "same as --method random" in one.notes[0]

@@ -39,7 +39,7 @@ def ten_rows():
     return Columns(np.sort(digests(10)), ties, np.array([0, 1] * 5, np.int32), ("a", "b"), values)
 
 
-def test_ten_rows_by_hand_mirroring_the_one_shot_perplexity():
+def test_ten_rows_by_hand_matching_the_one_shot_perplexity():
     # 5 rows: P 2, W 3. Two bins each: P {0,1} {2,3}, W {4,5,6} {7,8,9}; places P 1 1, W 2 1 (1.5
     # rounded up, then 1.5).
     # half of the places are preferred, counting places from the first: P's 1st, W's 1st and 3rd.
@@ -56,7 +56,7 @@ def test_ten_rows_by_hand_mirroring_the_one_shot_perplexity():
     assert np.allclose(got.reason["effect"], [0, 0.7, 0, 0, 0.5, -0.1, 0.8, 2, 0.9, 2.8])
 
 
-def test_ten_rows_by_hand_mirroring_both():
+def test_ten_rows_by_hand_matching_both_perplexities():
     # one bin each. P, places 2 = slots of two along the zero-shot loss: strips by one-shot {0,1}
     # {2,3}, the second backwards: 0 1 | 3 2. 1st slot by effect -> 1, 2nd by ties -> 3.
     # W, places 3: strips {4,5,6} {7,8,9}; by zero-shot 5 4 6 | 9 7 8; slots {5,4} {6,9} {7,8}:
@@ -66,7 +66,7 @@ def test_ten_rows_by_hand_mirroring_both():
     assert np.flatnonzero(got.reason["critical"]).tolist() == [1, 4, 7]
 
 
-def test_fewer_bins_where_few_rows_are_taken():
+def test_fewer_bins_for_small_budgets():
     nll, one, known = like_real(4000, 8)
     for k, mirror, least, most in (
         (200, "both", 4, 7),
@@ -79,7 +79,7 @@ def test_fewer_bins_where_few_rows_are_taken():
             assert least <= bins <= most  # both: half the root of about 100 rows of each kind
 
 
-def test_knowledge_ratio_shares_the_budget_and_passes_on_what_is_not_there():
+def test_knowledge_ratio_divides_the_budget_and_redistributes_the_rest():
     known = ten_rows()["knowledge"]["parametric"]
     assert known[run(ten_rows(), 5, knowledge_ratio="0.8").rows].sum() == 4
     assert known[run(ten_rows(), 5, knowledge_ratio="0").rows].sum() == 0
@@ -92,7 +92,7 @@ def test_knowledge_ratio_shares_the_budget_and_passes_on_what_is_not_there():
 @pytest.mark.parametrize(
     ("n", "k"), [(600, 200), (2000, 200), (5934, 593), (5934, 1780), (20000, 2000), (20000, 6000)]
 )
-def test_mirrors_both_perplexities_better_than_random(n, k, ties):
+def test_matches_both_perplexities_better_than_random(n, k, ties):
     """METHODS, must hold: KS distance below the median of 100 random subsets, k >= 200; zero-shot
     and one-shot."""
     nll, one, known = like_real(n, n + k, ties)
@@ -124,13 +124,13 @@ def ks_of_random_subsets(pool, k, draws):
     return np.median(found)
 
 
-def test_the_fast_ks_distance_of_random_subsets_is_that_of_the_package():
+def test_fast_ks_distance_equals_ks_distance():
     pool = np.round(like_real(600, 3)[0], 1)  # with ties
     subset = np.random.default_rng(0).choice(len(pool), 200, replace=False)
     assert np.isclose(ks_of_random_subsets(pool, 200, 1), ks_distance(pool, pool[subset]))
 
 
-def test_mirror_of_the_one_shot_alone_holds_it_and_frees_the_preference():
+def test_matching_only_the_one_shot_perplexity_gives_the_preference_more_room():
     nll, one, known = like_real(5000, 1)
     columns = columns_of(nll, one, known)
     free, both = (run(columns, 500, mirror=m) for m in ("one_shot", "both"))
@@ -165,7 +165,7 @@ def test_preference_has_a_direction_and_a_share():
     assert run(columns, 300, prefer_share="0").reason["critical"].sum() == 0
 
 
-def test_best_first_is_critical_then_drawn():
+def test_order_is_preferred_rows_then_random_ones():
     nll, one, known = like_real(1000, 3)
     columns = columns_of(nll, one, known)
     for prefer, sign in (("most_helped", -1), ("least_helped", 1)):
@@ -187,7 +187,7 @@ def test_balance_gives_sources_equal_parts_of_each_bin():
     assert plain < 0.12 and even > 0.4
 
 
-def test_rows_without_any_demonstration_stand_in_with_their_zero_shot_loss():
+def test_rows_without_demonstration_use_their_zero_shot_loss():
     columns = ten_rows()
     nothing = np.full(10, np.nan, np.float32)
     columns["one_shot_w"]["nll"][:] = nothing
@@ -202,7 +202,7 @@ def test_rows_without_any_demonstration_stand_in_with_their_zero_shot_loss():
     assert any(note.startswith("3 rows have no demonstration") for note in got.notes)
 
 
-def test_pairs_that_were_too_long_are_counted_apart_from_rows_without_a_demonstration():
+def test_too_long_pairs_and_rows_without_demonstration_are_counted_separately():
     columns = ten_rows()
     columns["demonstration_w"]["digest"][:4] = b""
     columns["one_shot_w"]["nll"][:6] = np.nan  # four have none, two did not fit
@@ -215,7 +215,7 @@ def test_pairs_that_were_too_long_are_counted_apart_from_rows_without_a_demonstr
     assert not any("too long" in note for note in run(ten_rows(), 5).notes)
 
 
-def test_mean_of_the_passes_that_exist():
+def test_mean_of_existing_passes():
     nan = np.nan
     got = mean_of_passes(np.array([1.0, nan, 3.0, nan]), np.array([2.0, 5.0, nan, nan]))
     assert np.allclose(got, [1.5, 5.0, 3.0, nan], equal_nan=True) and got.dtype == np.float32
@@ -238,7 +238,7 @@ def test_tiny_pools(n):
             assert len(np.unique(run(columns_of(nll, one, known), k, **settings).rows)) == k
 
 
-def test_notes_say_how_well_it_mirrors():
+def test_notes_report_the_ks_distances():
     nll, one, known = like_real(1000, 7)
     got = run(columns_of(nll, one, known), 300)
     zero = ks_distance(got.reason["nll"], got.reason["nll"][got.rows])

@@ -79,7 +79,7 @@ def choose(method, columns, k):
 
 
 @every
-def test_keeps_the_rules_of_all_methods(name, settings):
+def test_conforms(name, settings):
     """The public checks, which authors of plug-ins run on their methods; another process for the
     defaults only."""
     target = target_columns() if aims(load(name, settings)) else None
@@ -97,7 +97,7 @@ def test_keeps_the_rules_of_all_methods(name, settings):
 @pytest.mark.parametrize(
     ("n", "k"), [(200, 60), (200, 1), (200, 200), (50, 500), (1, 1), (2, 1), (7, 3)]
 )
-def test_gives_exactly_the_budget_in_unique_rows(name, settings, n, k):
+def test_returns_exactly_the_budget_in_unique_rows(name, settings, n, k):
     rows = select(name, settings, sample_columns(n), k).rows
     assert rows.dtype == np.int64
     assert len(rows) == min(k, n) == len(np.unique(rows))
@@ -115,7 +115,7 @@ def test_reasons_are_plain_columns_of_all_rows(name, settings):
 
 
 @every
-def test_the_same_every_time(name, settings):
+def test_is_deterministic(name, settings):
     a, b = (select(name, settings, sample_columns(300), 77) for _ in range(2))
     assert a.rows.tolist() == b.rows.tolist()
     assert a.notes == b.notes
@@ -149,7 +149,7 @@ def test_order_of_the_pool_does_not_matter(name, settings, copies):
 
 
 @every
-def test_does_not_touch_its_input(name, settings):
+def test_does_not_modify_its_input(name, settings):
     columns = sample_columns(120)
     before = {(s, f): a.copy() for s, fields in columns.values.items() for f, a in fields.items()}
     before |= {("", f): getattr(columns, f).copy() for f in ("digest", "ties", "source")}
@@ -163,7 +163,7 @@ def test_does_not_touch_its_input(name, settings):
 
 
 @every
-def test_equals_have_equal_chances(name, settings):
+def test_ties_have_equal_chances(name, settings):
     """All rows equal: over many seeds each is taken about as often as a fair draw would."""
     n, k, seeds = 30, 10, 100
     known = np.zeros(n, bool)
@@ -196,7 +196,7 @@ def test_seeds_change_what_random_takes():
 
 
 @every
-def test_unknown_setting_is_refused_with_the_nearest_name(name, settings):
+def test_unknown_setting_is_refused_with_a_suggestion(name, settings):
     with pytest.raises(ConfigError, match="has no setting 'prefr'"):
         load(name, {**settings, "prefr": "x"})
     known = [f.name for f in dataclasses.fields(load(name))]
@@ -206,7 +206,7 @@ def test_unknown_setting_is_refused_with_the_nearest_name(name, settings):
 
 
 @every
-def test_signals_say_what_the_method_reads(name, settings):
+def test_signals_name_the_columns_read(name, settings):
     """`select` gets exactly the columns of its signals: nothing else may be read, and every signal
     has an identity."""
     method = load(name, settings)
@@ -226,7 +226,7 @@ def test_signals_say_what_the_method_reads(name, settings):
 
 
 @every
-def test_a_method_that_asks_a_model_says_so_when_there_is_none(name, settings):
+def test_missing_model_is_reported(name, settings):
     method = load(name, settings)
     if needs(method):
         with pytest.raises(ConfigError, match="--model"):
@@ -236,7 +236,7 @@ def test_a_method_that_asks_a_model_says_so_when_there_is_none(name, settings):
 
 
 @every
-def test_settings_read_back_what_they_show(name, settings):
+def test_settings_round_trip_as_text(name, settings):
     cls = type(load(name))
     shown = {s.name: s.default for s in settings_of(cls)}
     assert cls(**parse(cls, shown, name)) == cls()
@@ -259,5 +259,5 @@ def test_describe_lists_the_table():
     assert all(row.summary.endswith(".") for row in rows.values())
 
 
-def test_no_variant_of_the_table_is_left_out():
+def test_every_variant_is_tested():
     assert {name for name, _ in VARIANTS} == set(METHODS)

@@ -47,7 +47,7 @@ def of_target(method: Method) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("retrieval", ["bm25", "embedding"])
-def test_every_gap_gets_rows_that_need_its_skill(retrieval: str) -> None:
+def test_each_missing_skill_gets_rows(retrieval: str) -> None:
     columns, target = pool(), target_columns()
     found = choose({"retrieval": retrieval}, columns, target, 16)
     lacking = [s for s in target["gap"]["skills"].tolist() if s]
@@ -70,7 +70,7 @@ def test_every_gap_gets_rows_that_need_its_skill(retrieval: str) -> None:
     )
 
 
-def test_what_is_found_is_told_row_by_row() -> None:
+def test_findings_are_recorded_per_row() -> None:
     found = choose({"teacher": "x"}, pool(), target_columns(), 16)
     told = found.findings.summary
     assert (told["rows"], told["wrong"], told["unanswered"], told["never_switched"]) == (
@@ -100,7 +100,7 @@ def test_what_is_found_is_told_row_by_row() -> None:
     assert not any("random sample" in n or "student judged" in n for n in found.notes)
 
 
-def test_what_no_search_can_use_is_filled_or_left_and_said() -> None:
+def test_unused_budget_is_filled_or_left_with_a_note() -> None:
     kinds = np.full(40, 1)  # all rows take "naming colours"
     few = target_columns()
     few.values["gap"]["skills"][:] = ""  # type: ignore[index]
@@ -115,7 +115,7 @@ def test_what_no_search_can_use_is_filled_or_left_and_said() -> None:
     assert bare.rows.tolist() == full.rows[:10].tolist()
 
 
-def test_a_budget_that_ends_before_all_had_a_turn_is_said_and_is_no_failed_search() -> None:
+def test_budget_below_the_number_of_searches_gives_a_note() -> None:
     found = choose({}, pool(), target_columns(), 3)
     told = found.findings.summary
     assert (told["waiting"], told["found_nothing"]) == (5, 0)
@@ -127,12 +127,12 @@ def test_a_budget_that_ends_before_all_had_a_turn_is_said_and_is_no_failed_searc
     assert (told["waiting"], told["found_nothing"]) == (4, 1)
 
 
-def test_a_larger_budget_holds_a_smaller_one() -> None:
+def test_budgets_nest() -> None:
     small, large = (choose({}, pool(), target_columns(), k).rows.tolist() for k in (10, 30))
     assert large[:10] == small
 
 
-def test_a_student_that_gets_nothing_right_is_doubted() -> None:
+def test_student_without_correct_answers_gives_a_note() -> None:
     lost = target_columns()
     assert not any("None is right" in n for n in choose({}, pool(), lost, 5).notes)
     lost.values["rationale"]["right"][:] = False  # type: ignore[index]
@@ -141,7 +141,7 @@ def test_a_student_that_gets_nothing_right_is_doubted() -> None:
     )
 
 
-def test_a_model_without_mistakes_is_said_and_a_fair_draw_is_made() -> None:
+def test_model_without_mistakes_gives_a_random_sample_and_a_note() -> None:
     right = target_columns()
     right.values["rationale"]["right"][:] = True  # type: ignore[index]
     right.values["gap"]["skills"][:] = ""  # type: ignore[index]
@@ -159,12 +159,12 @@ def test_random_rows_need_neither_models_nor_a_validation_set() -> None:
     assert taken.tolist() == np.argsort(columns.ties, kind="stable")[:9].tolist()
 
 
-def test_without_a_validation_set_it_says_how_to_give_one() -> None:
+def test_missing_validation_set_is_reported() -> None:
     with pytest.raises(ConfigError, match="--validation FILE"):
         load("error_driven").select(pool(), 3)
 
 
-def test_each_model_is_asked_its_own() -> None:
+def test_student_and_teacher_signals() -> None:
     method = load("error_driven", {"teacher": "t"})
     assert models_of(method) == {"teacher": "t"} and asks_the_model(method)
     aimed = of_target(method)
@@ -175,7 +175,7 @@ def test_each_model_is_asked_its_own() -> None:
     assert needs(method) == (Capability.GENERATE, Capability.LOGPROBS)
 
 
-def test_another_rule_asks_no_model_anew() -> None:
+def test_another_rule_needs_no_model() -> None:
     """δ, λ and the ablations of the rule are arithmetic; the teacher's answers stay those of the
     same column."""
     base, other = (
@@ -188,7 +188,7 @@ def test_another_rule_asks_no_model_anew() -> None:
     assert fingerprint(a["mistake"]) != fingerprint(b["mistake"])
 
 
-def test_a_server_without_probabilities_is_sampled_only_if_told_to() -> None:
+def test_sampling_from_a_server_is_opt_in() -> None:
     method = load("error_driven", {"teacher": "t", "switch": "sample:8"})
     signal = of_target(method)["answer_switch"]
     assert (signal.kind, signal.draws) == ("sampled_switch", 8)

@@ -96,7 +96,7 @@ def test_alpha_zero_takes_the_same_from_every_group(planted):
     assert count.sum() == 255 and set(count.tolist()) == {25, 26}
 
 
-def test_alpha_without_bounds_is_the_top_by_necessity(planted):
+def test_large_alpha_is_top_k_by_necessity(planted):
     out = select(MllmSelector(alpha=1e6), planted, 315)
     reason = out.reason
     free = np.flatnonzero(~reason["seed_row"] & ~reason["held"])
@@ -106,7 +106,7 @@ def test_alpha_without_bounds_is_the_top_by_necessity(planted):
     )
 
 
-def test_a_group_that_runs_out_passes_its_quota_on(planted):
+def test_exhausted_group_passes_its_quota_on(planted):
     out = select(MllmSelector(alpha=6), planted, 1060)
     group = out.reason["group"]
     count, size = (np.bincount(g[g >= 0], minlength=10) for g in (group[out.rows], group))
@@ -118,7 +118,7 @@ def test_a_group_that_runs_out_passes_its_quota_on(planted):
     )
 
 
-def test_rows_above_the_percentile_are_counted_and_not_taken(planted):
+def test_rows_above_the_percentile_are_held_back(planted):
     out = select(MllmSelector(max_percentile=95), planted, 600)
     held, necessity = out.reason["held"], out.reason["necessity"]
     assert 90 <= held.sum() <= 100  # 5% of 2,000, less the seed rows among them
@@ -129,7 +129,7 @@ def test_rows_above_the_percentile_are_counted_and_not_taken(planted):
     assert not select(MllmSelector(max_percentile=100), planted, 600).reason["held"].any()
 
 
-def test_held_rows_come_back_only_when_nothing_else_is_left(planted):
+def test_held_rows_are_used_last(planted):
     out = select(MllmSelector(max_percentile=95), planted, 1950)
     held, necessity = out.reason["held"], out.reason["necessity"]
     back = out.rows[held[out.rows]]
@@ -153,7 +153,7 @@ def test_seed_rows_are_five_percent_and_at_most_a_third(budget, seeds):
     assert set(first.tolist()) == set(np.flatnonzero(chosen).tolist())
 
 
-def test_the_necessity_is_a_loss_under_a_model_that_is_trained(tmp_path):
+def test_necessity_is_the_loss_under_a_trained_model(tmp_path):
     method = load("mllm_selector", {"epochs": "2", "learning_rate": "1e-4"})
     for signals in (
         method.signals(MethodContext(MODEL, seed=3)),
@@ -189,6 +189,6 @@ def test_the_necessity_is_a_loss_under_a_model_that_is_trained(tmp_path):
         {"learning_rate": "-1"},
     ],
 )
-def test_settings_that_cannot_be(settings):
+def test_impossible_settings(settings):
     with pytest.raises(ConfigError, match=f"--set {next(iter(settings))}="):
         load("mllm_selector", settings)

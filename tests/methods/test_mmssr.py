@@ -70,7 +70,7 @@ def select(method, columns, k):
 # --------------------------------------------------------------------------------- what it asks for
 
 
-def test_the_task_model_judges_by_default():
+def test_main_model_is_the_default_judge():
     signals = load("mmssr").signals(MethodContext(MODEL, seed=3))
     assert list(signals) == [f"score_{name}" for name in NAMES] + [f"style_{k}" for k in range(9)]
     assert signals[f"score_{OCR}"] == Judge(MODEL, CAPABILITIES[13]) and signals[
@@ -88,7 +88,7 @@ def test_fewer_capabilities_are_columns_of_the_same_names():
     assert all(every[name] == signal for name, signal in two.items())
 
 
-def test_a_judge_of_its_own_needs_no_task_model():
+def test_separate_judge_needs_no_main_model():
     method = load(
         "mmssr", {"judge": "http://127.0.0.1:1/v1#x", "score": "generate", "style": "generate"}
     )
@@ -111,7 +111,7 @@ def test_scorer_and_styler():
     ] == Style(THIRD, STYLES[0])
 
 
-def test_a_teacher_is_asked_about_a_sample_and_learned_from():
+def test_scorer_and_styler_are_distilled_from_a_teacher():
     method = load(
         "mmssr",
         {
@@ -152,7 +152,7 @@ def test_a_teacher_is_asked_about_a_sample_and_learned_from():
         method.signals(MethodContext(roles={"teacher": OTHER}, seed=7, budget=50))
 
 
-def test_a_teacher_that_only_writes():
+def test_teacher_without_log_probabilities():
     method = load(
         "mmssr",
         {"teacher": "t", "teacher_answers": "generate", "style": "generate", "capabilities": "ocr"},
@@ -166,7 +166,7 @@ def test_a_teacher_that_only_writes():
     assert not signals["styles"].model.lessons.one_by_one  # lists, since lists are to be written
 
 
-def test_capabilities_of_the_users_own(tmp_path):
+def test_user_defined_capabilities(tmp_path):
     (tmp_path / "own.yaml").write_text("gauge_reading: reading a value off a dial\n")
     file = str(tmp_path / "own.yaml")
     signals = load("mmssr", {"capability_file": file}).signals(MethodContext(MODEL))
@@ -209,7 +209,7 @@ def test_capabilities_of_the_users_own(tmp_path):
         ({"learning_rate": "0"}, "--set learning_rate="),
     ],
 )  # fmt: skip
-def test_settings_that_cannot_be(settings, says):
+def test_impossible_settings(settings, says):
     with pytest.raises(ConfigError, match=says.replace("(", r"\(").replace("?", r"\?")):
         load("mmssr", settings)
 
@@ -217,7 +217,7 @@ def test_settings_that_cannot_be(settings, says):
 # ------------------------------------------------------------------------------------ what it takes
 
 
-def test_it_is_the_round_robin_of_its_columns():
+def test_selection_equals_round_robin_of_its_columns():
     columns = sample_columns(300)
     scores = [columns[f"score_{name}"]["score"] for name in NAMES]
     styles = np.stack([columns[f"style_{k}"]["chosen"] for k in range(9)], axis=1)
@@ -261,7 +261,7 @@ def test_reasons_by_hand():
     )
 
 
-def test_what_runs_out_is_said():
+def test_exhausted_capability_gives_a_note():
     columns = columns_of({"humanities": [4, 0, 0, 0], OCR: [5, 2, 4, 0]}, [1, 1, 1, 1])
     out = select(Mmssr(capabilities="ocr,humanities"), columns, 3)
     assert sorted(out.rows.tolist()) == [0, 1, 2]
@@ -282,7 +282,7 @@ def test_what_runs_out_is_said():
     assert not any("ran out" in note for note in every.notes)
 
 
-def test_a_row_whose_expected_score_rounds_to_zero_is_not_taken():
+def test_row_with_expected_score_rounding_to_zero_is_not_taken():
     """What a score above 0 is for whole numbers: else capabilities that nothing trains fill up with
     rows at random."""
     columns = columns_of({"humanities": [0.1, 0.2, 0.3, 0.5], OCR: [4, 0.1, 3, 0.2]}, [1, 1, 1, 1])
@@ -292,7 +292,7 @@ def test_a_row_whose_expected_score_rounds_to_zero_is_not_taken():
     assert len(select(load("mmssr", two | {"compat": "official"}), columns, 4).rows) == 4
 
 
-def test_nobody_above_the_threshold_is_said():
+def test_no_row_above_the_threshold_gives_a_note():
     assert taken_notes(
         round_robin([np.zeros(3)], np.ones((3, 1), bool), 2, np.arange(3, dtype=np.uint64)),
         ("a",),
@@ -301,7 +301,7 @@ def test_nobody_above_the_threshold_is_said():
     ) == ["No row scores above 0 in one of the capabilities. A lower threshold would find some."]
 
 
-def test_a_judge_that_does_not_judge_is_named():
+def test_useless_judge_gives_a_warning():
     columns = columns_of({"humanities": np.full(40, 2.0), OCR: np.arange(40) / 10}, [1] * 40)
     columns.values[f"score_{OCR}"]["mass"][:] = 0.01
     notes = " ".join(select(Mmssr(capabilities="ocr,humanities"), columns, 4).notes)
@@ -340,7 +340,7 @@ def test_a_judge_that_does_not_judge_is_named():
     assert not any("threshold" in n or "No row has a score" in n for n in out.notes)
 
 
-def test_agreement_is_told_on_held_out_rows_only():
+def test_agreement_uses_held_out_rows_only():
     n = 40
     rng = np.random.default_rng(0)
     right = rng.integers(0, 6, n).astype(np.float32)
@@ -382,7 +382,7 @@ def test_rank_correlation_and_f1_by_hand():
     assert np.isnan(f1(np.zeros(3, bool), np.zeros(3, bool)))
 
 
-def test_a_served_judge_writes_its_styles_and_a_served_teacher_too():
+def test_served_judge_and_teacher_generate_styles():
     server = ModelIdentity("api:x", "openai", "server", "as they are")
     local = ModelIdentity("sha256:1", "llava", "float32", "pil")
     by_judge = Mmssr(judge="http://host/v1#x").signals(
@@ -395,7 +395,7 @@ def test_a_served_judge_writes_its_styles_and_a_served_teacher_too():
     assert "teacher_styles" in taught and "style_0" in taught
 
 
-def test_what_a_server_cannot_do_is_refused_before_it_is_asked():
+def test_unsupported_server_use_is_refused_before_any_request():
     server = ModelIdentity("api:x", "openai", "server", "as they are")
     local = ModelIdentity("sha256:1", "llava", "float32", "pil")
     with pytest.raises(ConfigError, match="probability of a whole style"):
@@ -404,7 +404,7 @@ def test_what_a_server_cannot_do_is_refused_before_it_is_asked():
         )
 
 
-def test_a_capability_of_ones_own_goes_before_a_short_name_of_a_built_in_one(tmp_path) -> None:
+def test_user_capability_takes_precedence_over_an_alias(tmp_path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("ocr: reading a page of my own archive\n")
     method = Mmssr(capability_file=str(file), capabilities="ocr,stem")

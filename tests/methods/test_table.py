@@ -55,7 +55,7 @@ def test_every_type_of_setting():
         ({"sides": "left"}, "no setting 'sides'. Did you mean 'side'"),
     ],
 )
-def test_a_wrong_value_says_what_was_expected(given, says):
+def test_error_states_the_expected_type(given, says):
     with pytest.raises(ConfigError, match=says) as raised:
         parse(Everything, given, "everything")
     assert next(iter(given)) in str(raised.value) and raised.value.exit_code == 2
@@ -71,7 +71,7 @@ def test_table_of_settings():
     ]
 
 
-def test_unknown_method_names_the_nearest():
+def test_unknown_method_is_refused_with_a_suggestion():
     with pytest.raises(ConfigError, match="Did you mean 'clipper'"):
         load("cliper")
     with pytest.raises(ConfigError, match="Available: random, stratified"):

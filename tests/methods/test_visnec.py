@@ -37,7 +37,7 @@ def test_ten_rows_by_hand() -> None:
     assert chosen.reason["cluster_rows"].tolist() == [6] * 6 + [3] * 3 + [1]
 
 
-def test_equal_gains_are_taken_by_the_hash_and_a_small_budget_by_the_largest_cluster() -> None:
+def test_ties_use_the_hash_and_small_budgets_the_largest_cluster() -> None:
     assert run(1).rows.tolist() == [1]
     assert run(10).rows.tolist()[:3] == [9, 7, 1]
     assert sorted(run(10).rows.tolist()) == list(range(10))
@@ -45,7 +45,7 @@ def test_equal_gains_are_taken_by_the_hash_and_a_small_budget_by_the_largest_clu
     assert sorted(equal.rows.tolist()) == [1, 3, 4, 7, 8]
 
 
-def test_rows_without_an_image_in_a_mixed_cluster_keep_their_share() -> None:
+def test_rows_without_image_keep_their_share_of_a_cluster() -> None:
     gain = np.where(np.arange(10) % 2 == 0, NAN, GAIN).astype(np.float32)
     rows = run(6, gain).rows
     assert np.isnan(gain[rows][LEAF[rows] == 0]).sum() == 2
@@ -58,7 +58,7 @@ def test_the_share_of_images_that_help_is_told() -> None:
     assert "No row has an image" in run(5, np.full(10, NAN, np.float32)).notes[0]
 
 
-def test_it_asks_for_one_reading_and_one_without_images() -> None:
+def test_signals_are_one_pass_with_and_one_without_images() -> None:
     model = ModelIdentity("sha256:0", "llava", "float32", "pil")
     signals = load("visnec", {"clusters": "7", "layer": "0.25"}).signals(MethodContext(model))
     gain, skills = signals["gain"], signals["skills"]
@@ -67,7 +67,7 @@ def test_it_asks_for_one_reading_and_one_without_images() -> None:
 
 
 @pytest.mark.parametrize("settings", [{"clusters": "0"}, {"layer": "2"}])
-def test_settings_that_are_impossible(settings: dict[str, str]) -> None:
+def test_impossible_settings(settings: dict[str, str]) -> None:
     with pytest.raises(ConfigError, match="--set"):
         load("visnec", settings)
 

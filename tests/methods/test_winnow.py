@@ -312,7 +312,7 @@ def test_notes_give_no_useless_advice():
 
 
 @pytest.mark.parametrize(("apart", "said"), [(0.0, True), (4.0, False)])
-def test_losses_without_two_humps_are_said(apart, said):
+def test_unimodal_losses_give_a_note(apart, said):
     rng = np.random.default_rng(0)
     leaf = np.repeat(np.arange(20), 30)
     loss = rng.normal(2, 0.3, 600) + apart * (rng.random(600) < 0.3)

@@ -71,7 +71,7 @@ def store(tmp_path: Path) -> Store:
 # ------------------------------------------------------------------------------------------- quotas
 
 
-def test_a_mixture_of_nothing_changes_nothing(tmp_path: Path, store: Store) -> None:
+def test_empty_mixture_has_no_effect(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(60))
     plain = run.select(pool, Nested(), Budget.parse("50%"), store=store, model=Model().handle)
     asked = select(pool, "50%", store, Nested(), Model())
@@ -91,16 +91,14 @@ def test_quotas_hold_for_any_method(tmp_path: Path, store: Store, method: Any) -
     assert set(taken.values()) <= {"method", "quota"} and "quota" in taken.values()
 
 
-def test_a_quota_that_holds_already_leaves_the_selection_alone(
-    tmp_path: Path, store: Store
-) -> None:
+def test_satisfied_quota_has_no_effect(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(300))
     plain = run.select(pool, HighestLoss(), Budget.parse("90"), store=store, model=Model().handle)
     out = select(pool, "90", store, HighestLoss(), Model(), quota=("source0=1%..99%",))
     assert out.rows.tolist() == plain.rows.tolist()
 
 
-def test_a_group_that_must_change_gets_the_methods_own_best(tmp_path: Path, store: Store) -> None:
+def test_changed_group_gets_the_methods_best_rows(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(300))
     out = select(pool, "60", store, HighestLoss(), Model(), quota=("source2=40",))
     nll = dict(zip(out.considered.tolist(), out.evidence["nll"].tolist(), strict=True))
@@ -159,7 +157,7 @@ def test_text_only_is_a_group(tmp_path: Path, store: Store) -> None:
         ),
     ],
 )
-def test_what_cannot_be_met_is_refused_with_the_arithmetic(
+def test_unsatisfiable_quotas_are_refused_with_the_arithmetic(
     tmp_path: Path, store: Store, quota: tuple[str, ...], words: str
 ) -> None:
     model = Model()
@@ -173,12 +171,12 @@ def test_what_cannot_be_met_is_refused_with_the_arithmetic(
     "quota",
     ["source0", "=5", "a=", "a=..", "a=5..3", "a=101%", "a=0.5", "a=-3", "a=5%..x", "a=1e3"],
 )
-def test_what_is_no_quota_is_refused(quota: str) -> None:
+def test_invalid_quotas_are_refused(quota: str) -> None:
     with pytest.raises(ConfigError, match="--quota"):
         check_mixture(RunRequest(quota=(quota,)))
 
 
-def test_targets_are_the_nearest_that_hold() -> None:
+def test_targets_are_the_nearest_satisfying_counts() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
         g = int(rng.integers(1, 5))
@@ -195,7 +193,7 @@ def test_targets_are_the_nearest_that_hold() -> None:
             assert out.tolist() == chosen.tolist()
 
 
-def test_interleaved_beginnings_have_the_mixture() -> None:
+def test_prefixes_of_interleaved_rows_have_the_mixture() -> None:
     sizes = [3, 30, 67]
     order = interleave(sizes)
     which = np.repeat(np.arange(3), sizes)[order]
@@ -218,9 +216,7 @@ class Stingy:
         return Selection(rows, {})
 
 
-def test_a_method_that_finds_too_few_is_helped_up_to_the_quota_only(
-    tmp_path: Path, store: Store
-) -> None:
+def test_too_few_rows_are_filled_up_to_the_minimum(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(300))
     out = select(pool, "90", store, Stingy(), quota=("source0=25..",))
     assert sources(pool, out.rows)["source0"] == 25
@@ -275,7 +271,7 @@ def test_a_kept_row_that_no_model_can_score_stays(tmp_path: Path, store: Store) 
     assert "r3" in (tmp_path / "out" / "subset.json").read_text()
 
 
-def test_dropped_and_filtered_rows_are_not_seen(tmp_path: Path, store: Store) -> None:
+def test_method_does_not_see_dropped_and_filtered_rows(tmp_path: Path, store: Store) -> None:
     records = texts(60)
     for i, r in enumerate(records):
         r["quality"] = None if i == 7 else i / 60
@@ -303,7 +299,7 @@ def test_dropped_and_filtered_rows_are_not_seen(tmp_path: Path, store: Store) ->
     assert any("2 rows left out by --drop" in n for n in out.notes)
 
 
-def test_what_is_dropped_cannot_fail(tmp_path: Path, store: Store) -> None:
+def test_dropped_rows_cannot_fail(tmp_path: Path, store: Store) -> None:
     records = texts(40)
     for r in records[:10]:
         r["image"] = "gone.png"
@@ -323,13 +319,13 @@ def test_what_is_dropped_cannot_fail(tmp_path: Path, store: Store) -> None:
         ({"unscorable": "maybe"}, "keep, drop, random"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(asked: dict[str, Any], words: str) -> None:
+def test_contradictory_options_are_refused(asked: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError) as error:
         check_mixture(RunRequest(**asked))
     assert words in str(error.value)
 
 
-def test_filters_that_mean_nothing_here_are_refused(tmp_path: Path, store: Store) -> None:
+def test_invalid_filters_are_refused(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(30))
     with pytest.raises(ConfigError, match=r"no row has 'lenght'\. Did you mean 'length'\?"):
         select(pool, "5", store, filter=("lenght < 5",))
@@ -373,7 +369,7 @@ def with_videos(folder: Path) -> Pool:
     return pool_of(folder, records)
 
 
-def test_unscorable_rows_are_kept_dropped_or_drawn(tmp_path: Path, store: Store) -> None:
+def test_unscorable_rows_are_kept_dropped_or_sampled(tmp_path: Path, store: Store) -> None:
     pool = with_videos(tmp_path)
     video = pool.facts["video"]
     dropped = select(pool, "30", store, HighestLoss(), Model(), unscorable="drop")
@@ -395,13 +391,13 @@ def test_unscorable_rows_are_kept_dropped_or_drawn(tmp_path: Path, store: Store)
         select(pool, "10", store, HighestLoss(), Model(), unscorable="keep")
 
 
-def test_a_method_without_a_model_takes_videos_as_any_row(tmp_path: Path, store: Store) -> None:
+def test_method_without_a_model_treats_videos_as_other_rows(tmp_path: Path, store: Store) -> None:
     pool = with_videos(tmp_path)
     out = select(pool, "60", store, unscorable="drop")
     assert len(out.rows) == 60
 
 
-def test_rows_too_long_for_the_model_are_set_aside_others_fail(
+def test_rows_too_long_for_the_model_are_unscorable_and_others_fail(
     tmp_path: Path, store: Store
 ) -> None:
     def fails(sample: Sample) -> str:
@@ -429,7 +425,7 @@ def test_a_budget_in_tokens_is_met_from_below(tmp_path: Path, store: Store) -> N
     assert len(everything.rows) == 300
 
 
-def test_tokens_that_the_model_counted_are_used(tmp_path: Path, store: Store) -> None:
+def test_token_counts_of_the_model_are_used(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(300)), Model()
     column = compute(
         HighestLoss().signals(MethodContext(model.handle.identity))["loss"],
@@ -463,7 +459,7 @@ def test_tokens_with_quotas(tmp_path: Path, store: Store) -> None:
 # ------------------------------------------------------------------------------------ order, replay
 
 
-def test_the_order_of_the_file_does_not_matter(tmp_path: Path, store: Store) -> None:
+def test_file_order_does_not_matter(tmp_path: Path, store: Store) -> None:
     records = texts(120)
     a = pool_of(tmp_path / "a", records)
     b = pool_of(tmp_path / "b", records[::-1])
@@ -472,7 +468,7 @@ def test_the_order_of_the_file_does_not_matter(tmp_path: Path, store: Store) -> 
     assert [119 - r for r in two.rows.tolist()] == one.rows.tolist()
 
 
-def test_the_folder_says_the_mixture_and_its_columns_can_be_read_again(
+def test_folder_records_the_mixture(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(methods.METHODS, "nested", "tests.text_pools:Nested")
@@ -489,9 +485,7 @@ def test_the_folder_says_the_mixture_and_its_columns_can_be_read_again(
     assert [v is not None for v in table["loss.nll"].to_pylist()] == short.tolist()
 
 
-def test_the_command_replays_its_own_folder_and_plan_says_the_quotas(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_replay_and_plan_with_quotas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pool = write_pool(tmp_path / "pool.json", texts(90))
     shared = ["--store", str(tmp_path / "store"), "--images", str(tmp_path)]
     words = [
@@ -521,9 +515,7 @@ def test_the_command_replays_its_own_folder_and_plan_says_the_quotas(
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
-def test_the_models_own_image_tokens_are_used_where_they_can_be_known(
-    tmp_path: Path, tiny_pool: Path
-) -> None:
+def test_image_tokens_of_the_model_are_used_if_known(tmp_path: Path, tiny_pool: Path) -> None:
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     said = "tokens a word, at least one per 4 characters, "
     asked = Tokens("1ktok:total", 1000, True)

@@ -25,22 +25,22 @@ def ten_each(chosen: list[int]) -> int:
 
 
 @pytest.mark.parametrize("guess", [1, 3, 9, 10, 40, 100])
-def test_the_largest_number_within_the_budget(guess: int) -> None:
+def test_largest_number_of_rows_within_the_budget(guess: int) -> None:
     assert len(largest_selection(rows(0), ten_each, 109, 100, guess)) == 10
 
 
 @pytest.mark.parametrize("guess", [1, 2, 6, 7, 60])
-def test_a_first_guess_below_what_quotas_ask_for_is_not_the_end(guess: int) -> None:
+def test_search_continues_if_the_first_guess_violates_quotas(guess: int) -> None:
     assert len(largest_selection(rows(7), ten_each, 109, 100, guess)) == 10
 
 
-def test_quotas_that_cost_more_than_the_budget_are_told() -> None:
+def test_quotas_above_the_token_budget_are_reported() -> None:
     with pytest.raises(ConfigError, match="do not meet the quotas"):
         largest_selection(rows(11), ten_each, 109, 100, 5)
     with pytest.raises(ConfigError, match="do not meet the quotas"):
         largest_selection(rows(200), ten_each, 109, 100, 5)
 
 
-def test_a_budget_below_the_first_row_is_told() -> None:
+def test_token_budget_below_the_first_row_is_reported() -> None:
     with pytest.raises(ConfigError, match="less than the first row"):
         largest_selection(rows(0), ten_each, 9, 100, 5)

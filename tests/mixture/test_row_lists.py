@@ -65,7 +65,7 @@ def select(pool: Pool, folder: Path, budget: str = "3") -> Path:
 
 @pytest.mark.parametrize("own", [("row",), ("digest",), ("row", "digest"), tuple(OWN)])
 @pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
-def test_a_users_own_fields_are_no_names_of_rows(
+def test_fields_of_user_records_do_not_name_rows(
     tmp_path: Path, own: tuple[str, ...], suffix: str
 ) -> None:
     rows = records(**{name: OWN[name] for name in own})
@@ -80,7 +80,7 @@ def test_a_users_own_fields_are_no_names_of_rows(
 
 
 @pytest.mark.parametrize("format", ["llava-jsonl", "parquet", "swift", "messages", "sharegpt"])
-def test_a_pool_with_such_fields_comes_back_whole(tmp_path: Path, format: str) -> None:
+def test_pool_with_such_fields_is_written_unchanged(tmp_path: Path, format: str) -> None:
     rows = records(**OWN, source=[f"s{i % 2}" for i in range(6)])
     pool = pool_of(tmp_path, rows)
     name = tmp_path / (
@@ -99,7 +99,7 @@ def test_a_pool_with_such_fields_comes_back_whole(tmp_path: Path, format: str) -
     assert named(name, pool) == list(range(6))
 
 
-def test_what_select_wrote_names_its_rows(tmp_path: Path) -> None:
+def test_selection_files_name_their_rows(tmp_path: Path) -> None:
     rows = records(**OWN)
     del rows[3]["id"]
     pool = pool_of(tmp_path, rows)
@@ -109,7 +109,7 @@ def test_what_select_wrote_names_its_rows(tmp_path: Path) -> None:
     assert named(out / "evidence.parquet", pool) == list(range(6))
 
 
-def test_a_table_of_the_users_with_row_alone_is_refused(tmp_path: Path) -> None:
+def test_user_table_with_only_row_is_refused(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, records())
     pq.write_table(pa.table({"row": [1, 2]}), tmp_path / "mine.parquet")
     with pytest.raises(
@@ -118,7 +118,7 @@ def test_a_table_of_the_users_with_row_alone_is_refused(tmp_path: Path) -> None:
         named(tmp_path / "mine.parquet", pool)
 
 
-def test_the_log_of_doctor_names_its_rows(tmp_path: Path) -> None:
+def test_doctor_log_names_its_rows(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, records())
     log = write(
         tmp_path / "p.changes.jsonl",
@@ -127,7 +127,7 @@ def test_the_log_of_doctor_names_its_rows(tmp_path: Path) -> None:
     assert named(log, pool) == [3]
 
 
-def test_objects_of_row_or_digest_alone_are_references(tmp_path: Path) -> None:
+def test_objects_with_only_row_or_digest_are_references(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, records())
     path = tmp_path / "some.json"
     path.write_text(json.dumps([{"row": 4}, {"digest": pool.digest[2].ljust(32, b"\0").hex()}]))
@@ -140,7 +140,7 @@ def test_objects_of_row_or_digest_alone_are_references(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "character", ["\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"]
 )
-def test_line_separators_inside_texts_and_ids_end_no_line(tmp_path: Path, character: str) -> None:
+def test_unicode_line_separators_do_not_end_a_line(tmp_path: Path, character: str) -> None:
     rows = records()
     rows[1]["conversations"][0]["value"] += f"one{character}two"
     rows[2]["id"] = f"id{character}two{character}"
@@ -177,14 +177,14 @@ def failures(folder: Path, failure: Any) -> list[Any]:
     "text", ["[" * 2000, '{"a":' * 2000, '[{"id": "r1", "x": ' + "[" * 100_000]
 )
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_deep_json_is_refused_in_words(tmp_path: Path, text: str, suffix: str) -> None:
+def test_deep_json_is_refused_with_a_message(tmp_path: Path, text: str, suffix: str) -> None:
     pool = pool_of(tmp_path, records())
     (tmp_path / f"deep{suffix}").write_text(text)
     with pytest.raises(ConfigError, match="nested more than 200 levels deep"):
         named(tmp_path / f"deep{suffix}", pool)
 
 
-def test_the_given_cases(tmp_path: Path) -> None:
+def test_reported_cases(tmp_path: Path) -> None:
     if not CASES.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
     grid = CASES / "02-keep-file-own-row-field"

@@ -51,7 +51,7 @@ def words_of(world: Path, *words: str, model: str = "demo") -> list[str]:
     return [*given, "--drop-suspects", "0.5", *words]
 
 
-def test_plan_then_select_then_again(
+def test_plan_select_and_repeat(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = ["--store", str(tmp_path / "store")]
@@ -118,7 +118,7 @@ def test_a_method_without_a_model_and_kept_rows(
         (["--drop-suspects", "0.5", "--model", "http://127.0.0.1:9/v1#m"], "behind a server"),
     ],
 )
-def test_mistakes(
+def test_invalid_input(
     words: list[str],
     said: str,
     world: Path,

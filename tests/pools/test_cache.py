@@ -41,7 +41,7 @@ def same(a, b) -> bool:
     return True
 
 
-def test_second_opening_gives_the_same_without_parsing(tiny_pool, tmp_path, parses):
+def test_second_opening_uses_the_cache(tiny_pool, tmp_path, parses):
     rows = json.loads(tiny_pool.read_text(encoding="utf-8"))
     rows += [
         {"id": "\ud800", "conversations": []},
@@ -111,7 +111,7 @@ def test_an_image_overwritten_in_place_is_noticed(tiny_pool, tmp_path, parses):
     assert len(parses) == 1
 
 
-def test_files_that_no_row_names_do_not_matter(tiny_pool, tmp_path, parses):
+def test_unreferenced_files_do_not_matter(tiny_pool, tmp_path, parses):
     cache, images = tmp_path / "cache", tiny_pool.parent / "images"
     open_pool(tiny_pool, images, cache=cache)
     (images / "one" / "other.txt").write_text("x")
@@ -119,7 +119,7 @@ def test_files_that_no_row_names_do_not_matter(tiny_pool, tmp_path, parses):
     assert len(parses) == 1
 
 
-def test_odd_image_paths_are_looked_up_again_as_at_first(tmp_path, make_row, parses):
+def test_unusual_image_paths_are_checked_at_every_opening(tmp_path, make_row, parses):
     paths = [
         "größe/日本.png",
         "../up.png",
@@ -139,7 +139,7 @@ def test_odd_image_paths_are_looked_up_again_as_at_first(tmp_path, make_row, par
     assert len(parses) == 1
 
 
-def test_a_folder_that_appears_is_noticed(tmp_path, make_row, parses):
+def test_new_folder_is_noticed(tmp_path, make_row, parses):
     (tmp_path / "p.json").write_text(json.dumps([make_row(1, "later/a.png", "<image>", "A")]))
     cache = tmp_path / "cache"
     images = tmp_path / "images"
@@ -164,7 +164,7 @@ def test_another_image_folder_is_another_entry(tiny_pool, tmp_path, parses):
     assert len(parses) == 2
 
 
-def test_new_parser_version_parses_anew(tiny_pool, tmp_path, parses, monkeypatch):
+def test_new_parser_version_invalidates_the_cache(tiny_pool, tmp_path, parses, monkeypatch):
     open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
     monkeypatch.setattr(llava, "VERSION", llava.VERSION + 1)
     open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
@@ -186,7 +186,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_entry_is_rebuilt_and_said(tiny_pool, tmp_path, parses, damage):
+def test_damaged_cache_entry_is_rebuilt_with_a_note(tiny_pool, tmp_path, parses, damage):
     cache, images = tmp_path / "cache", tiny_pool.parent / "images"
     whole = open_pool(tiny_pool, images, cache=cache)
     (entry,) = cache.glob("*.pool")
@@ -197,13 +197,13 @@ def test_a_damaged_entry_is_rebuilt_and_said(tiny_pool, tmp_path, parses, damage
     assert entry.read_bytes() == content and len(parses) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_a_note_not_an_error(tiny_pool, tmp_path, parses):
+def test_unwritable_cache_gives_a_note(tiny_pool, tmp_path, parses):
     (tmp_path / "cache").write_text("a file stands where the folder should be")
     pool = open_pool(tiny_pool, tiny_pool.parent / "images", cache=tmp_path / "cache")
     assert len(pool) == 10 and len(pool.notes) == 1 and "could not be cached" in pool.notes[0]
 
 
-def test_a_full_disk_leaves_nothing_behind(tiny_pool, tmp_path, monkeypatch):
+def test_full_disk_leaves_no_file(tiny_pool, tmp_path, monkeypatch):
     def full(*_args: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_nothing_behind(tiny_pool, tmp_path, monkeypatch):
     assert list((tmp_path / "cache").glob("*.pool")) == []
 
 
-def test_a_pool_that_changes_while_it_is_read_is_refused(tiny_pool, monkeypatch):
+def test_pool_that_changes_during_reading_is_refused(tiny_pool, monkeypatch):
     build = index.build_index
 
     def slow(*args):

@@ -49,7 +49,7 @@ def pool(request: pytest.FixtureRequest, tmp_path: Path) -> Pool:
     return open_pool(tmp_path / "pool.json", trust_paths=request.param)
 
 
-def test_they_are_those_of_the_parsed_rows(pool: Pool) -> None:
+def test_first_images_equal_those_of_parsed_rows(pool: Pool) -> None:
     rows = np.array([6, 0, 3, 1, 5, 2, 4, 0], np.int64)
     expected = [s.images[0].identity if s.images else "" for s in pool.samples(rows)]
     assert pool.first_images(rows) == expected

@@ -49,7 +49,7 @@ def ids(pool: Pool) -> list[str]:
         (["x/validation/0000.jsonl"], ["x/train/0000.jsonl", "y/train_val.jsonl"]),
     ],
 )
-def test_held_out_splits_are_not_read_and_said(
+def test_held_out_splits_are_skipped_with_a_note(
     held_out: list[str], taken: list[str], tmp_path: Path
 ) -> None:
     pool = open_pool(write(tmp_path / "d", *held_out, *taken))
@@ -65,7 +65,7 @@ def test_held_out_splits_are_not_read_and_said(
 
 
 @pytest.mark.parametrize("start", ["", "\ufeff"])
-def test_the_splits_that_a_data_set_card_declares(start: str, tmp_path: Path) -> None:
+def test_splits_of_a_dataset_card(start: str, tmp_path: Path) -> None:
     folder = write(
         tmp_path / "d",
         "data/one.jsonl",
@@ -97,7 +97,7 @@ configs:
         assert ids(open_pool(folder)) == ["data/one.jsonl", "data/other.jsonl", "data/two.jsonl"]
 
 
-def test_names_that_only_look_like_a_split() -> None:
+def test_names_that_resemble_splits() -> None:
     assert [
         split_of(n)
         for n in ("latest.json", "contest/a.json", "evaluate.json", "unit_test_cases.jsonl")
@@ -105,7 +105,7 @@ def test_names_that_only_look_like_a_split() -> None:
     assert split_of("train_test.json") == "train"
 
 
-def test_a_folder_of_nothing_else_is_read_and_a_pattern_is_taken_at_its_word(
+def test_held_out_files_are_read_if_alone_or_matched_by_a_pattern(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, "test/a.jsonl", "test/b.jsonl", "train/a.jsonl")
@@ -120,7 +120,7 @@ def test_a_folder_of_nothing_else_is_read_and_a_pattern_is_taken_at_its_word(
     assert not open_pool(f"{tmp_path}/test/*.jsonl").notes
 
 
-def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
+def test_files_of_other_types_are_reported(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "d",
         "a.jsonl",
@@ -149,20 +149,20 @@ def test_files_of_other_kinds_are_named(tmp_path: Path) -> None:
     assert ids(deep) == ["a.jsonl"] and "files in its folders more/ are not read" in deep.notes[0]
 
 
-def test_links_that_lead_back_do_not_hang(tmp_path: Path) -> None:
+def test_cyclic_links_do_not_hang(tmp_path: Path) -> None:
     write(tmp_path / "d", "in/a.jsonl")
     os.symlink(tmp_path / "d", tmp_path / "d/in/back")
     os.symlink(write(tmp_path / "elsewhere", "b.jsonl"), tmp_path / "d/linked")
     assert sorted(ids(open_pool(tmp_path / "d"))) == ["b.jsonl", "in/a.jsonl"]
 
 
-def test_notes_come_with_the_cached_pool_too(tmp_path: Path) -> None:
+def test_notes_are_cached(tmp_path: Path) -> None:
     write(tmp_path / "d", "train.json", "test.json")
     first, again = (open_pool(tmp_path / "d", cache=tmp_path / "cache") for _ in range(2))
     assert first.notes == again.notes and len(first.notes) == 1
 
 
-def test_entries_of_a_dataset_info_that_look_held_out(tmp_path: Path) -> None:
+def test_held_out_entries_of_a_dataset_info(tmp_path: Path) -> None:
     write(tmp_path, "a.json", "b.json")
     entries = {
         "mine": {"file_name": "a.json", "formatting": "sharegpt"},
@@ -182,7 +182,7 @@ def rows(name: str, count: int) -> list[dict[str, object]]:
     return [{"id": f"{name}{i}", "conversations": turns} for i in range(count)]
 
 
-def test_saved_data_sets_name_the_splits_that_are_not_read(tmp_path: Path) -> None:
+def test_skipped_splits_of_saved_datasets_are_reported(tmp_path: Path) -> None:
     import datasets
 
     both = datasets.DatasetDict(
@@ -198,7 +198,7 @@ def test_saved_data_sets_name_the_splits_that_are_not_read(tmp_path: Path) -> No
     assert ids(open_pool(tmp_path)) == ["train0", "train1"]  # found below, as one data set
 
 
-def test_the_training_split_of_a_saved_data_set(tmp_path: Path) -> None:
+def test_training_split_of_a_saved_dataset(tmp_path: Path) -> None:
     import datasets
 
     for number, names in enumerate((("train_sft", "test_sft"), ("training", "dev"))):

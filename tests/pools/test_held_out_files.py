@@ -46,7 +46,7 @@ def made(folder: Path, *names: str) -> Path:
         (["test.jsonl"], TEST, [""]),
     ],
 )
-def test_the_split_that_is_meant(
+def test_evaluation_split_is_chosen(
     tmp_path: Path, names: list[str], wanted: tuple[str, ...], expected: list[str]
 ) -> None:
     folder = made(tmp_path / "data set", *names)
@@ -55,7 +55,7 @@ def test_the_split_that_is_meant(
     assert bool(split) == (expected != [""])
 
 
-def test_leaks_are_looked_for_in_the_test_split(tmp_path: Path) -> None:
+def test_leaks_are_searched_in_the_test_split(tmp_path: Path) -> None:
     repo = made(tmp_path / "repo", "train.jsonl", "test.jsonl")
     pool = tmp_path / "pool.jsonl"
     pool.write_text((repo / "test.jsonl").read_text() + (repo / "train.jsonl").read_text())

@@ -76,7 +76,7 @@ SAVED = [f for f in FORMATS if f not in ("AVIF", "JPEG2000")] + [
 
 
 @pytest.mark.parametrize("form", SAVED)
-def test_each_format_of_the_list_is_read_whatever_the_name(form: str, tmp_path: Path) -> None:
+def test_each_image_format_is_read_regardless_of_the_name(form: str, tmp_path: Path) -> None:
     content = picture(form)
     assert sniff(content[:512]) == form and decode(io.BytesIO(content), "x")[1] == form
     assert extension_matches(form, extension(content))
@@ -88,7 +88,7 @@ def test_each_format_of_the_list_is_read_whatever_the_name(form: str, tmp_path: 
     ]
 
 
-def test_several_images_in_one_file_are_read_by_their_first(tmp_path: Path) -> None:
+def test_first_frame_of_multi_image_files_is_read(tmp_path: Path) -> None:
     for form in ("GIF", "TIFF", "WEBP", "MPO"):
         first, second = (Image.new("RGB", (16, 16), c) for c in ((250, 0, 0), (0, 250, 0)))
         out = io.BytesIO()
@@ -147,7 +147,7 @@ def test_postscript_starts_no_program(start: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["GIF", "TIFF", "WEBP", "PNG"])
-def test_damage_behind_the_first_frame_costs_no_image(form: str, tmp_path: Path) -> None:
+def test_damage_after_the_first_frame_is_ignored(form: str, tmp_path: Path) -> None:
     frames = [Image.fromarray(np.full((24, 24, 3), shade, np.uint8)) for shade in (10, 90, 170)]
     out = io.BytesIO()
     frames[0].save(out, form, save_all=True, append_images=frames[1:])
@@ -166,7 +166,7 @@ def test_damage_behind_the_first_frame_costs_no_image(form: str, tmp_path: Path)
     }
 
 
-def test_images_are_opened_in_one_place_only() -> None:
+def test_images_are_opened_in_one_module_only() -> None:
     source = Path(__file__).parents[2] / "src" / "thresher"
     assert [
         f.name for f in source.rglob("*.py") if "Image.open(" in f.read_text(encoding="utf-8")
@@ -174,7 +174,7 @@ def test_images_are_opened_in_one_place_only() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_a_codec_that_pillow_lacks_is_named(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_pillow_codec_is_reported(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     content = picture(form)
     monkeypatch.setattr(features, "check", lambda name: False)
     with pytest.raises(
@@ -214,7 +214,7 @@ FOREIGN = {
 }
 
 
-def test_what_is_no_image_is_named_with_the_way_out(tmp_path: Path) -> None:
+def test_non_images_are_reported_with_a_remedy(tmp_path: Path) -> None:
     pool = pool_of(tmp_path, {name: content for name, (content, _) in FOREIGN.items()})
     diagnosis = diagnose(pool, near=False, workers=1)
     assert [(f.kind, f.rows) for f in diagnosis.findings] == [("not-an-image", len(FOREIGN))]
@@ -223,7 +223,7 @@ def test_what_is_no_image_is_named_with_the_way_out(tmp_path: Path) -> None:
             decode(io.BytesIO(content), name)
 
 
-def test_the_kind_of_a_finding_is_not_read_from_a_path(tmp_path: Path) -> None:
+def test_kind_of_a_finding_does_not_depend_on_the_path(tmp_path: Path) -> None:
     cut = picture("JPEG", (64, 64))[:900]
     places = (
         "pixels/a.jpg",
@@ -249,7 +249,7 @@ def png_header(width: int, height: int) -> bytes:
 @pytest.mark.parametrize(
     ("size", "words"), [((9_600, 10_000), "broken image"), ((20_000, 9_000), "pixels, more than")]
 )
-def test_large_images_give_no_warning_of_pillow(size: tuple[int, int], words: str) -> None:
+def test_large_images_give_no_pillow_warning(size: tuple[int, int], words: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(ImageError, match=words):
@@ -279,7 +279,7 @@ def test_base64_without_data_is_an_image(tmp_path: Path) -> None:
     assert parse_image({"bytes": text.encode()}) == jpeg
 
 
-def test_base64_that_cannot_be_decoded_is_said_in_few_words(tmp_path: Path) -> None:
+def test_invalid_base64_gives_a_short_message(tmp_path: Path) -> None:
     good = base64.b64encode(picture("JPEG", (64, 64))).decode()
     pool = pool_of(tmp_path, {}, [good[:3000] + "*" + good[3000:], good[:2000] + "…", good])
     assert pool.problems == {
@@ -337,7 +337,7 @@ def test_hostile_base64_takes_no_time() -> None:
         ("img/a.jpg", " img/a.jpg ", "spaces around"),
     ],
 )
-def test_a_file_under_another_spelling_is_named(
+def test_file_with_another_spelling_is_suggested(
     real: str, given: str, words: str, tmp_path: Path
 ) -> None:
     if (

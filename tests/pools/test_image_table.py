@@ -92,9 +92,7 @@ HOW = ["in place", "cp -p", "renamed over"]
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("suffix", ["bmp", "ppm"])
-def test_an_image_overwritten_by_one_of_equal_size_is_scored_anew(
-    tmp_path: Path, how: str, suffix: str
-) -> None:
+def test_overwritten_image_of_equal_size_is_rescored(tmp_path: Path, how: str, suffix: str) -> None:
     file, store = write(tmp_path, COLOURS, suffix), Store(tmp_path / "store")
     before = open_pool(file, cache=store.root / "pools")
     assert reds(before, store)[0] == [250, 0, 0, 90, 10]
@@ -104,7 +102,7 @@ def test_an_image_overwritten_by_one_of_equal_size_is_scored_anew(
     assert reds(after, store) == ([0, 0, 0, 90, 10], [""] * 5)
 
 
-def test_twin_pools_share_no_scores(tmp_path: Path) -> None:
+def test_pools_with_equal_names_and_sizes_share_no_scores(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     twins = [write(tmp_path / "a", COLOURS), write(tmp_path / "b", COLOURS[::-1])]
     assert twins[0].read_bytes() == twins[1].read_bytes()
@@ -118,7 +116,7 @@ def test_twin_pools_share_no_scores(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("lines", [False, True])
-def test_a_corrected_pool_of_equal_size_and_time_is_read_anew(
+def test_changed_pool_of_equal_size_and_time_is_reread(
     tmp_path: Path, how: str, lines: bool
 ) -> None:
     rows = [row(i, None, f"What is {i}?", "wrong") for i in range(3)]
@@ -133,7 +131,7 @@ def test_a_corrected_pool_of_equal_size_and_time_is_read_anew(
     assert not (before.digest == after.digest).any()
 
 
-def test_equal_content_is_one_identity_wherever_it_lies(tmp_path: Path) -> None:
+def test_equal_content_has_one_identity(tmp_path: Path) -> None:
     a = open_pool(write(tmp_path / "a", COLOURS, sub="images"))
     b = open_pool(write(tmp_path / "b", COLOURS, sub="renamed/deep"))
     assert a.digest.tobytes() == b.digest.tobytes()
@@ -145,9 +143,7 @@ def test_equal_content_is_one_identity_wherever_it_lies(tmp_path: Path) -> None:
     assert open_pool(tmp_path / "inside.json").digest[0] == a.digest[0]
 
 
-def test_a_file_that_was_only_touched_is_not_read_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_touched_file_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from thresher.pools import index
 
     file = write(tmp_path, COLOURS)
@@ -162,7 +158,7 @@ def test_a_file_that_was_only_touched_is_not_read_again(
         assert open_pool(file, cache=tmp_path / "cache").digest.tobytes() == first.digest.tobytes()
 
 
-def test_images_are_hashed_once_for_all_pools_that_name_them(
+def test_images_are_hashed_once_for_all_pools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path, COLOURS)
@@ -182,9 +178,7 @@ def test_images_are_hashed_once_for_all_pools_that_name_them(
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_an_image_written_to_during_a_run_is_a_failure_of_its_row_and_scored_later(
-    tmp_path: Path, how: str
-) -> None:
+def test_image_changed_during_a_run_is_a_row_failure(tmp_path: Path, how: str) -> None:
     file, store = write(tmp_path, COLOURS), Store(tmp_path / "store")
     pool = open_pool(file, cache=store.root / "pools")
     original = (tmp_path / "i/0.bmp").read_bytes()
@@ -201,7 +195,7 @@ def test_an_image_written_to_during_a_run_is_a_failure_of_its_row_and_scored_lat
 
 
 @pytest.mark.parametrize("how", ["in place", "renamed over", "another number of images"])
-def test_a_pool_written_to_during_a_run_stores_nothing_wrong(tmp_path: Path, how: str) -> None:
+def test_pool_changed_during_a_run_stores_no_wrong_score(tmp_path: Path, how: str) -> None:
     file, store = write(tmp_path, COLOURS), Store(tmp_path / "store")
     pool = open_pool(file, cache=store.root / "pools")
     old = file.read_bytes()
@@ -219,7 +213,7 @@ def test_a_pool_written_to_during_a_run_stores_nothing_wrong(tmp_path: Path, how
     assert not list((tmp_path / "store").rglob("part-*.parquet"))
 
 
-def test_rows_are_compared_with_their_digest_even_where_no_time_tells(tmp_path: Path) -> None:
+def test_rows_are_verified_by_digest(tmp_path: Path) -> None:
     file = write(tmp_path, COLOURS)
     pool = open_pool(file)
     pool._open_files.check = lambda: None  # type: ignore[method-assign]
@@ -236,7 +230,7 @@ def test_rows_are_compared_with_their_digest_even_where_no_time_tells(tmp_path: 
     assert len(pool.samples(range(5))) == 5
 
 
-def test_trusted_paths_read_no_image_and_have_digests_of_their_own(
+def test_trusted_paths_read_no_image_and_have_separate_digests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, cache = write(tmp_path, COLOURS), tmp_path / "cache"
@@ -256,7 +250,7 @@ def test_trusted_paths_read_no_image_and_have_digests_of_their_own(
     )
 
 
-def test_where_times_do_not_tell_a_spot_check_does(
+def test_spot_check_detects_changes_with_equal_times(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = hashing.Stamp.of
@@ -272,7 +266,7 @@ def test_where_times_do_not_tell_a_spot_check_does(
     assert not open_pool(file, cache=cache).notes
 
 
-def test_missing_images_are_told_apart_and_others_are_never_read(tmp_path: Path) -> None:
+def test_missing_images_are_identified_by_path(tmp_path: Path) -> None:
     secret = tmp_path / "secret.bmp"
     file = write(tmp_path / "p", COLOURS[:2])
     (tmp_path / "p/i/0.bmp").rename(secret)
@@ -289,7 +283,7 @@ def test_missing_images_are_told_apart_and_others_are_never_read(tmp_path: Path)
         pool.load_image(refs[0])
 
 
-def test_remote_images_are_known_by_content(tmp_path: Path) -> None:
+def test_remote_images_are_identified_by_content(tmp_path: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     fs = fsspec.filesystem("memory")
     file = write(tmp_path, COLOURS)

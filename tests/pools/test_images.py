@@ -40,7 +40,7 @@ def test_rgb_grey_and_bilevel():
     assert pixel(Image.new("1", (3, 2), 1)) == (255, 255, 255)
 
 
-def test_transparency_is_put_on_white():
+def test_transparency_is_composited_on_white():
     assert pixel(Image.new("RGBA", (2, 2), (255, 0, 0, 0))) == (255, 255, 255)
     assert pixel(Image.new("RGBA", (2, 2), (9, 8, 7, 255))) == (9, 8, 7)
     red, green, blue = pixel(Image.new("RGBA", (2, 2), (255, 0, 0, 128)))
@@ -63,7 +63,7 @@ def test_cmyk_jpeg():
     assert red > 220 and green < 60 and blue < 60
 
 
-def test_sixteen_bits_are_scaled_not_cut_off():
+def test_sixteen_bits_are_scaled():
     image = Image.fromarray(np.full((2, 2), 0x8040, np.uint16))
     assert pixel(image) == (128, 128, 128)
     assert pixel(image, "TIFF") == (128, 128, 128)
@@ -98,7 +98,7 @@ def test_exif_rotation(orientation):
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-def test_damaged_exif_does_not_cost_the_image():
+def test_damaged_exif_is_ignored():
     content = encoded(
         Image.new("RGB", (4, 4), (10, 20, 30)), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"
     ).getvalue()
@@ -237,7 +237,7 @@ def test_paths_that_could_leave_are_refused_unread(world, path, reason):
         read(world, path)
 
 
-def test_absolute_path_into_the_folder_is_refused_too(world):
+def test_absolute_path_into_the_folder_is_refused(world):
     with pytest.raises(ImageError, match=r"absolute path; .*--images"):
         read(world, str(world / "images/ok.png"))
 
@@ -275,7 +275,7 @@ def test_links_out_of_the_folder_are_refused(world):
         read(world, "loop.png")
 
 
-def test_a_neighbour_with_the_folders_name_as_prefix_is_outside(world):
+def test_sibling_folder_with_the_same_prefix_is_outside(world):
     (world / "images-private").mkdir()
     Image.new("RGB", (2, 2)).save(world / "images-private/x.png")
     (world / "images/link").symlink_to(world / "images-private")
@@ -310,7 +310,7 @@ def test_unreadable_file(world):
         read(world, "ok.png")
 
 
-def test_changed_size_is_said(world):
+def test_changed_size_is_reported(world):
     with pytest.raises(ImageError, match="it had 5 bytes"):
         read(world, "ok.png", size=5)
     with pytest.raises(ImageError, match="there was no such file"):

@@ -73,7 +73,7 @@ def said(pool: Pool) -> dict[str, tuple[bytes, str]]:
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
-def test_a_row_is_the_same_first_and_last_and_alone(
+def test_row_does_not_depend_on_its_position(
     tmp_path: Path, kind: str, late: str, suffix: str
 ) -> None:
     rows = [PLAIN[kind](i) for i in range(EARLY)]
@@ -87,9 +87,7 @@ def test_a_row_is_the_same_first_and_last_and_alone(
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
 @pytest.mark.parametrize("kind", ["llava", "messages"])
-def test_a_column_that_is_empty_at_first_counts_in_tables_too(
-    tmp_path: Path, suffix: str, kind: str
-) -> None:
+def test_column_with_leading_nulls_is_read(tmp_path: Path, suffix: str, kind: str) -> None:
     rows = [PLAIN[kind](i) for i in range(40)]
     special = [{**PLAIN[kind](i), "system": f"Be brief {i}."} for i in range(40, 43)]
     last = open_pool(table(tmp_path / f"last{suffix}", rows + special))
@@ -102,7 +100,7 @@ def test_a_column_that_is_empty_at_first_counts_in_tables_too(
     )
 
 
-def test_the_given_case(tmp_path: Path) -> None:
+def test_reported_case(tmp_path: Path) -> None:
     if not CASE.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
     late, early = (open_pool(CASE / name, CASE / "images") for name in ("late.json", "early.json"))

@@ -59,7 +59,7 @@ def test_roles():
     )
 
 
-def test_missing_placeholder_is_put_before_the_first_question_and_said():
+def test_missing_placeholder_is_inserted_before_the_first_question():
     p = read(
         {"image": ["a", "b"], "conversations": turns(("system", "S"), ("human", "Q"), ("gpt", "A"))}
     )
@@ -139,7 +139,7 @@ def test_images_key_is_read_too():
         ),
     ],
 )
-def test_what_stops_scoring(record, problem):
+def test_problems_that_prevent_scoring(record, problem):
     found = read(record).problem
     assert found.startswith(problem)
     assert found.partition(":")[0].replace("-", "").isalpha()
@@ -159,7 +159,7 @@ def test_what_stops_scoring(record, problem):
         (turns(("system", "S"), ("human", "Q"), ("gpt", "A"), ("human", "Q"), ("gpt", "A")), 0),
     ],
 )
-def test_what_is_odd_but_scored(conversation, flags):
+def test_unusual_but_scorable_rows(conversation, flags):
     p = read({"conversations": conversation})
     assert p.flags == flags and p.problem == ""
 

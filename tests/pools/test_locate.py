@@ -86,7 +86,7 @@ def test_several_pools_with_names(base: Path, monkeypatch: pytest.MonkeyPatch) -
     assert ids(base / "x,y=z.json") == ["odd"]
 
 
-def test_a_list_that_names_its_own_folder_is_refused(base: Path) -> None:
+def test_dataset_info_that_names_its_own_folder_is_refused(base: Path) -> None:
     for name in (".", "dataset_info.json", "dataset_info.json#mine", f"../{base.name}"):
         (base / "dataset_info.json").write_text(
             json.dumps({"mine": {"file_name": name, "formatting": "sharegpt"}})
@@ -103,9 +103,7 @@ def test_a_list_that_names_its_own_folder_is_refused(base: Path) -> None:
     assert len(str(told.value)) < 600
 
 
-def test_a_name_that_the_user_gives_goes_before_what_the_records_say(
-    base: Path, tmp_path: Path
-) -> None:
+def test_user_source_name_takes_precedence(base: Path, tmp_path: Path) -> None:
     """Who types a name wants quotas and groups by it; the record keeps its own field."""
 
     def sources(spec: str, **more: object) -> list[str]:
@@ -179,7 +177,7 @@ def test_images_of_several_folders(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [1, 7, 10, 999])
 @pytest.mark.parametrize("amount", ["10%", "33%", "2.5%", "100%", "0%", "3", "5000"])
-def test_strategies_count_as_llava_next_does(n: int, amount: str) -> None:
+def test_sampling_strategies_count_like_llava_next(n: int, amount: str) -> None:
     """Its train.py: ceil(int(percent) * n / 100), or int(number); then a slice from either end, or
     of a shuffled list."""
     k = min(
@@ -196,7 +194,7 @@ def test_strategies_count_as_llava_next_does(n: int, amount: str) -> None:
     )
 
 
-def test_random_sampling_follows_the_seed_and_nothing_else() -> None:
+def test_random_sampling_depends_only_on_the_seed() -> None:
     a = sample_indices("random:20%", 1000, 0, "x").tolist()
     assert a == sample_indices("random:20%", 1000, 0, "x").tolist()
     assert (
@@ -234,7 +232,7 @@ def test_onevision_mixture(base: Path, tmp_path: Path) -> None:
     assert ids(mixture(base, datasets=[entries[3], entries[3]]))[:20] != ids(base / "mix.yaml")[20:]
 
 
-def test_a_sampled_mixture_names_only_its_own_images_and_sources(tmp_path: Path) -> None:
+def test_sampled_mixture_lists_only_its_images_and_sources(tmp_path: Path) -> None:
     records = [r for i in range(10) for r in rows(f"r{i}", image=f"{i}.png")]
     for i, record in enumerate(records):
         record["source"] = f"s{i}"
@@ -340,7 +338,7 @@ def test_s3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         server.stop()
 
 
-def test_a_mixture_that_names_itself_is_refused(base: Path) -> None:
+def test_self_referencing_mixture_is_refused(base: Path) -> None:
     (base / "one.yaml").write_text("datasets:\n  - json_path: two.yaml\n")
     (base / "two.yaml").write_text("datasets:\n  - json_path: one.yaml\n")
     with pytest.raises(
@@ -368,7 +366,7 @@ def test_a_name_in_any_script_and_a_named_path_with_a_comma(
     )
 
 
-def test_image_folders_with_nothing_in_common_get_a_way_out(base: Path, tmp_path: Path) -> None:
+def test_image_folders_without_common_parent_are_reported(base: Path, tmp_path: Path) -> None:
     listed = [
         {"path": str(base / "a.json"), "images": str(tmp_path)},
         {"path": str(base / "b.jsonl"), "images": "/usr"},

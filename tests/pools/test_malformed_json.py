@@ -80,9 +80,7 @@ NAMED = {
 
 
 @pytest.mark.parametrize(("text", "message"), NAMED.values(), ids=NAMED)
-def test_the_message_names_the_shape_and_the_way_out(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_message_names_the_layout_and_a_remedy(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "p.json").write_bytes(text.encode())
     with pytest.raises(PoolError, match=f"(?s){message}"):
         open_pool(tmp_path / "p.json")
@@ -91,7 +89,7 @@ def test_the_message_names_the_shape_and_the_way_out(
 @pytest.mark.parametrize("rows", [ROWS, MESSAGES], ids=["llava", "messages"])
 @pytest.mark.parametrize("end", [",\n", " ,\r\n", ",  \n\n"])
 @pytest.mark.parametrize("last", [True, False])
-def test_a_comma_behind_each_line_is_read_over(
+def test_comma_after_each_line_is_ignored(
     tmp_path: Path, rows: list[Any], end: str, last: bool
 ) -> None:
     text = end.join(map(json.dumps, rows)) + (end if last else "")
@@ -118,7 +116,7 @@ BAD = {
 @pytest.mark.parametrize(("bad", "reason"), BAD.values(), ids=BAD)
 @pytest.mark.parametrize("suffix", [".json", ".jsonl"])
 @pytest.mark.parametrize("at", [0, 1, 3])
-def test_a_record_that_cannot_be_read_is_that_rows_problem(
+def test_unreadable_record_is_a_row_problem(
     tmp_path: Path, bad: str, reason: str, suffix: str, at: int
 ) -> None:
     if suffix == ".jsonl" and at == 0 and bad.startswith("["):
@@ -144,14 +142,14 @@ def test_nul_bytes_in_a_line_are_named(tmp_path: Path, line: bytes) -> None:
 @pytest.mark.parametrize(
     "name", ["h_repr.jsonl", "j_cr.jsonl", "k_pretty_objs.json", "l_data_first.json", "meta.json"]
 )
-def test_the_given_files_are_named(name: str) -> None:
+def test_reported_files_are_refused(name: str) -> None:
     if not CASE.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
     with pytest.raises(PoolError, match=r"jq|ast\.literal_eval|tr '|meta file of InternVL"):
         open_pool(CASE / name)
 
 
-def test_the_given_files_that_are_read() -> None:
+def test_reported_files_that_are_read() -> None:
     if not CASE.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
     assert not open_pool(CASE / "a_commas.jsonl").problems
@@ -173,7 +171,7 @@ def test_the_given_files_that_are_read() -> None:
         ("<!DOCTYPE html><html><body>404</body></html>", "an HTML page"),
     ],
 )
-def test_further_shapes_are_named_with_the_way_out(tmp_path: Path, text: str, said: str) -> None:
+def test_further_layouts_are_reported_with_a_remedy(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "p.json"
     path.write_text(text)
     with pytest.raises(PoolError) as caught:

@@ -71,7 +71,7 @@ READ = {  # question, image field -> text, images
 
 
 @pytest.mark.parametrize(("question", "image", "text", "images"), READ.values(), ids=READ)
-def test_a_marker_that_names_its_image_is_a_placeholder(
+def test_marker_with_its_image_is_a_placeholder(
     question: str, image: Any, text: str, images: list[Any]
 ) -> None:
     found = read(question, **({} if image is None else {"image": image}))
@@ -96,7 +96,7 @@ PROBLEM = {
 
 
 @pytest.mark.parametrize(("question", "image"), PROBLEM.values(), ids=PROBLEM)
-def test_a_marker_that_names_no_image_is_the_rows_problem(question: str, image: Any) -> None:
+def test_marker_without_image_is_a_row_problem(question: str, image: Any) -> None:
     found = read(question, **({} if image is None else {"image": image}))
     assert found.problem.startswith("media-marker: ")
 
@@ -113,7 +113,7 @@ def test_a_marker_that_names_no_image_is_the_rows_problem(question: str, image: 
         ("<video>\nQ", {"video": "v.mp4"}),
     ],
 )
-def test_ordinary_texts_are_left_alone(question: str, fields: dict[str, Any]) -> None:
+def test_ordinary_texts_are_unchanged(question: str, fields: dict[str, Any]) -> None:
     found = read(question, **fields)
     assert found.texts[0] == question and not found.flags
     assert found.problem.partition(":")[0] in ("", "video")
@@ -179,7 +179,7 @@ def test_other_formats_and_our_own_give_the_same_rows(tmp_path: Path, format: st
 
 
 @pytest.mark.parametrize("name", ["qwen1.json", "numbered.json", "tokens.json"])
-def test_the_given_case(name: str) -> None:
+def test_reported_case(name: str) -> None:
     if not CASE.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
     pool = open_pool(CASE / name, CASE if name == "qwen1.json" else CASE / "images")

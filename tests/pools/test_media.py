@@ -52,7 +52,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 @pytest.mark.parametrize("kind", ROWS)
-def test_rows_that_differ_in_other_media_only_are_no_copies(tmp_path: Path, kind: str) -> None:
+def test_rows_that_differ_only_in_media_are_no_duplicates(tmp_path: Path, kind: str) -> None:
     pool = open_pool(write(tmp_path / "p.jsonl", [ROWS[kind](i) for i in (0, 1, 2)]))
     assert len(set(digests_to_bytes(pool.digest))) == 3
     assert [s.digest for s in pool.samples(range(3))] == digests_to_bytes(pool.digest)
@@ -62,9 +62,7 @@ def test_rows_that_differ_in_other_media_only_are_no_copies(tmp_path: Path, kind
 
 @pytest.mark.parametrize("kind", ROWS)
 @pytest.mark.parametrize("how", ["exact", "near"])
-def test_a_row_with_media_that_were_not_looked_at_is_nobodys_copy(
-    tmp_path: Path, kind: str, how: str
-) -> None:
+def test_row_with_unread_media_is_never_a_duplicate(tmp_path: Path, kind: str, how: str) -> None:
     # the last two are copies
     rows = [ROWS[kind](i) for i in (0, 1, 1)] + [{"conversations": TURNS}] * 2
     pool = open_pool(write(tmp_path / "p.jsonl", rows))
@@ -76,7 +74,7 @@ def test_a_row_with_media_that_were_not_looked_at_is_nobodys_copy(
     assert "duplicate-row" not in {f.kind for f in diagnose(pool).findings if f.rows != 1}
 
 
-def test_equal_media_are_equal_rows_and_rows_without_keep_their_digest(tmp_path: Path) -> None:
+def test_media_are_part_of_the_digest(tmp_path: Path) -> None:
     pool = open_pool(
         write(tmp_path / "p.jsonl", [ROWS["video"](1), ROWS["video"](1), {"conversations": TURNS}])
     )
@@ -85,7 +83,7 @@ def test_equal_media_are_equal_rows_and_rows_without_keep_their_digest(tmp_path:
     assert plain == llava.text_digest(["user", "assistant"], ["Is it red?", "Yes."])
 
 
-def test_audio_is_counted_as_video_is(tmp_path: Path) -> None:
+def test_audio_is_counted_like_video(tmp_path: Path) -> None:
     pool = open_pool(
         write(tmp_path / "p.jsonl", [ROWS["audios"](1), ROWS["video"](1), {"conversations": TURNS}])
     )
@@ -98,7 +96,7 @@ def test_audio_is_counted_as_video_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["vid.json", "aud.jsonl", "badb64_same.json", "nest_same.jsonl"])
-def test_the_given_case(tmp_path: Path, name: str) -> None:
+def test_reported_case(tmp_path: Path, name: str) -> None:
     if not CASE.is_dir():
         pytest.skip("../shared/cases is not beside this checkout")
     pool = open_pool(CASE / name)

@@ -23,7 +23,7 @@ def save(file: Path, rows: list, lines: bool = False) -> Path:
     return file
 
 
-def test_a_small_pool_whole(tiny_pool):
+def test_small_pool(tiny_pool):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     rows = json.loads(tiny_pool.read_text(encoding="utf-8"))
     assert len(pool) == 10 and pool.format == "llava-json" and not pool.problems
@@ -56,7 +56,7 @@ def test_a_small_pool_whole(tiny_pool):
     )
 
 
-def test_samples_come_in_the_order_asked_for_and_by_digest(tiny_pool):
+def test_samples_by_row_and_by_digest(tiny_pool):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     assert [s.id for s in pool.samples([7, 0, 7, 5])] == ['"chat"', '"a0"', '"chat"', "5"]
     for row, digest in enumerate(digests_to_bytes(pool.digest)):
@@ -68,7 +68,7 @@ def test_samples_come_in_the_order_asked_for_and_by_digest(tiny_pool):
             pool.sample(bad)
 
 
-def test_raw_bytes_are_the_files_own(tiny_pool):
+def test_raw_bytes_equal_the_file(tiny_pool):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     content = tiny_pool.read_bytes()
     rows = json.loads(content)
@@ -83,7 +83,7 @@ def test_image_folder_defaults_to_the_folder_of_the_file(tiny_pool):
     assert pool.load_image(pool.sample(0).images[0]).getpixel((0, 0)) == (220, 30, 30)
 
 
-def test_shuffled_rows_and_another_layout_give_the_same_ordered_pool(tmp_path, make_row):
+def test_canonical_order_does_not_depend_on_file_order_and_layout(tmp_path, make_row):
     rows = [
         make_row(i, None, f"Q {i % 7}", f"A {i % 3}", source=f"s{i % 4}", note=i % 5)
         for i in range(200)
@@ -131,7 +131,7 @@ def test_source_falls_back_to_the_files_name(tmp_path, make_row):
     assert pool.sample(0).source == "mine"
 
 
-def test_bad_rows_are_kept_counted_and_readable(tmp_path, make_row):
+def test_invalid_rows_are_kept_and_counted(tmp_path, make_row):
     lines = [
         json.dumps(make_row(0, None, "Q", "A")),
         '{"id": 1, "conversations": [',
@@ -194,7 +194,7 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
         open_pool(save(tmp_path / "f.json", [turns, turns]), format="alpaca")
 
 
-def test_paths_that_are_no_pool(tmp_path, tiny_pool):
+def test_invalid_pool_paths(tmp_path, tiny_pool):
     with pytest.raises(PoolError, match=r"nothing\.json does not exist"):
         open_pool(tmp_path / "nothing.json")
     (tmp_path / "void").mkdir()
@@ -219,7 +219,7 @@ def test_a_file_that_changes_after_opening_is_noticed(tiny_pool):
             use()
 
 
-def test_a_file_that_is_replaced_keeps_serving_what_was_opened(tiny_pool, tmp_path):
+def test_replaced_file_still_serves_the_opened_content(tiny_pool, tmp_path):
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
     before = pool.samples(range(10))
     other = save(tmp_path / "other.json", [{"x": 1}])
@@ -238,14 +238,14 @@ def test_an_image_rewritten_in_place_is_noticed(tiny_pool):
         pool.load_image(ref)
 
 
-def test_reading_says_how_far_it_is(tmp_path, make_row):
+def test_reading_reports_progress(tmp_path, make_row):
     file = save(tmp_path / "p.json", [make_row(i, None, "Q", "A") for i in range(25_000)])
     told: list[int] = []
     open_pool(file, progress=told.append)
     assert told == [10_000, 10_000, 5_000]
 
 
-def test_memory_stays_far_below_the_file(tmp_path, make_row):
+def test_memory_stays_below_the_file_size(tmp_path, make_row):
     """A 60 MB list is read with a peak (beyond the interpreter and its imports) of under half the
     file."""
     row = json.dumps(make_row("x" * 20, None, "Q" * 1500, "A" * 1500))
@@ -286,7 +286,7 @@ def test_public_data(shared):
         assert pool.load_image(some[3].images[0]).mode == "RGB"
 
 
-def test_a_row_without_a_problem_answers_for_its_digest(tmp_path, make_row):
+def test_digest_lookup_prefers_a_row_without_problems(tmp_path, make_row):
     # a number is no text
     rows = [make_row(i, None, 5, "A") for i in range(8)] + [make_row(8, None, "5", "A")]
     pool = open_pool(save(tmp_path / "p.json", rows))

@@ -240,7 +240,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("what", RECORDS)
-def test_every_layout_is_recognised_and_read(what: str, tmp_path: Path, images: Path) -> None:
+def test_every_format_is_recognised_and_read(what: str, tmp_path: Path, images: Path) -> None:
     record, format, turns, shown = RECORDS[what]
     file = write(tmp_path / "pool.json", record)
     assert open_pool(file, images).format == format
@@ -281,7 +281,7 @@ def test_swift_lines(tmp_path: Path, images: Path) -> None:
     assert "absolute path" in pool.missing_image_reasons([4])[0]
 
 
-def test_bad_rows_of_messages_are_counted_never_fatal(tmp_path: Path) -> None:
+def test_invalid_messages_rows_are_counted(tmp_path: Path) -> None:
     good = [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]
     rows: list[Any] = [
         {"messages": good},
@@ -452,7 +452,7 @@ def test_parquet_with_paths_messages_and_pairs(tmp_path: Path, images: Path) -> 
     assert said(sample) == [("user", "<image>\nQ"), ("assistant", "A")] and sample.source == "s"
 
 
-def test_parquet_columns_that_json_has_no_form_for(tmp_path: Path) -> None:
+def test_parquet_columns_without_a_json_form(tmp_path: Path) -> None:
     day = datetime.datetime(2026, 1, 2)
     good = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
     for id_, named in ((b"\xff", "sha256:"), (day, "2026-01-02"), (decimal.Decimal("1.5"), "1.5")):
@@ -470,7 +470,7 @@ def test_parquet_columns_that_json_has_no_form_for(tmp_path: Path) -> None:
         assert len(open_pool(tmp_path / "fixed.jsonl")) == 2
 
 
-def test_rows_of_many_groups_are_found_again(tmp_path: Path) -> None:
+def test_rows_of_many_row_groups(tmp_path: Path) -> None:
     rows = [
         [{"from": "human", "value": f"Q{i}"}, {"from": "gpt", "value": "A"}] for i in range(300)
     ]
@@ -527,7 +527,7 @@ def test_bad_parquet(tmp_path: Path) -> None:
         open_pool(tmp_path / "flip.parquet")
 
 
-def test_broken_names_of_columns_are_a_damaged_file(tmp_path: Path) -> None:
+def test_invalid_column_names_are_a_damaged_file(tmp_path: Path) -> None:
     pq.write_table(pa.table({"größe": ["Q"], "conversations": [TURNS]}), tmp_path / "p.parquet")
     content = (tmp_path / "p.parquet").read_bytes()
     (tmp_path / "p.parquet").write_bytes(content.replace("größe".encode(), b"gr\xff\xfe\xff\xfee"))
@@ -662,7 +662,7 @@ def test_webdataset(tmp_path: Path, packed: bool) -> None:
     ]
 
 
-def test_tars_that_are_cut_off(tmp_path: Path) -> None:
+def test_truncated_tars(tmp_path: Path) -> None:
     content = tar(tmp_path / "whole.tar", MEMBERS[1:6]).read_bytes()
     for cut in (700, 1500, 4000, 5000):
         (tmp_path / "cut.tar").write_bytes(content[:cut])
@@ -681,7 +681,7 @@ def test_tars_that_are_cut_off(tmp_path: Path) -> None:
         open_pool(tmp_path / "cut.tar.gz")
 
 
-def test_both_kinds_of_turns_in_one_file(tmp_path: Path) -> None:
+def test_both_turn_formats_in_one_file(tmp_path: Path) -> None:
     messages = [{"role": "user", "content": "<image>Q"}, {"role": "assistant", "content": "A"}]
     pool = open_pool(
         write(
@@ -719,7 +719,7 @@ def test_data_uris_that_are_not_base64(tmp_path: Path) -> None:
     }
 
 
-def test_a_file_of_another_format_is_not_taken_for_alpaca(tmp_path: Path) -> None:
+def test_other_formats_are_not_detected_as_alpaca(tmp_path: Path) -> None:
     row = {
         "id": "a",
         "conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}],

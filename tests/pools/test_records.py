@@ -53,7 +53,7 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("block", [1 << 20, 1, 7, 64])
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_gives_the_records_and_their_exact_bytes(tmp_path, monkeypatch, layout, block):
+def test_every_layout_yields_records_and_exact_bytes(tmp_path, monkeypatch, layout, block):
     file = write(tmp_path, LAYOUTS[layout])
     with open(file, "rb") as f:
         kind = sniff(f, "x")
@@ -67,7 +67,7 @@ def test_every_layout_gives_the_records_and_their_exact_bytes(tmp_path, monkeypa
         assert json.loads(piece) == GOOD and piece == piece.strip()
 
 
-def test_content_decides_not_the_extension(tmp_path):
+def test_format_is_detected_from_content(tmp_path):
     file = tmp_path / "rows.txt"
     file.write_bytes(LAYOUTS["lines"])
     assert len(read(file)) == 3
@@ -91,7 +91,7 @@ def test_invalid_utf8_survives_and_offsets_stay_exact(tmp_path, monkeypatch, blo
     )
 
 
-def test_a_number_is_not_cut_at_a_block(tmp_path, monkeypatch):
+def test_number_at_a_block_boundary(tmp_path, monkeypatch):
     file = write(tmp_path, b"[12345, 678]")
     with open(file, "rb") as f:
         monkeypatch.setattr(reader, "BLOCK", 3)
@@ -138,7 +138,7 @@ WRONG = {  # content -> words that the message must hold
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_file_that_is_no_pool_is_named_with_place_and_remedy(tmp_path, name):
+def test_invalid_file_is_reported_with_position_and_remedy(tmp_path, name):
     content, words = WRONG[name]
     with pytest.raises(PoolError) as caught:
         read(write(tmp_path, content))
@@ -148,13 +148,13 @@ def test_a_file_that_is_no_pool_is_named_with_place_and_remedy(tmp_path, name):
         assert word in message
 
 
-def test_byte_of_an_error_counts_bytes_not_characters(tmp_path):
+def test_error_position_is_in_bytes(tmp_path):
     start = b'[{"id": "' + "größe🎈".encode() + b'"}, '
     with pytest.raises(PoolError, match=rf"byte {len(start) + 7}\b"):
         read(write(tmp_path, start + b'{"id": nope, "more": "text"}, {"id": 3}]'))
 
 
-def test_broken_lines_among_good_ones_are_rows(tmp_path):
+def test_invalid_lines_are_rows(tmp_path):
     lines = [
         line(GOOD),
         b'{"id": 2, "conv',
@@ -172,7 +172,7 @@ def test_broken_lines_among_good_ones_are_rows(tmp_path):
     assert [content[r.offset : r.offset + r.length] for r in found] == lines
 
 
-def test_first_line_broken_is_still_jsonl(tmp_path):
+def test_jsonl_with_an_invalid_first_line(tmp_path):
     for first in (b'{"id": 1, ', b"oops"):
         found = read(write(tmp_path, first + b"\n" + line(GOOD) + b"\n"))
         assert [bool(r.problem) for r in found] == [True, False]
@@ -183,7 +183,7 @@ def test_line_numbers_count_blank_lines(tmp_path):
     assert "line 4 " in found[1].problem
 
 
-def test_raw_control_character_costs_one_row_of_a_list_not_the_file(tmp_path):
+def test_control_character_invalidates_one_row_only(tmp_path):
     found = read(write(tmp_path, b"[" + line(GOOD) + b',{"id": "a\tb"},' + line(GOOD) + b"]"))
     assert [r.problem for r in found] == [
         "",
@@ -192,7 +192,7 @@ def test_raw_control_character_costs_one_row_of_a_list_not_the_file(tmp_path):
     ]
 
 
-def test_cap_on_one_record(tmp_path, monkeypatch):
+def test_record_size_limit(tmp_path, monkeypatch):
     monkeypatch.setattr(reader, "MAX_RECORD", 3000)
     monkeypatch.setattr(reader, "BLOCK", 500)
     long = line({"id": "x" * 20_000})
@@ -208,19 +208,19 @@ def test_single_line_file_longer_than_a_block_is_jsonl(tmp_path, monkeypatch):
     assert [r.value for r in read(write(tmp_path, line(GOOD)))] == [GOOD]
 
 
-def test_duplicate_keys_and_special_numbers_do_not_stop_it(tmp_path):
+def test_duplicate_keys_and_special_numbers_are_read(tmp_path):
     assert len(read(write(tmp_path, b'[{"id": NaN, "id": 1e999, "a": -0}]'))) == 1
 
 
 @pytest.mark.parametrize("block", range(1, 14))
-def test_a_comma_after_the_last_record_is_named_wherever_a_block_ends(tmp_path, monkeypatch, block):
+def test_trailing_comma_is_reported_at_any_block_boundary(tmp_path, monkeypatch, block):
     with open(write(tmp_path, b'[{"id": 1},\n]'), "rb") as f:
         monkeypatch.setattr(reader, "BLOCK", block)
         with pytest.raises(PoolError, match="at byte 12: a comma after the last record"):
             list(iter_records(f, "json", "x"))
 
 
-def test_what_is_wrong_with_a_line_is_said_in_plain_words(tmp_path: Path) -> None:
+def test_messages_about_invalid_lines(tmp_path: Path) -> None:
     file = tmp_path / "pool.jsonl"
     file.write_text('{"id": 1}\n{"id": "x\n{"id": 2}\n')
     with open(file, "rb") as opened:

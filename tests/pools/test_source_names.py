@@ -36,7 +36,7 @@ def numbered(pattern: str, count: int, start: int = 0) -> list[str]:
         ["d/batch_2023.json", "d/batch_2024.json"],
     ],
 )
-def test_numbers_of_a_name_stay(paths: list[str]) -> None:
+def test_numbers_in_names_are_kept(paths: list[str]) -> None:
     stems = [p[2 : p.rindex(".")] for p in paths]
     assert source_names(paths) == stems
     assert [source_names([p])[0] for p in paths] == stems  # alone as in company
@@ -74,7 +74,7 @@ def test_shards_share_a_name(paths: list[str], name: str) -> None:
     assert set(source_names(paths)) == {name}
 
 
-def test_folders_that_name_the_source() -> None:
+def test_source_from_the_folder() -> None:
     hive = [
         "/x/source=coco/part-0.parquet",
         "/x/source=visual%20genome/part-0.parquet",
@@ -94,7 +94,7 @@ def test_folders_that_name_the_source() -> None:
     assert source_names(["/r/ocr/part-0.parquet", "/r/vqa/part-0.parquet"]) == ["ocr", "vqa"]
 
 
-def test_pools_of_such_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pools_with_numbered_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
     for name in (
         "years/coco2014.json",

@@ -38,7 +38,7 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
         ("picture", {"path": "{i}.jpeg"}, "image"),
     ],
 )
-def test_a_medium_of_another_field_is_the_rows_problem(
+def test_medium_in_another_field_is_a_row_problem(
     tmp_path: Path, field: str, value: Any, kind: str
 ) -> None:
     rows = [
@@ -55,7 +55,7 @@ def test_a_medium_of_another_field_is_the_rows_problem(
     assert len({pool.sample(i).digest for i in range(4)}) == 4
 
 
-def test_bytes_of_a_column_that_is_not_read(tmp_path: Path) -> None:
+def test_bytes_in_an_unread_column(tmp_path: Path) -> None:
     rows = [
         {"photo": {"bytes": PNG + bytes([i]), "path": None}, "conversations": TURNS}
         for i in range(3)
@@ -66,7 +66,7 @@ def test_bytes_of_a_column_that_is_not_read(tmp_path: Path) -> None:
     assert len({pool.sample(i).digest for i in range(3)}) == 3
 
 
-def test_a_medium_of_a_turn_is_a_problem(tmp_path: Path) -> None:
+def test_medium_in_a_turn_is_a_row_problem(tmp_path: Path) -> None:
     turns = [
         {"role": "user", "content": "Q?", "images": ["a.png"]},
         {"role": "assistant", "content": "A"},
@@ -75,7 +75,7 @@ def test_a_medium_of_a_turn_is_a_problem(tmp_path: Path) -> None:
     assert pool.problems[0].startswith("unread-media: an image in the field 'images'")
 
 
-def test_fields_that_are_no_media_and_masks_beside_an_image_are_none(tmp_path: Path) -> None:
+def test_other_fields_are_not_media(tmp_path: Path) -> None:
     rows = [
         {
             "id": "x.png",
@@ -95,7 +95,7 @@ def test_fields_that_are_no_media_and_masks_beside_an_image_are_none(tmp_path: P
     assert open_pool(written(tmp_path / "p.jsonl", rows)).problems == {}
 
 
-def test_rows_with_a_problem_are_nobodys_copy(tmp_path: Path) -> None:
+def test_rows_with_a_problem_are_never_duplicates(tmp_path: Path) -> None:
     asked = [{"from": "human", "value": "<image>\nWhat?"}, TURNS[1]]
     rows = [{"id": i, "file": f"other/{i}", "conversations": asked} for i in range(3)]
     rows += [{"id": 3 + i, "conversations": TURNS} for i in range(2)]
@@ -114,13 +114,13 @@ def test_rows_with_a_problem_are_nobodys_copy(tmp_path: Path) -> None:
     "text",
     ["<audio>a/b.mp3</audio>What?", "Audio 1: <audio>x.wav</audio>\nQ", "<video>v.mp4</video>Q"],
 )
-def test_media_named_inside_the_text_are_a_problem(tmp_path: Path, text: str) -> None:
+def test_media_named_in_the_text_are_a_row_problem(tmp_path: Path, text: str) -> None:
     turns = [{"role": "user", "content": text}, {"role": "assistant", "content": "A"}]
     pool = open_pool(written(tmp_path / "p.jsonl", [{"messages": turns}]))
     assert pool.problems[0].startswith("media-marker: ")
 
 
-def test_a_part_of_another_type_is_named(tmp_path: Path) -> None:
+def test_part_of_another_type_is_reported(tmp_path: Path) -> None:
     turns = [
         {"role": "user", "content": [{"type": "file", "file": {"file_id": "f"}}]},
         {"role": "assistant", "content": "A"},
@@ -129,7 +129,7 @@ def test_a_part_of_another_type_is_named(tmp_path: Path) -> None:
     assert "a part of type 'file', which is not read" in pool.problems[0]
 
 
-def test_videos_of_parts_differ_whatever_the_name_of_their_address(tmp_path: Path) -> None:
+def test_videos_of_parts_are_part_of_the_digest(tmp_path: Path) -> None:
     rows = [
         {
             "messages": [
@@ -145,7 +145,7 @@ def test_videos_of_parts_differ_whatever_the_name_of_their_address(tmp_path: Pat
 
 
 @pytest.mark.parametrize("before", ["conversations", "messages", "instruction"])
-def test_which_of_two_conversations_counts_does_not_depend_on_other_rows(
+def test_records_with_two_conversations_do_not_depend_on_other_rows(
     tmp_path: Path, before: str
 ) -> None:
     said = [{"role": "user", "content": "Other?"}, {"role": "assistant", "content": "Other."}]

@@ -56,7 +56,7 @@ def notes(pool: Pool) -> str:
 
 
 @pytest.mark.parametrize("suffix", ["avif", "jp2", "ppm", "ico", "xyz", "image.dat", "0"])
-def test_images_are_told_by_their_content(suffix: str, tmp_path: Path) -> None:
+def test_images_are_recognised_by_content(suffix: str, tmp_path: Path) -> None:
     form = {"avif": "AVIF", "jp2": "JPEG2000", "ppm": "PPM", "ico": "ICO"}.get(suffix, "WEBP")
     try:
         content = image(90, form)
@@ -76,7 +76,7 @@ def test_images_are_told_by_their_content(suffix: str, tmp_path: Path) -> None:
     assert abs(shades(pool, 2)[0] - 90) <= 4
 
 
-def test_a_member_named_as_an_image_is_the_image_of_its_row_whatever_it_holds(
+def test_member_with_an_image_name_is_the_image_of_its_row(
     tmp_path: Path,
 ) -> None:
     bad = {
@@ -102,7 +102,7 @@ def test_a_member_named_as_an_image_is_the_image_of_its_row_whatever_it_holds(
     )
 
 
-def test_members_that_are_passed_over_are_named_and_counted(tmp_path: Path) -> None:
+def test_ignored_members_are_reported_with_counts(tmp_path: Path) -> None:
     members = [("README", b"hello"), (".DS_Store", b"x"), ("__meta__.json", b"{}")]
     for i in range(3):
         members += [
@@ -122,7 +122,7 @@ def test_members_that_are_passed_over_are_named_and_counted(tmp_path: Path) -> N
         open_pool(tar(tmp_path / "b.tar", ("0.npy", b"1"), ("1.npy", b"2")))
 
 
-def test_videos_and_audio_are_no_text_only_rows(tmp_path: Path) -> None:
+def test_videos_and_audio_are_not_text_only(tmp_path: Path) -> None:
     pool = open_pool(
         tar(
             tmp_path / "a.tar",
@@ -138,7 +138,7 @@ def test_videos_and_audio_are_no_text_only_rows(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------- order of images
 
 
-def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
+def test_numbers_are_sorted_numerically(tmp_path: Path) -> None:
     names = sorted(f"a.{prefix}{i}.png" for prefix in ("",) for i in range(12))
     pool = open_pool(
         tar(
@@ -176,7 +176,7 @@ def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
         ["x/a.right.png", "x/a.left.png"],
     ],
 )
-def test_the_records_own_list_has_priority(named: list[str], tmp_path: Path) -> None:
+def test_image_list_of_the_record_takes_precedence(named: list[str], tmp_path: Path) -> None:
     both = (("a.left.png", image(1)), ("a.right.png", image(2)))
     assert shades(
         open_pool(tar(tmp_path / "a.tar", *both, ("a.json", record(images=named)))), 0
@@ -214,7 +214,7 @@ def test_images_named_in_the_parts_of_messages(tmp_path: Path) -> None:
     assert shades(pool, 0) == [1, 2] and not pool.problems
 
 
-def test_names_that_are_numbers_are_those_of_the_files_before(tmp_path: Path) -> None:
+def test_numeric_names_keep_their_source(tmp_path: Path) -> None:
     """As our own export writes them: the json keeps the paths that the images had, the members
     count from 0."""
     members = (
@@ -230,7 +230,7 @@ def test_names_that_are_numbers_are_those_of_the_files_before(tmp_path: Path) ->
     assert not open_pool(tar(tmp_path / "b.tar", *members)).notes
 
 
-def test_an_order_that_nothing_gives_is_said(tmp_path: Path) -> None:
+def test_undefined_image_order_gives_a_note(tmp_path: Path) -> None:
     pool = open_pool(
         tar(
             tmp_path / "a.tar",
@@ -250,7 +250,7 @@ def test_an_order_that_nothing_gives_is_said(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", [("json", record("<image>")), ("txt", b"A")])
 @pytest.mark.parametrize("images_first", [True, False])
-def test_members_that_are_not_neighbours(
+def test_members_that_are_not_adjacent(
     text: tuple[str, bytes], images_first: bool, tmp_path: Path
 ) -> None:
     images = [(f"0{i}.png", image(i)) for i in range(4)]
@@ -266,7 +266,7 @@ def test_members_that_are_not_neighbours(
     assert list(pool.problems) == [4, 5]
 
 
-def test_members_in_folders_of_their_own(tmp_path: Path) -> None:
+def test_members_in_separate_folders(tmp_path: Path) -> None:
     images, texts = (
         [(f"images/{i}.png", image(i)) for i in range(3)],
         [(f"texts/{i}.txt", b"A") for i in range(3)],
@@ -294,14 +294,14 @@ def test_members_in_folders_of_their_own(tmp_path: Path) -> None:
         open_pool(tar(tmp_path / "c.tar", *images))
 
 
-def test_one_sample_in_two_places_is_the_problem_of_its_row(tmp_path: Path) -> None:
+def test_split_sample_is_a_row_problem(tmp_path: Path) -> None:
     whole = [m for i in range(4) for m in ((f"0{i}.png", image(i)), (f"0{i}.txt", b"A"))]
     pool = open_pool(tar(tmp_path / "a.tar", ("z.png", image(9)), *whole, ("z.txt", b"A")))
     assert len(pool) == 5 and list(pool.problems) == [0] and "not neighbours" in pool.problems[0]
     assert "1 of 5 samples are not neighbours" in notes(pool) and shades(pool, 4) == [3]
 
 
-def test_a_sample_whose_image_is_absent_is_no_text_only_row(tmp_path: Path) -> None:
+def test_sample_with_a_missing_image_is_not_text_only(tmp_path: Path) -> None:
     members = [
         ("0.png", image(0)),
         ("0.txt", b"A"),
@@ -330,7 +330,7 @@ def test_a_sample_whose_image_is_absent_is_no_text_only_row(tmp_path: Path) -> N
     assert "7.png is a link" in pool.problems[1]
 
 
-def test_members_and_keys_that_stand_twice(tmp_path: Path) -> None:
+def test_duplicate_members_and_keys(tmp_path: Path) -> None:
     twice = [
         ("0.png", image(0)),
         ("0.json", record("a")),
@@ -429,7 +429,7 @@ def test_byte_order_marks_are_skipped(tmp_path: Path) -> None:
     assert "UTF-16" in open_pool(wide).problems[1]
 
 
-def test_what_follows_the_end_of_a_tar_is_not_dropped_in_silence(tmp_path: Path) -> None:
+def test_data_after_the_end_of_a_tar_is_reported(tmp_path: Path) -> None:
     one, two = tar(tmp_path / "a.tar", *pair(0)), tar(tmp_path / "b.tar", *pair(1))
     (tmp_path / "c.tar").write_bytes(one.read_bytes() + two.read_bytes())
     with pytest.raises(PoolError, match="joined with cat"):
@@ -438,7 +438,7 @@ def test_what_follows_the_end_of_a_tar_is_not_dropped_in_silence(tmp_path: Path)
     assert "bytes after its end-of-archive mark" in notes(open_pool(tmp_path / "d.tar"))
 
 
-def test_the_second_opening_is_the_first(tmp_path: Path) -> None:
+def test_second_opening_equals_the_first(tmp_path: Path) -> None:
     file = tar(
         tmp_path / "a.tar",
         ("x.b.png", image(3)),

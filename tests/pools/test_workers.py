@@ -69,7 +69,7 @@ def saved(tmp_path: Path, records: list, lines: bool, indent: int | None = None)
 
 @pytest.mark.parametrize("processes", [2, 3])
 @pytest.mark.parametrize("layout", ["lines", "list", "indented", "messages", "false borders"])
-def test_the_same_pool(
+def test_parallel_reading_gives_the_same_pool(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -98,7 +98,7 @@ def test_the_same_pool(
     assert "Traceback" not in capfd.readouterr().err  # of a process that could do nothing
 
 
-def test_problems_keep_the_numbers_of_their_lines(
+def test_problems_have_correct_line_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = [json.dumps(r) for r in ROWS]
@@ -110,7 +110,7 @@ def test_problems_keep_the_numbers_of_their_lines(
     assert same(pool, open_pool(file)) and pool.problems[50].startswith("unreadable: line 51 ")
 
 
-def test_a_file_that_is_cut_off_is_refused_as_by_one_process(
+def test_truncated_file_is_refused_as_by_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = saved(tmp_path, ROWS, lines=False)
@@ -123,7 +123,7 @@ def test_a_file_that_is_cut_off_is_refused_as_by_one_process(
 
 
 @pytest.mark.parametrize("failure", ["cannot start", "dies", "speaks nonsense"])
-def test_a_process_that_fails_costs_time_and_nothing_else(
+def test_failed_process_only_costs_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
     file = saved(tmp_path, ROWS, lines=False)
@@ -141,9 +141,7 @@ def test_a_process_that_fails_costs_time_and_nothing_else(
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_a_cut_falls_between_records_and_not_between_turns(
-    tmp_path: Path, indent: int | None
-) -> None:
+def test_parts_are_split_between_records(tmp_path: Path, indent: int | None) -> None:
     file = saved(tmp_path, ROWS, lines=False, indent=indent)
     starts = set(open_pool(file).index.offset.tolist())
     with file.open("rb") as opened:

@@ -87,7 +87,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("name", [*METHODS, "diff", "compare"])
-def test_opens_from_disk_fetches_nothing_and_fits(
+def test_opens_from_disk_without_network_and_fits(
     browser: Any, pages: dict[str, Path], name: str
 ) -> None:
     for width in WIDTHS:
@@ -178,7 +178,7 @@ def test_the_theme_follows_the_system_and_the_button(browser: Any, pages: dict[s
     assert seen["light"] != seen["dark"]
 
 
-def test_keyboard_alone_is_enough(browser: Any, pages: dict[str, Path]) -> None:
+def test_keyboard_navigation(browser: Any, pages: dict[str, Path]) -> None:
     visit = Visit(browser, pages["perplexity"], viewport={"width": 1000, "height": 800})
     page = visit.page
     page.keyboard.press("Tab")
@@ -201,7 +201,7 @@ def test_keyboard_alone_is_enough(browser: Any, pages: dict[str, Path]) -> None:
     visit.close()
 
 
-def test_everything_is_there_without_javascript(browser: Any, pages: dict[str, Path]) -> None:
+def test_works_without_javascript(browser: Any, pages: dict[str, Path]) -> None:
     visit = Visit(browser, pages["clipper"], java_script_enabled=False)
     assert visit.visible() == 48 and visit.visible("dropped") == 96
     assert visit.page.locator(".filters").is_hidden() and visit.page.locator("#theme").is_hidden()
@@ -209,9 +209,7 @@ def test_everything_is_there_without_javascript(browser: Any, pages: dict[str, P
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_hostile_texts_run_nothing_and_break_nothing(
-    browser: Any, hostile: Path, width: int
-) -> None:
+def test_hostile_texts_are_harmless(browser: Any, hostile: Path, width: int) -> None:
     visit = Visit(browser, hostile, viewport={"width": width, "height": 900})
     page = visit.page
     while page.locator(".more:visible").count():
@@ -259,7 +257,7 @@ def test_an_inline_script_would_be_refused(browser: Any, hostile: Path, tmp_path
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", [*METHODS, "diff", "compare"])
-def test_axe_finds_nothing_serious(
+def test_axe_reports_no_serious_problem(
     browser: Any, pages: dict[str, Path], name: str, theme: str
 ) -> None:
     axe = pytest.importorskip(
@@ -309,7 +307,7 @@ def cells(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("name", ["pool", "selection", "difference", "hostile"])
-def test_a_cell_of_a_notebook(
+def test_notebook_cell(
     browser: Any, cells: dict[str, str], tmp_path: Path, name: str, theme: str
 ) -> None:
     axe = pytest.importorskip(

@@ -14,7 +14,7 @@ from thresher.errors import ConfigError
 from thresher.report import compare_report
 
 
-def test_the_report_of_a_comparison(tmp_path: Path) -> None:
+def test_comparison_report(tmp_path: Path) -> None:
     (tmp_path / "compare.json").write_text(json.dumps(compare_json()))
     page = report.write(tmp_path).read_text()  # recognised by compare.json
     assert "No gain over random was found" in page and "1,234 questions" in page
@@ -34,7 +34,7 @@ def test_the_report_of_a_comparison(tmp_path: Path) -> None:
     assert "5% (100)" in page and "full pool" in page
 
 
-def test_a_gain_is_the_headline(tmp_path: Path) -> None:
+def test_gain_is_in_the_title(tmp_path: Path) -> None:
     page = compare_report.build(compare_json("beats", 6.0))
     assert '<h1 id="h-verdict">clipper beats random</h1>' in page
     mixed = compare_json("beats", 6.0)
@@ -42,7 +42,7 @@ def test_a_gain_is_the_headline(tmp_path: Path) -> None:
     assert "clipper beats random in 1 of 2 comparisons" in compare_report.build(mixed)
 
 
-def test_without_the_full_pool_no_saving_is_claimed() -> None:
+def test_no_savings_without_the_full_pool() -> None:
     page = compare_report.build(compare_json(full=False))
     assert "Cost against saving" not in page and "full pool, " not in page
     assert page.count('<svg class="chart"') == 2

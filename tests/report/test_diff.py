@@ -23,7 +23,7 @@ def pool(tmp_path: Path) -> Pool:
     return picture_pool(tmp_path / "pool", [record(i) for i in range(120)])
 
 
-def test_the_parts_are_what_sets_say(pool: Pool, tmp_path: Path) -> None:
+def test_parts_equal_set_operations(pool: Pool, tmp_path: Path) -> None:
     a = load(selected(pool, "perplexity", tmp_path / "a", where="top"), pool)
     b = load(selected(pool, "length", tmp_path / "b", budget="20%"), pool)
     d = difference(a, b)
@@ -44,14 +44,14 @@ def test_the_parts_are_what_sets_say(pool: Pool, tmp_path: Path) -> None:
     )
 
 
-def test_a_selection_does_not_differ_from_itself(pool: Pool, tmp_path: Path) -> None:
+def test_selection_equals_itself(pool: Pool, tmp_path: Path) -> None:
     a = load(selected(pool, "length", tmp_path / "a"), pool)
     d = difference(a, a)
     assert (len(d.only_a), len(d.both), len(d.only_b), d.jaccard) == (0, 36, 0, 1.0)
     assert "36 rows are in both selections" in build(d)
 
 
-def test_other_pools_are_matched_by_content_copy_by_copy(tmp_path: Path) -> None:
+def test_different_pools_are_matched_by_content(tmp_path: Path) -> None:
     records = [record(i) for i in range(30)]
     first = picture_pool(tmp_path / "p", [*records, record(0), record(0)])
     shuffled = random.Random(1).sample(records, 30) + [record(900)]
@@ -89,7 +89,7 @@ def test_the_command(pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert len(told["examples"]["only_a"]) == 10 and told["a"]["method"] == "clipper"
 
 
-def test_mistakes_are_explained(
+def test_invalid_input_is_explained(
     pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a = str(selected(pool, "length", tmp_path / "a"))
@@ -102,7 +102,7 @@ def test_mistakes_are_explained(
     )
 
 
-def test_hostile_rows_cannot_drive_the_terminal(
+def test_hostile_rows_cannot_control_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool = picture_pool(tmp_path / "pool", [*hostile_records(), *(record(i) for i in range(4))])

@@ -76,7 +76,7 @@ def test_hostile_text_in_every_field(tmp_path: Path, warm: WarmServer) -> None:
     assert {client.rows(source="=" + printable(name))["said"] for name in sources} == {"4 rows"}
 
 
-def test_a_damaged_list_of_failures_is_named_by_its_line(tmp_path: Path) -> None:
+def test_damaged_failures_file_is_reported_by_line(tmp_path: Path) -> None:
     for damage in ("[" * 3_000, '{"row": 1}', "nothing"):
         (tmp_path / "failures.jsonl").write_text(f"\n{damage}\n")
         with pytest.raises(PoolError, match=r"failures\.jsonl, line 2 is not in thresher's format"):

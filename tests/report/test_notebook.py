@@ -100,7 +100,7 @@ def test_a_pool(pool: Pool) -> None:
     assert f"<Pool {pool.path} (llava-json): 120 rows, 3 sources, 6 images>" == repr(pool)
 
 
-def test_problems_are_counted_said_and_one_is_shown(tmp_path: Path) -> None:
+def test_problems_are_counted_with_an_example(tmp_path: Path) -> None:
     records = [record(i) for i in range(60)]
     records[3]["image"] = "gone.png"
     records[7]["conversations"] = []
@@ -122,7 +122,7 @@ def test_the_same_rows_in_any_file_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_selection_shows_what_its_report_would(pool: Pool, tmp_path: Path, name: str) -> None:
+def test_selection_view_matches_its_report(pool: Pool, tmp_path: Path, name: str) -> None:
     kept = chosen(pool, name, tmp_path / "out")
     html = kept._repr_html_()
     safe(html)
@@ -138,7 +138,7 @@ def test_a_selection_shows_what_its_report_would(pool: Pool, tmp_path: Path, nam
     assert np.array_equal(in_memory.sampling_keys, read.sampling_keys)
 
 
-def test_rows_that_could_not_be_used_are_said(tmp_path: Path) -> None:
+def test_unusable_rows_are_reported(tmp_path: Path) -> None:
     records = [record(i) for i in range(60)]
     records[8]["conversations"] = records[8]["conversations"][:1]
     pool = picture_pool(tmp_path / "pool", records)
@@ -188,13 +188,13 @@ def test_hostile_texts(tmp_path: Path) -> None:
     assert "{{7*7}}" in HOSTILE["template"]
 
 
-def test_long_texts_are_cut_with_a_note(tmp_path: Path) -> None:
+def test_long_texts_are_truncated_with_a_mark(tmp_path: Path) -> None:
     (long,) = [r for r in hostile_records() if r["id"].startswith("xxx")]
     html = picture_pool(tmp_path / "pool", [long])._repr_html_()
     assert "100,000 characters in all" in html and "x" * (MESSAGE_CHARACTERS + 1) not in html
 
 
-def test_noise_for_pictures_stays_small(tmp_path: Path) -> None:
+def test_output_with_noise_images_stays_small(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     noise = np.random.default_rng(0)
     for i in range(40):
@@ -226,7 +226,7 @@ def test_noise_for_pictures_stays_small(tmp_path: Path) -> None:
     )
 
 
-def test_a_broken_image_and_a_pool_that_is_gone_are_words(tmp_path: Path) -> None:
+def test_broken_image_and_deleted_pool_are_described(tmp_path: Path) -> None:
     pool = picture_pool(tmp_path / "pool", [record(i) for i in range(40)])
     kept = chosen(pool, "random", tmp_path / "out")
     for path in (tmp_path / "pool" / "images").iterdir():
@@ -243,7 +243,7 @@ def test_a_broken_image_and_a_pool_that_is_gone_are_words(tmp_path: Path) -> Non
     assert "40 rows" in repr(pool) and "of 40 rows" in repr(kept)
 
 
-def test_an_empty_pool_and_a_fault_of_ours(
+def test_empty_pool_and_internal_error(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kept = chosen(pool, "random", tmp_path / "out")
@@ -307,7 +307,7 @@ def test_a_million_rows_in_a_second(tmp_path: Path) -> None:
         assert time.process_time() - began < 30, "reads more than a handful of rows"
 
 
-def test_opening_and_printing_a_pool_needs_neither_templates_nor_pictures(pool: Pool) -> None:
+def test_opening_and_printing_a_pool_needs_no_templates_and_no_images(pool: Pool) -> None:
     code = (
         "import sys, thresher\n"
         f"pool = thresher.open_pool({str(pool.path)!r}, {str(pool.images_folder)!r})\n"

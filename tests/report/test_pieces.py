@@ -47,7 +47,7 @@ def test_small_multiples_share_one_scale() -> None:
     assert ticks[0] == ticks[1] and len(ticks[0]) > 6
 
 
-def test_an_outline_holds_all_rows() -> None:
+def test_histogram_contains_all_rows() -> None:
     values = np.r_[np.zeros(100), np.full(100, 10.0), np.nan, np.inf]
     shared = chart.scale([[Series("x", "pool", values)]])
     assert shared is not None and shared.whole and (shared.low, shared.high) == (0.0, 10.0)
@@ -74,7 +74,7 @@ def test_charts_are_xml_and_escape_labels() -> None:
         assert any((t.text or "").startswith("<b>") for t in root.iter("text"))
 
 
-def test_the_gap_chart_shows_the_ks_distance() -> None:
+def test_gap_chart_shows_the_ks_distance() -> None:
     pool, kept = np.arange(100.0), np.arange(0.0, 80.0)  # at 79: all of the kept, 80% of the pool
     panel = [Series("pool", "pool", pool), Series("kept", "kept", kept)]
     shared = chart.scale([panel], clip=0)
@@ -89,7 +89,7 @@ def test_the_gap_chart_shows_the_ks_distance() -> None:
 
 
 @pytest.mark.parametrize("values", [[], [np.nan], [3.0, 3.0], [1e9, -1e9], [1e-12, 2e-12]])
-def test_odd_values_are_drawn_or_left_out(values: list[float]) -> None:
+def test_unusual_values_are_plotted_or_omitted(values: list[float]) -> None:
     shared = chart.scale([[Series("x", "pool", np.array(values))]])
     if shared is None:
         assert not np.isfinite(values).any()
@@ -102,7 +102,7 @@ def test_odd_values_are_drawn_or_left_out(values: list[float]) -> None:
 # ---------------------------------------------------------------------------------- counts and cuts
 
 
-def test_a_cut_is_shown_only_where_the_kept_rows_are_one_stretch() -> None:
+def test_cut_off_is_shown_only_if_kept_rows_form_one_interval() -> None:
     values = np.arange(10.0)
     assert figures.cuts(values, values >= 7) == [7.0]
     assert figures.cuts(values, (values >= 3) & (values <= 5)) == [3.0, 5.0]
@@ -120,7 +120,7 @@ def test_shares_of_a_panel(tmp_path: Path) -> None:
     )
 
 
-def test_styles_of_a_large_pool_are_estimated_and_said_to_be(
+def test_styles_of_a_large_pool_are_estimated_with_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(breakdown, "STYLE_ROWS", 20)
@@ -129,7 +129,7 @@ def test_styles_of_a_large_pool_are_estimated_and_said_to_be(
     assert panel.rate(panel.parts[0]) is None
 
 
-def test_the_random_draw_is_as_large_as_the_selection(tmp_path: Path) -> None:
+def test_random_sample_has_the_size_of_the_selection(tmp_path: Path) -> None:
     selection = made(tmp_path, "clipper")
     draw = figures.random_sample(selection)
     assert len(draw) == len(set(draw.tolist())) == 36
@@ -144,7 +144,7 @@ def test_percentiles() -> None:
     assert np.isnan(percentile(np.array([1.0, np.nan]))[1])
 
 
-def test_clippers_words_agree_with_its_columns(tmp_path: Path) -> None:
+def test_clipper_explanations_match_its_columns(tmp_path: Path) -> None:
     selection = made(tmp_path, "clipper")
     why = explainer(selection)
     for i in range(len(selection.rows)):
@@ -166,7 +166,7 @@ def test_clippers_words_agree_with_its_columns(tmp_path: Path) -> None:
     )
 
 
-def test_clipper_that_prefers_the_least_helped_says_so(tmp_path: Path) -> None:
+def test_clipper_explanations_with_prefer_least_helped(tmp_path: Path) -> None:
     selection = made(tmp_path, "clipper", prefer="least_helped")
     taken = np.flatnonzero(selection.kept & selection.reasons["critical"])
     assert len(taken) and all(
@@ -177,7 +177,7 @@ def test_clipper_that_prefers_the_least_helped_says_so(tmp_path: Path) -> None:
     )
 
 
-def test_rows_at_the_cut_are_told_apart_from_rows_beyond_it(tmp_path: Path) -> None:
+def test_ties_at_the_cut_off_are_distinguished(tmp_path: Path) -> None:
     selection = made(tmp_path, "length")
     why, length = explainer(selection), selection.reasons["length"]
     edge = length[selection.kept].min()
@@ -189,7 +189,7 @@ def test_rows_at_the_cut_are_told_apart_from_rows_beyond_it(tmp_path: Path) -> N
     assert {why(i).kind for i in np.flatnonzero(length < edge).tolist()} == {"outside the cut"}
 
 
-def test_mllm_selectors_words(tmp_path: Path) -> None:
+def test_mllm_selector_explanations(tmp_path: Path) -> None:
     selection = made(tmp_path, "mllm_selector")
     why = explainer(selection)
     kinds = [why(i).kind for i in range(len(selection.rows))]
@@ -207,7 +207,7 @@ def test_a_known_name_with_other_columns_falls_back(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------------------- warnings
 
 
-def test_copies_and_lost_sources_are_warned_about(tmp_path: Path) -> None:
+def test_duplicates_and_sources_without_rows_are_reported(tmp_path: Path) -> None:
     records = [record(i % 30) for i in range(80)] + [{**record(201), "data_source": "rare"}]
     records[-1]["conversations"][1]["value"] = "x"
     pool = picture_pool(tmp_path / "pool", records)
@@ -218,7 +218,7 @@ def test_copies_and_lost_sources_are_warned_about(tmp_path: Path) -> None:
     assert any("No row was kept of one source: rare" in t for t in said)
 
 
-def test_a_long_name_of_a_source_is_cut_and_all_rows_are_called_all(tmp_path: Path) -> None:
+def test_long_source_names_are_truncated(tmp_path: Path) -> None:
     names = ["kept" + "k" * 300, "lost" + "l" * 300]
     records = [{**record(i), "data_source": names[i % 2]} for i in range(12)]
     for i, one in enumerate(records):
@@ -236,6 +236,6 @@ def test_a_long_name_of_a_source_is_cut_and_all_rows_are_called_all(tmp_path: Pa
     assert few.dropped_caption == "A random sample of 4 of 6 rows."
 
 
-def test_what_the_method_noted_is_passed_on(tmp_path: Path) -> None:
+def test_notes_of_the_method_are_shown(tmp_path: Path) -> None:
     said = [r for r in remarks(made(tmp_path, "clipper")) if r.level == "note"]
     assert any("KS" in r.text for r in said)

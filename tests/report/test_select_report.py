@@ -63,7 +63,7 @@ def test_every_method_has_a_report(pool: Pool, tmp_path: Path, name: str) -> Non
     )
 
 
-def test_the_page_names_what_each_method_looks_at(pool: Pool, tmp_path: Path) -> None:
+def test_page_names_the_reasons_of_each_method(pool: Pool, tmp_path: Path) -> None:
     said = {
         name: Elements(report.write(selected(pool, name, tmp_path / name), pool).read_text()).text[
             "text"
@@ -111,7 +111,7 @@ def test_the_page_names_what_each_method_looks_at(pool: Pool, tmp_path: Path) ->
     )
 
 
-def test_the_skills_that_a_validation_set_misses_are_shown(pool: Pool, tmp_path: Path) -> None:
+def test_missing_skills_are_shown(pool: Pool, tmp_path: Path) -> None:
     folder = selected(pool, "error_driven", tmp_path / "out")
     told = {
         "rows": 200,
@@ -140,7 +140,7 @@ def test_the_same_folder_gives_the_same_bytes(pool: Pool, tmp_path: Path) -> Non
     assert report.write(folder).read_bytes() == first  # opens the pool again
 
 
-def test_what_the_headline_and_the_bars_count(pool: Pool, tmp_path: Path) -> None:
+def test_counts_in_summary_and_bars(pool: Pool, tmp_path: Path) -> None:
     made = load(selected(pool, "random", tmp_path / "out"), pool)
     page = build(made)
     words = int(pool.facts["answer_words"][made.kept_rows].sum())
@@ -154,7 +154,7 @@ def test_what_the_headline_and_the_bars_count(pool: Pool, tmp_path: Path) -> Non
         assert bar and int(bar[1]) == n and float(bar[2]) == pytest.approx(100 * n / 160, abs=0.06)
 
 
-def test_a_sample_is_bounded_seeded_and_holds_every_source(pool: Pool, tmp_path: Path) -> None:
+def test_sample_is_limited_seeded_and_contains_every_source(pool: Pool, tmp_path: Path) -> None:
     made = load(selected(pool, "perplexity", tmp_path / "out"), pool)
     shown = gallery_.gallery(made, rows=16)
     assert len(shown.kept) == len(shown.dropped) == 16
@@ -175,7 +175,7 @@ def test_a_rare_source_is_in_the_sample(tmp_path: Path) -> None:
     assert {c.source for c in (*shown.kept, *shown.dropped)} == set(pool.source_names)
 
 
-def test_pictures_stop_when_the_file_would_grow_too_large(
+def test_thumbnails_are_limited_in_total_size(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cards, "THUMBNAIL_BYTES", 5_000)
@@ -189,7 +189,7 @@ def test_pictures_stop_when_the_file_would_grow_too_large(
     )
 
 
-def test_a_missing_picture_and_failed_rows_are_said(tmp_path: Path) -> None:
+def test_missing_image_and_failed_rows_are_reported(tmp_path: Path) -> None:
     records = [record(i) for i in range(60)]
     records[3]["image"] = "gone.png"
     records[5]["conversations"] = []
@@ -213,7 +213,7 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-def test_hostile_texts_make_no_element_and_no_attribute(hostile_page: str) -> None:
+def test_hostile_texts_create_no_element_and_no_attribute(hostile_page: str) -> None:
     found = Elements(hostile_page)
     assert found.tags["script"] == found.tags["style"] == 1
     assert not {"iframe", "object", "embed", "base", "link", "form2", "video"} & set(found.tags)
@@ -231,13 +231,13 @@ def test_hostile_texts_make_no_element_and_no_attribute(hostile_page: str) -> No
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", hostile_page)
 
 
-def test_long_answers_are_cut_with_a_note(hostile_page: str) -> None:
+def test_long_answers_are_truncated_with_a_mark(hostile_page: str) -> None:
     assert "cut here; 100,000 characters in all" in hostile_page
     assert "x" * (cards.CHARACTERS + 1) not in hostile_page
     assert len(hostile_page) < 500_000
 
 
-def test_the_file_stays_under_six_megabytes_whatever_the_pool_holds(tmp_path: Path) -> None:
+def test_file_stays_under_six_megabytes(tmp_path: Path) -> None:
     (tmp_path / "pool" / "images").mkdir(parents=True)
     noise = np.random.default_rng(0)
     for i in range(60):
@@ -267,7 +267,7 @@ def test_the_file_stays_under_six_megabytes_whatever_the_pool_holds(tmp_path: Pa
     assert "omitted to limit the size of this file" in path.read_text()
 
 
-def test_only_the_shipped_style_and_script_may_run(hostile_page: str) -> None:
+def test_policy_allows_only_the_own_style_and_script(hostile_page: str) -> None:
     found = Elements(hostile_page)
     (policy,) = [
         value for tag, name, value in found.attributes if tag == "meta" and "default-src" in value
@@ -278,7 +278,7 @@ def test_only_the_shipped_style_and_script_may_run(hostile_page: str) -> None:
         assert f"{part}-src 'sha256-{digest}'" in policy
 
 
-def test_text_that_html_cannot_hold_is_replaced() -> None:
+def test_text_invalid_in_html_is_replaced() -> None:
     assert printable("a\x00b\ud800c\x1b[1m\ttab\nline") == "a�b�c�[1m\ttab\nline"
     told = cards.message("user", "<image>\n<image>\nWhat?")
     assert (told.role, told.text, told.cut) == ("Question", "What?", 0)
@@ -295,7 +295,7 @@ def test_text_that_html_cannot_hold_is_replaced() -> None:
         "</" * 50_000,
     ],
 )
-def test_no_text_takes_long(text: str) -> None:
+def test_texts_are_processed_in_linear_time(text: str) -> None:
     began = time.perf_counter()
     answer_style(text + "x")
     cards.message("user", text)
@@ -336,7 +336,7 @@ def test_select_writes_the_report_and_report_writes_the_same(
     assert path.read_bytes() == first and "report.html (" in capsys.readouterr().out
 
 
-def test_a_report_that_fails_loses_nothing(
+def test_failed_report_keeps_the_selection(
     pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
@@ -373,7 +373,7 @@ def test_a_later_selection_removes_the_report_of_an_earlier_one(pool: Pool, tmp_
     assert not (folder / "report.html").exists()
 
 
-def test_what_cannot_be_reported_says_why(pool: Pool, tmp_path: Path) -> None:
+def test_impossible_reports_are_explained(pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a finished selection"):
         report.write(tmp_path)
     folder = selected(pool, "random", tmp_path / "out")
@@ -430,7 +430,7 @@ def test_styles_of_answers_are_counted(pool: Pool, tmp_path: Path) -> None:
         assert f"<bdi>{style}</bdi>" in page
 
 
-def test_evidence_of_rows_that_the_method_did_not_see_is_not_made_up(tmp_path: Path) -> None:
+def test_unseen_rows_have_no_evidence(tmp_path: Path) -> None:
     records = [record(i) for i in range(40)]
     records[7]["conversations"] = []
     pool = picture_pool(tmp_path / "pool", records)

@@ -52,7 +52,7 @@ def printed(
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_the_summary_is_short_and_breaks_between_words(
+def test_summary_is_short_and_wraps_between_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     said = re.sub(r"\x1b\[[\d;]*m", "", printed(tmp_path, monkeypatch, width))
@@ -95,7 +95,7 @@ def test_a_pipe_gets_six_lines(
     )
 
 
-def test_a_selection_without_scores_or_sources_says_less(
+def test_summary_without_scores_and_sources_is_shorter(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     records = [{**record(4 * i + 2), "data_source": "one"} for i in range(20)]
@@ -107,7 +107,7 @@ def test_a_selection_without_scores_or_sources_says_less(
     assert saving.startswith("Selecting: no model needed; saved per epoch: 70% of the rows")
 
 
-def test_a_source_cannot_drive_the_terminal(
+def test_source_cannot_control_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sources of equal size stand in the order of their names: make the hostile ones the
@@ -125,7 +125,7 @@ def test_a_source_cannot_drive_the_terminal(
 @pytest.mark.parametrize(
     ("env", "escapes"), [({"NO_COLOR": "1"}, "bold"), ({"TERM": "dumb"}, "none")]
 )
-def test_no_colour_where_none_is_wanted(
+def test_no_colour_if_disabled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, env: dict[str, str], escapes: str
 ) -> None:
     found = set(re.findall(r"\x1b\[[\d;]*m", printed(tmp_path, monkeypatch, 80, **env)))
@@ -133,7 +133,7 @@ def test_no_colour_where_none_is_wanted(
 
 
 @pytest.mark.parametrize(("term", "bar"), [("xterm", True), ("dumb", False), ("unknown", False)])
-def test_bars_only_where_a_cursor_moves(
+def test_bars_only_on_capable_terminals(
     monkeypatch: pytest.MonkeyPatch, term: str, bar: bool
 ) -> None:
     monkeypatch.setattr("sys.stderr", Terminal())
@@ -145,7 +145,7 @@ def test_bars_only_where_a_cursor_moves(
 
 @pytest.mark.parametrize("width", [30, 45, 60, 80, 120])
 @pytest.mark.parametrize("label", ["loss", "score_object_spatial_understanding and 22 more"])
-def test_no_number_of_a_bar_is_cut(width: int, label: str) -> None:
+def test_numbers_of_a_bar_are_not_truncated(width: int, label: str) -> None:
     stream = io.StringIO()
     bar = progress.BarProgress(
         Console(file=stream, force_terminal=True, width=width, color_system=None)
@@ -167,18 +167,18 @@ def test_no_number_of_a_bar_is_cut(width: int, label: str) -> None:
     assert last.startswith(label[:4])
 
 
-def test_a_line_of_a_result_cannot_either(capsys: pytest.CaptureFixture[str]) -> None:
+def test_result_line_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     summary.say(summary.stdout(), "Note: image \x1b]0;title\x07 is broken\nsecond", markup=False)
     assert capsys.readouterr().out == "Note: image �]0;title� is broken\nsecond\n"
 
 
-def test_a_pipe_gets_no_escapes_and_long_lines_whole(capsys: pytest.CaptureFixture[str]) -> None:
+def test_pipe_gets_no_escapes_and_unwrapped_lines(capsys: pytest.CaptureFixture[str]) -> None:
     summary.say(summary.stdout(), "[bold]Kept[/] " + "word " * 100)
     said = capsys.readouterr().out
     assert "\x1b" not in said and said.count("\n") == 1
 
 
-def test_no_color_leaves_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_color_disables_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
     monkeypatch.setenv("NO_COLOR", "1")
     Console(file=out, force_terminal=True, highlight=False).print("[bold green]beats random[/]")

@@ -45,7 +45,7 @@ def made(
 
 
 @pytest.mark.parametrize("prefer", ["most_helped", "least_helped", "none"])
-def test_clippers_words_follow_the_sign_of_the_effect(pool: Pool, prefer: str) -> None:
+def test_clipper_explanations_follow_the_sign_of_the_effect(pool: Pool, prefer: str) -> None:
     cases = list(itertools.product(EFFECTS, (True, False), (True, False), "PW"))
     effect = np.array([c[0] for c in cases])
     kept = np.array([c[1] for c in cases])
@@ -81,7 +81,7 @@ NUMBERS = [-2.5, -0.0, 0.0, 0.0, 1.0, 1.0, 7.0, np.nan]
 @pytest.mark.parametrize(
     "values", [NUMBERS, [1.0] * 8, [np.nan] * 8, list(range(-4, 4)), [float(i) for i in range(150)]]
 )
-def test_a_standing_is_true(pool: Pool, method: str, values: list[float]) -> None:
+def test_percentiles_in_explanations(pool: Pool, method: str, values: list[float]) -> None:
     """`above X% of the rows`: at least X% have a smaller value; `no row is lower`: none has."""
     v = np.array(values, np.float64)
     n = len(v)
@@ -125,12 +125,12 @@ def test_a_standing_is_true(pool: Pool, method: str, values: list[float]) -> Non
     ("kept", "of", "said"),
     [(1, 1, "1 of 1 row was"), (1, 3, "1 of 3 rows was"), (2, 3, "2 of 3 rows were")],
 )
-def test_a_random_sample_is_counted(pool: Pool, kept: int, of: int, said: str) -> None:
+def test_random_explanations_have_counts(pool: Pool, kept: int, of: int, said: str) -> None:
     why = explainer(made(pool, "random", {}, np.arange(of) < kept))
     assert said in why(0).text
 
 
-def test_error_driven_names_the_place_in_the_search(pool: Pool) -> None:
+def test_error_driven_explanations_name_the_rank(pool: Pool) -> None:
     kept = np.array([True, True, True, False])
     reasons = {
         "validation_row": np.array([3, 4, -1, -1]),
@@ -147,7 +147,7 @@ def test_error_driven_names_the_place_in_the_search(pool: Pool) -> None:
 
 
 @pytest.mark.parametrize("failed", [1, 2])
-def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> None:
+def test_remarks_use_singular_and_plural(pool: Pool, failed: int) -> None:
     from thresher.selection.result import Failure
 
     some = made(pool, "random", {}, np.arange(100) < 30)
@@ -161,7 +161,7 @@ def test_remarks_count_in_the_singular_and_plural(pool: Pool, failed: int) -> No
 
 
 @pytest.mark.parametrize(("best", "kept"), [(1, 5), (2, 5), (5, 5), (1, 1), (0, 0)])
-def test_the_gallery_counts(best: int, kept: int) -> None:
+def test_gallery_captions(best: int, kept: int) -> None:
     said = Gallery((), (), kept, 0, best).kept_caption
     assert "the 1 best" not in said and "All 1," not in said and "All 0" not in said
 
@@ -180,7 +180,7 @@ class Plugin:
         )
 
 
-def test_a_plug_in_explains_itself(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plug_in_with_explain(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(METHODS, "plug_in", f"{__name__}:Plugin")
     kept = np.arange(30) >= 20
     reasons = {
@@ -197,7 +197,7 @@ def test_a_plug_in_explains_itself(pool: Pool, monkeypatch: pytest.MonkeyPatch) 
     assert [f.title for f in drawn.figures] == ["Surprise"]
 
 
-def test_a_plug_in_that_is_gone_is_explained_by_its_numbers(pool: Pool) -> None:
+def test_missing_plug_in_is_explained_by_its_numbers(pool: Pool) -> None:
     selection = made(
         pool, "no_longer_installed", {"surprise": np.arange(30.0)}, np.arange(30) >= 20
     )

@@ -24,7 +24,7 @@ from thresher.types import Budget, Rows, Share, Tokens
         ("3tok:answer", Tokens("3tok:answer", 3, False)),
     ],
 )
-def test_what_a_text_means(text: str, budget: Budget) -> None:
+def test_parse_budget(text: str, budget: Budget) -> None:
     assert Budget.parse(text) == budget
 
 
@@ -51,7 +51,7 @@ def test_rows_of_a_pool(budget: str, n: int, rows: int) -> None:
         ("0.1tok", ": at least one token must be kept."),
     ],
 )
-def test_each_edge_names_the_option_in_its_own_way(text: str, words: str) -> None:
+def test_errors_name_the_option_per_interface(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as error:
         Budget.parse(text)
     assert error.value.option == "budget" and words in str(error.value)
@@ -60,7 +60,7 @@ def test_each_edge_names_the_option_in_its_own_way(text: str, words: str) -> Non
     assert by_flags(error.value, "compare").startswith(f"--budgets {text}")
 
 
-def test_a_share_below_one_is_taken_for_a_percentage() -> None:
+def test_share_below_one_suggests_a_percentage() -> None:
     for text, percent in (("0.3", "30%"), ("0.05", "5%")):
         with pytest.raises(ConfigError, match=f"Did you mean {percent}"):
             Budget.parse(text)

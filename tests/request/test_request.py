@@ -133,7 +133,7 @@ def test_paths_are_kept_as_text(folder: Path) -> None:
     assert request.to_mapping()["images"] == str(folder)
 
 
-def test_what_is_no_config_file_is_said(tmp_path: Path) -> None:
+def test_invalid_config_files_are_reported(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is a folder. Name a YAML file, such as .*run\.yaml"):
         read(tmp_path)
     file = tmp_path / "a.yaml"

@@ -22,13 +22,13 @@ SKILLS = [
 TIES = np.array([3, 1, 2, 0, 9, 5, 4], np.uint64)
 
 
-def test_equal_texts_come_in_tie_order_and_shorter_ones_first() -> None:
+def test_ties_use_the_hash_and_shorter_texts_rank_higher() -> None:
     rows, scores = Bm25(SKILLS, TIES).ranked("counting objects", 10)
     assert rows.tolist() == [3, 0, 6]
     assert scores[0] == scores[1] > scores[2] > 0
 
 
-def test_the_score_is_okapi_s() -> None:
+def test_score_equals_okapi_bm25() -> None:
     """By hand: Lucene's idf = ln(1 + (N - n + 0.5) / (n + 0.5)), tf / (tf + k1 (1 - b + b l / mean
     l))."""
     _, scores = Bm25(SKILLS, TIES).ranked("colours", 10)
@@ -37,7 +37,7 @@ def test_the_score_is_okapi_s() -> None:
     assert scores.tolist() == pytest.approx([expected], rel=1e-5)
 
 
-def test_depth_cuts_among_equals_by_ties() -> None:
+def test_depth_truncates_ties_by_hash() -> None:
     assert Bm25(SKILLS, TIES).ranked("counting objects", 1)[0].tolist() == [3]
     assert Bm25(["same"] * 50, np.arange(50, dtype=np.uint64)[::-1]).ranked("same", 3)[
         0
@@ -45,11 +45,11 @@ def test_depth_cuts_among_equals_by_ties() -> None:
 
 
 @pytest.mark.parametrize("query", ["", "unheard words", "?!"])
-def test_nothing_fits(query: str) -> None:
+def test_no_match(query: str) -> None:
     assert len(Bm25(SKILLS, TIES).ranked(query, 5)[0]) == 0
 
 
-def test_a_pool_without_any_skill() -> None:
+def test_pool_without_skills() -> None:
     assert len(Bm25(["", "", "x"], TIES[:3]).ranked("counting", 5)[0]) == 0
 
 

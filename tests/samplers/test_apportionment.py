@@ -13,23 +13,23 @@ def test_largest_remainder_by_hand():
     assert quota(10, [47, 31, 22], [99, 99, 99]) == [5, 3, 2]
 
 
-def test_equal_remainders_larger_weight_then_lower_index():
+def test_equal_remainders_prefer_larger_weight_then_lower_index():
     assert quota(3, [1, 1, 1, 1], [9, 9, 9, 9]) == [1, 1, 1, 0]
     assert quota(4, [1, 3, 1, 3], [9, 9, 9, 9]) == [0, 2, 0, 2]  # .5 1.5 .5 1.5
 
 
-def test_what_a_group_cannot_give_is_passed_on():
+def test_excess_of_a_group_is_passed_on():
     assert quota(100, [50, 25, 25], [10, 99, 99]) == [10, 45, 45]
     assert quota(10, [1, 1, 1], [0, 1, 99]) == [0, 1, 9]
 
 
-def test_weight_zero_gives_only_when_the_others_are_exhausted():
+def test_weight_zero_groups_are_used_last():
     assert quota(5, [0, 1], [9, 9]) == [0, 5]
     assert quota(5, [0, 1], [9, 3]) == [2, 3]
     assert quota(6, [0, 0, 1], [4, 8, 0]) == [2, 4, 0]
 
 
-def test_more_than_there_is_and_nothing():
+def test_total_above_capacity_and_zero():
     assert quota(99, [1, 2], [3, 4]) == [3, 4]
     assert quota(0, [1, 2], [3, 4]) == [0, 0]
     assert quota(5, [], []) == []
@@ -57,7 +57,7 @@ def test_proportional_to_size_is_within_one_of_exact():
         assert np.abs(largest_remainder(k, size, size) - k * size / size.sum()).max() < 1
 
 
-def test_spread_keeps_every_running_total_within_half_a_row():
+def test_cumulative_apportionment_keeps_running_totals_within_half_a_row():
     rng = np.random.default_rng(0)
     for _ in range(50):
         size = rng.integers(0, 40, int(rng.integers(1, 30)))
@@ -69,6 +69,6 @@ def test_spread_keeps_every_running_total_within_half_a_row():
         assert np.abs(np.cumsum(out) - np.cumsum(size) * k / size.sum()).max() <= 0.5
 
 
-def test_spread_of_few_rows_over_many_bins_is_not_all_at_one_end():
+def test_cumulative_apportionment_spreads_few_rows_over_many_bins():
     assert cumulative_apportionment(10, np.full(20, 5)).tolist() == [1, 0] * 10
     assert cumulative_apportionment(5, np.zeros(0, int)).tolist() == []

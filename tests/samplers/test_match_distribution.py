@@ -57,7 +57,7 @@ def test_ten_rows_by_hand_balanced():
     assert {8, 9} <= set(big.rows.tolist()) and len(big.rows) == 6
 
 
-def test_preferred_part_holds_even_when_bins_have_one_place():
+def test_preferred_share_holds_with_one_row_per_bin():
     nll, one, _ = like_real(1000, 0)
     ties = np.random.default_rng(0).permutation(1000).astype(np.uint64)
     for share in (0.0, 0.3, 0.5, 1.0):
@@ -68,7 +68,7 @@ def test_preferred_part_holds_even_when_bins_have_one_place():
 @pytest.mark.parametrize("also", [False, True])
 @pytest.mark.parametrize("balance", [False, True])
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 7, 50])
-def test_exactly_k_rows_in_every_corner(n, balance, also):
+def test_exactly_k_rows_in_edge_cases(n, balance, also):
     rng = np.random.default_rng(n)
     for trial in range(20):
         values = rng.integers(0, 4, n).astype(float) if trial % 2 else rng.random(n)
@@ -98,7 +98,7 @@ def test_each_bin_keeps_its_share():
     assert np.abs(kept - 777 * np.bincount(got.bin) / 4000).max() < 1
 
 
-def test_preference_takes_what_it_wants_and_the_mirror_holds():
+def test_preference_is_satisfied_and_the_distribution_matches():
     nll, one, _ = like_real(6000, 2)
     ties = np.random.default_rng(0).permutation(6000).astype(np.uint64)
     plain = match_distribution(one, 600, ties, block=8)

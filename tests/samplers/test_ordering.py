@@ -29,7 +29,7 @@ def test_order_by_is_lexsort() -> None:
         assert order_by(major).tolist() == np.argsort(major, kind="stable").tolist()
 
 
-def test_order_by_holds_where_it_does_not_fit_63_bits() -> None:
+def test_order_by_beyond_63_bits() -> None:
     rng = np.random.default_rng(1)
     major, minor = rng.integers(0, 2**40, 200) // 2**38, rng.integers(0, 2**40, 200)
     assert order_by(major, minor).tolist() == np.lexsort((minor, major)).tolist()
@@ -40,7 +40,7 @@ def test_inverse_permutation() -> None:
     assert inverse_permutation(order)[order].tolist() == list(range(40))
 
 
-def test_an_order_is_found_once_and_by_content() -> None:
+def test_orders_are_cached_by_content() -> None:
     made: list[int] = []
 
     def make() -> np.ndarray:
@@ -77,7 +77,7 @@ def test_an_order_is_found_once_and_by_content() -> None:
     assert len(made) == 6
 
 
-def test_a_memory_is_bounded() -> None:
+def test_cache_size_is_limited() -> None:
     memory = SortCache()
     with use_cache(memory):
         for i in range(3 * ordering.MAX_ENTRIES):
@@ -85,7 +85,7 @@ def test_a_memory_is_bounded() -> None:
     assert len(memory._entries) == ordering.MAX_ENTRIES
 
 
-def test_what_is_remembered_changes_no_result() -> None:
+def test_cache_does_not_change_results() -> None:
     rng = np.random.default_rng(3)
     memory = SortCache()
     for trial in range(60):

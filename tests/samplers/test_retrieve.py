@@ -40,19 +40,19 @@ def test_rounds_of_best_first() -> None:
     ]
 
 
-def test_a_row_is_taken_once_by_whom_it_fits_better() -> None:
+def test_row_is_taken_once_by_the_better_search() -> None:
     # both want row 7; b fits better and takes it, so a goes on to row 1 within the same round
     lists = Lists({"a": [(7, 2.0), (1, 1.0)], "b": [(7, 3.0), (2, 0.5)]})
     assert took(retrieve(lists, ["a", "b"], 4, TIES)) == [(7, 1, 0), (1, 0, 1), (2, 1, 1)]
 
 
-def test_one_whose_row_was_taken_waits_for_its_turn() -> None:
+def test_search_whose_row_was_taken_is_requeued() -> None:
     # a's next row after losing 7 is worse than c's first: c goes before it
     lists = Lists({"a": [(7, 2.0), (1, 0.1)], "b": [(7, 3.0)], "c": [(5, 1.0)]})
     assert took(retrieve(lists, ["a", "b", "c"], 3, TIES)) == [(7, 1, 0), (5, 2, 0), (1, 0, 1)]
 
 
-def test_a_gap_that_occurs_twice_gets_twice_as_many() -> None:
+def test_duplicate_query_gets_twice_as_many_rows() -> None:
     lists = Lists(
         {"often": [(i, 5.0) for i in range(20)], "rare": [(100 + i, 9.0) for i in range(20)]}
     )
@@ -62,18 +62,18 @@ def test_a_gap_that_occurs_twice_gets_twice_as_many() -> None:
     assert [q for q, _ in lists.asked] == ["often", "rare"]  # equal searches share one list
 
 
-def test_equals_go_by_ties() -> None:
+def test_ties_use_the_hash() -> None:
     lists = Lists({"a": [(0, 1.0)], "b": [(1, 1.0)]})
     assert retrieve(lists, ["a", "b"], 1, np.array([5, 3], np.uint64)).rows.tolist() == [1]
 
 
-def test_lists_that_end_leave_the_budget_to_the_others_and_then_it_is_not_met() -> None:
+def test_exhausted_lists_leave_the_budget_to_others() -> None:
     lists = Lists({"a": [(0, 1.0)], "b": [(1, 1.0), (2, 0.9), (3, 0.8)], "none": []})
     assert sorted(retrieve(lists, ["a", "b", "none"], 10, TIES).rows.tolist()) == [0, 1, 2, 3]
     assert len(retrieve(lists, [], 10, TIES).rows) == 0
 
 
-def test_long_lists_are_asked_for_in_pieces() -> None:
+def test_long_lists_are_extended_in_steps() -> None:
     n = module.FIRST_DEPTH * 3
     lists = Lists({"a": [(i, float(n - i)) for i in range(n)]})
     found = retrieve(lists, ["a"], n, TIES)

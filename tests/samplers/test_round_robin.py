@@ -47,7 +47,7 @@ def test_twelve_rows_by_hand():
     assert back.rows.tolist() == [9, 6, 0, 2, 11, 7]
 
 
-def test_what_a_group_lacks_is_carried_to_the_next():
+def test_shortfall_of_a_group_is_carried_over():
     """Groups of 1, 2 and 9 rows, one capability, k = 9: 3 each; 1, then 2 + nothing more, then 3 +
     3 carried."""
     styles = np.zeros((12, 3), bool)
@@ -56,7 +56,7 @@ def test_what_a_group_lacks_is_carried_to_the_next():
     assert out.rows.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8] and out.round[out.rows].max() == 0
 
 
-def test_weights_share_a_round():
+def test_weights_divide_a_round():
     """Two capabilities, 3 : 1, of 40 rows: 30 and 10."""
     rng = np.random.default_rng(0)
     scores = [rng.random(400), rng.random(400)]
@@ -65,14 +65,14 @@ def test_weights_share_a_round():
     assert np.bincount(out.capability[out.rows]).tolist() == [30, 10]
 
 
-def test_a_capability_that_runs_out_is_dropped():
+def test_exhausted_capability_is_dropped():
     scores = [np.array([1.0, 0, 0, 0, 0, 0]), np.array([0, 1.0, 2, 3, 4, 5]), np.zeros(6)]
     out = round_robin(scores, np.ones((6, 1), bool), 5, ordinals(6))
     assert sorted(out.rows.tolist()) == [0, 2, 3, 4, 5]
     assert out.dropped == ((2, 0), (0, 1))
 
 
-def test_more_than_can_be_taken_gives_all_of_it():
+def test_budget_above_the_eligible_rows_takes_all():
     scores = [np.array([1.0, 0.0, np.nan, 2.0, 5.0])]
     styles = np.array([[1], [1], [1], [1], [0]], bool)
     out = round_robin(scores, styles, 5, ordinals(5))
@@ -80,7 +80,7 @@ def test_more_than_can_be_taken_gives_all_of_it():
 
 
 @pytest.mark.parametrize("n", [0, 1])
-def test_next_to_nothing(n):
+def test_tiny_inputs(n):
     out = round_robin([np.ones(n)], np.ones((n, 2), bool), 3, ordinals(n))
     assert out.rows.tolist() == list(range(n))
     assert len(round_robin([], np.ones((n, 2), bool), 3, ordinals(n)).rows) == 0
@@ -147,7 +147,7 @@ def test_the_same_rows_as_the_published_algorithm(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_without_official_only_the_order_inside_a_group_differs(seed):
+def test_official_mode_differs_only_inside_a_group(seed):
     """One style a row: then the published algorithm on the rows sorted by `ties` is ours."""
     scores, styles, source, rng = random_pool(seed)
     styles &= np.cumsum(styles, axis=1) == 1
@@ -162,7 +162,7 @@ def test_without_official_only_the_order_inside_a_group_differs(seed):
         assert ours.rows.tolist() == published(rows, capabilities, k), k
 
 
-def test_large_groups_are_not_sorted_and_still_right():
+def test_large_groups_are_partitioned_correctly():
     """Groups far above the sample from which the floor of a group's best scores is guessed, with
     and without ties."""
     rng = np.random.default_rng(5)
@@ -187,7 +187,7 @@ def test_large_groups_are_not_sorted_and_still_right():
             assert ours.rows.tolist() == wanted
 
 
-def test_a_group_whose_best_rows_are_taken_by_others_in_the_same_turn():
+def test_best_rows_taken_by_another_group_in_the_same_turn():
     """The styles y and z have only the 6,000 best rows, which x has, too: where x expects its best
     ones, none is free."""
     n = 30_000

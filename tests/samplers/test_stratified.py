@@ -14,11 +14,11 @@ def test_ten_rows_by_hand():
     assert stratified(GROUP, 5, TIES, "equal").tolist() == [9, 3, 7, 1, 8]
 
 
-def test_everything_and_nothing():
+def test_budget_of_all_and_zero():
     assert sorted(stratified(GROUP, 99, TIES).tolist()) == list(range(10))
     assert stratified(GROUP, 0, TIES).tolist() == []
     assert stratified(GROUP[:0], 4, TIES[:0]).tolist() == []
 
 
-def test_a_group_number_that_nobody_has_is_no_group():
+def test_unused_group_number():
     assert sorted(stratified(np.array([0, 5, 5]), 2, TIES[:3], "equal").tolist()) == [0, 1]

@@ -17,7 +17,7 @@ def test_budgets_are_nested():
     assert len(top_k(SCORE, 99, TIES)) == 10
 
 
-def test_unsigned_and_bool_scores_do_not_wrap_round():
+def test_unsigned_and_bool_scores_do_not_wrap():
     assert top_k(np.array([0, 200, 3], np.uint8), 2, TIES[:3]).tolist() == [1, 2]
     assert top_k(np.array([-5, 2, -1], np.int32), 3, TIES[:3]).tolist() == [1, 2, 0]
     assert top_k(np.array([False, True, False]), 1, TIES[:3]).tolist() == [1]
@@ -27,6 +27,6 @@ def test_nan_is_last():
     assert top_k(np.array([np.nan, -9.0, 2.0]), 3, TIES[:3]).tolist() == [2, 1, 0]
 
 
-def test_nothing():
+def test_empty_input():
     assert top_k(np.zeros(0), 3, TIES[:0]).tolist() == []
     assert top_k(SCORE, 0, TIES).tolist() == []

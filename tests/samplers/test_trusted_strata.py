@@ -57,7 +57,7 @@ def test_settings_by_hand():
     assert out.rows.tolist() == [2, 3, 6, 8, 9, 0, 1, 4, 5, 7]
 
 
-def test_the_seeded_draw_decides_among_trusted_rows():
+def test_trusted_rows_are_sampled_by_the_seed():
     rng = np.random.default_rng(0)
     loss, group = rng.gamma(2, 1, 400), np.repeat(np.arange(4), 100)
     taken = []

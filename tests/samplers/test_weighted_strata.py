@@ -25,7 +25,7 @@ def test_alpha_zero_takes_the_same_from_every_group(k, groups):
 
 @pytest.mark.parametrize("k", [1, 7, 99, 100, 101, 250, 999, 1000])
 @pytest.mark.parametrize("alpha", [80.0, 1e4, 1e9])
-def test_alpha_without_bounds_takes_the_top(k, alpha):
+def test_large_alpha_is_top_k(k, alpha):
     score, ties = some(1000)
     sources = np.arange(1000) % 4
     out = weighted_strata(score, k, ties, alpha=alpha, balance=sources)
@@ -41,7 +41,7 @@ def test_quotas_follow_the_exponential():
     assert (np.diff(out.quota) > 0).all()
 
 
-def test_a_group_that_runs_out_passes_its_quota_on():
+def test_exhausted_group_passes_its_quota_on():
     score, ties = some(100)
     out = weighted_strata(score, 60, ties, groups=4, alpha=4.0)
     # weights 1, e^1.33, e^2.67, e^4 of 60: the top is due 44 and has 25; of the 35 left the next is
@@ -59,7 +59,7 @@ def test_weights_below_the_smallest_number_still_order_the_groups():
     assert out.quota[:40].sum() == 0 and (out.quota[52:] == 10).all() and out.quota.sum() == 500
 
 
-def test_every_source_gives_the_same_inside_a_group():
+def test_sources_are_balanced_inside_a_group():
     score, ties = some(1000)
     source = np.r_[np.zeros(800, int), np.ones(150, int), np.full(50, 2)]
     out = weighted_strata(score, 200, ties, groups=5, alpha=0.0, balance=source)
@@ -88,7 +88,7 @@ def test_odd_rows_do_not_always_go_to_the_same_source():
     assert got.min() > 150  # 200 expected each, SD 12
 
 
-def test_equal_scores_are_parted_by_the_seed():
+def test_equal_scores_are_split_by_the_seed():
     seen = [
         set(weighted_strata(np.ones(50), 10, some(50, s)[1], alpha=50.0).rows.tolist())
         for s in range(3)

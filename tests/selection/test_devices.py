@@ -45,7 +45,7 @@ def test_devices_exclude_a_device_and_a_server() -> None:
         check_request(RunRequest(devices="0,1", backend="openai", url="http://localhost:1/v1"))
 
 
-def test_a_gpu_that_is_not_there_is_refused() -> None:
+def test_missing_gpu_is_refused() -> None:
     torch = pytest.importorskip("torch")
     from thresher.selection.devices import _devices
 
@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
     assert "failed (signal 9)" in worker.end()
 
 
-def test_a_worker_ends_when_it_is_asked_to(tmp_path: Path) -> None:
+def test_worker_stops_on_request(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     worker = _Worker.start(request(tmp_path, model="demo"), "cpu")
     time.sleep(0.5)

@@ -96,7 +96,7 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
     }
 
 
-def test_run_yaml_says_how_it_came_about_and_replays(pool: Pool, tmp_path: Path) -> None:
+def test_run_yaml_is_complete_and_replays(pool: Pool, tmp_path: Path) -> None:
     method = methods.load("clipper", {"prefer": "none", "bins": "7"})
     outcome = made(pool, tmp_path, method, Model(), seed=3)
     told = RunRequest(
@@ -142,7 +142,7 @@ def test_run_yaml_says_how_it_came_about_and_replays(pool: Pool, tmp_path: Path)
     assert methods.load(replay.method, replay.settings) == method
 
 
-def test_without_a_model_the_run_names_none(pool: Pool, tmp_path: Path) -> None:
+def test_run_without_a_model_names_none(pool: Pool, tmp_path: Path) -> None:
     outcome = run.select(pool, FirstTies(), Budget.parse("5"), store=Store(tmp_path / "store"))
     output.write(outcome, pool, None, tmp_path / "out")
     said = output.read(tmp_path / "out")
@@ -153,7 +153,7 @@ def test_without_a_model_the_run_names_none(pool: Pool, tmp_path: Path) -> None:
     assert not (tmp_path / "store").exists()
 
 
-def test_the_same_selection_is_the_same_bytes(pool: Pool, tmp_path: Path) -> None:
+def test_selection_is_deterministic(pool: Pool, tmp_path: Path) -> None:
     outs = [tmp_path / "a", tmp_path / "b"]
     for out in outs:
         output.write(made(pool, tmp_path), pool, None, out)  # the second run scores nothing
@@ -179,7 +179,7 @@ def test_a_shuffled_pool_selects_the_same_records(tmp_path: Path) -> None:
     assert rows[0][0].equals(rows[1][0]) and rows[0][1] == rows[1][1]
 
 
-def test_an_earlier_selection_is_replaced_and_other_files_stay(pool: Pool, tmp_path: Path) -> None:
+def test_old_selection_is_replaced_and_other_files_stay(pool: Pool, tmp_path: Path) -> None:
     out = tmp_path / "out"
     output.write(made(pool, tmp_path), pool, None, out)
     (out / "notes.txt").write_text("mine")
@@ -207,14 +207,14 @@ def test_an_earlier_selection_is_replaced_and_other_files_stay(pool: Pool, tmp_p
     ]
 
 
-def test_a_subset_that_is_not_ours_is_not_deleted(pool: Pool, tmp_path: Path) -> None:
+def test_foreign_subset_is_not_deleted(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "subset.jsonl").write_text("the user's")
     output.write(made(pool, tmp_path), pool, None, tmp_path / "out")
     assert (tmp_path / "out" / "subset.jsonl").read_text() == "the user's"
 
 
-def test_a_subset_that_is_not_ours_is_not_overwritten(pool: Pool, tmp_path: Path) -> None:
+def test_foreign_subset_is_not_overwritten(pool: Pool, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "subset.json").write_text("the user's")
@@ -234,7 +234,7 @@ def test_a_subset_that_is_not_ours_is_not_overwritten(pool: Pool, tmp_path: Path
     assert (out / "run.yaml").exists()
 
 
-def test_the_pool_itself_is_never_overwritten(tmp_path: Path) -> None:
+def test_pool_is_never_overwritten(tmp_path: Path) -> None:
     path = write_pool(tmp_path / "subset.json", [record(i) for i in range(20)])
     before = path.read_bytes()
     pool = open_pool(path)
@@ -253,9 +253,7 @@ def test_out_that_cannot_be_written_is_refused(pool: Pool, tmp_path: Path) -> No
     assert list((tmp_path / "new" / "out").iterdir()) == []
 
 
-def test_a_full_disk_leaves_the_earlier_selection_alone(
-    pool: Pool, tmp_path: Path, monkeypatch: Any
-) -> None:
+def test_full_disk_keeps_the_old_selection(pool: Pool, tmp_path: Path, monkeypatch: Any) -> None:
     out = tmp_path / "out"
     output.write(made(pool, tmp_path), pool, None, out)
     before = {p.name: p.read_bytes() for p in out.iterdir()}
@@ -270,7 +268,7 @@ def test_a_full_disk_leaves_the_earlier_selection_alone(
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before
 
 
-def test_reading_what_is_no_selection(tmp_path: Path) -> None:
+def test_reading_an_invalid_selection(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds no run\.yaml"):
         output.read(tmp_path)
     (tmp_path / "run.yaml").write_text("a: [")
@@ -312,7 +310,7 @@ def test_all_columns_of_the_whole_pool(pool: Pool, tmp_path: Path) -> None:
     assert shown <= set(table["digest"].to_pylist()) and shown
 
 
-def test_columns_need_the_pool_and_the_store_as_they_were(pool: Pool, tmp_path: Path) -> None:
+def test_columns_need_the_unchanged_pool_and_store(pool: Pool, tmp_path: Path) -> None:
     out = clipped(pool, tmp_path, Model())
     run_yaml = output.read(out)
     parts = Store(tmp_path / "store").parts(run_yaml["signals"][0]["fingerprint"])
@@ -336,7 +334,7 @@ def test_columns_need_the_pool_and_the_store_as_they_were(pool: Pool, tmp_path: 
 
 
 @pytest.mark.parametrize("after", [0, 1, 2, 3])
-def test_a_kill_between_two_files_never_leaves_what_looks_complete(
+def test_kill_between_two_files_leaves_no_complete_looking_folder(
     pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     """Over an earlier selection that had failures. The next command that looks completes the

@@ -83,7 +83,7 @@ def test_the_subset_holds_the_chosen_rows(first: Pool, tmp_path: Path, name: str
     )  # the folder stands for it
 
 
-def test_a_mixture_from_two_image_folders_is_found_again(first: Pool, tmp_path: Path) -> None:
+def test_mixture_of_two_image_folders_can_be_reopened(first: Pool, tmp_path: Path) -> None:
     for part, rows in (("x", range(0, 30, 2)), ("y", range(1, 30, 2))):
         make_images(tmp_path / part)
         export(first, rows, tmp_path / part / "p.json", "llava" if part == "x" else "swift")

@@ -112,7 +112,7 @@ def test_the_same_request_may_be_repeated_however_its_paths_are_spelled(
     assert thresher(*whole, cwd=here / "elsewhere").returncode == 0
 
 
-def test_a_folder_with_someone_elses_run_yaml_is_refused(here: Path, thresher: Thresher) -> None:
+def test_folder_with_a_foreign_run_yaml_is_refused(here: Path, thresher: Thresher) -> None:
     (here / "out").mkdir()
     (here / "out" / "run.yaml").write_text("epochs: 3\n")
     refused = thresher(*SELECT, "--budget", "20%", cwd=here)
@@ -205,7 +205,7 @@ def test_run_yaml_replays_from_another_folder(here: Path, thresher: Thresher) ->
         "data/mix.yaml",
     ],
 )
-def test_a_moved_tree_replays(
+def test_moved_folder_replays(
     here: Path, thresher: Thresher, tmp_path_factory: pytest.TempPathFactory, pool: str
 ) -> None:
     (here / "data" / "mix.yaml").write_text(
@@ -225,9 +225,7 @@ def test_a_moved_tree_replays(
     assert thresher("report", moved / "out", cwd=moved / "elsewhere").returncode == 0
 
 
-def test_a_selection_that_was_moved_alone_still_finds_its_pool(
-    here: Path, thresher: Thresher
-) -> None:
+def test_moved_selection_finds_its_pool(here: Path, thresher: Thresher) -> None:
     assert thresher(*SELECT, "--budget", "20%", cwd=here).returncode == 0
     (here / "elsewhere" / "deep").mkdir()
     shutil.move(here / "out", here / "elsewhere" / "deep" / "out")
@@ -236,7 +234,7 @@ def test_a_selection_that_was_moved_alone_still_finds_its_pool(
     assert thresher("select", "--config", moved / "run.yaml", cwd=here / "data").returncode == 0
 
 
-def test_absolute_paths_stay_as_they_were_given(here: Path, thresher: Thresher) -> None:
+def test_absolute_paths_are_kept(here: Path, thresher: Thresher) -> None:
     pool = here / "data" / "pool.json"
     assert (
         thresher(
@@ -248,7 +246,7 @@ def test_absolute_paths_stay_as_they_were_given(here: Path, thresher: Thresher) 
     assert stored["config"]["pool"] == str(pool) and stored["config"]["out"] == "."
 
 
-def test_a_config_file_of_the_user_starts_where_the_command_runs(
+def test_paths_of_user_config_are_relative_to_the_working_directory(
     here: Path, thresher: Thresher
 ) -> None:
     (here / "data" / "mine.yaml").write_text(
@@ -258,6 +256,6 @@ def test_a_config_file_of_the_user_starts_where_the_command_runs(
     assert (here / "mine" / "run.yaml").exists()
 
 
-def test_read_names_a_folder_that_is_no_selection(tmp_path: Path) -> None:
+def test_read_reports_an_invalid_selection(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a finished selection"):
         output.read(tmp_path)

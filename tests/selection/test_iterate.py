@@ -91,7 +91,7 @@ def test_shares() -> None:
     assert iterate.shares(11, 3) == [4, 4, 3] and iterate.shares(2, 3) == [1, 1, 0]
 
 
-def test_each_round_aims_at_what_is_still_wrong(tmp_path: Path, pool: Pool, target: Pool) -> None:
+def test_each_round_targets_remaining_errors(tmp_path: Path, pool: Pool, target: Pool) -> None:
     Learning.enough = 3
     outcome, training = select(tmp_path, pool, target)
     assert len(outcome.rows) == 12 == len(np.unique(outcome.rows))
@@ -124,7 +124,7 @@ def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, pool: Pool, target
     )
 
 
-def test_a_second_run_trains_nobody_and_gives_the_same(
+def test_second_run_trains_nothing_and_gives_the_same(
     tmp_path: Path, pool: Pool, target: Pool
 ) -> None:
     Learning.enough = 3
@@ -134,9 +134,7 @@ def test_a_second_run_trains_nobody_and_gives_the_same(
     assert not any(s.scored for s in second.signals)
 
 
-def test_it_ends_early_when_nothing_is_wrong_any_more(
-    tmp_path: Path, pool: Pool, target: Pool
-) -> None:
+def test_stops_early_without_errors(tmp_path: Path, pool: Pool, target: Pool) -> None:
     Learning.enough = 1
     outcome, _ = select(tmp_path, pool, target)
     assert len(outcome.rows) == 4 and outcome.budget == 12
@@ -146,9 +144,7 @@ def test_it_ends_early_when_nothing_is_wrong_any_more(
     )
 
 
-def test_without_a_teacher_the_given_model_stays_the_teacher(
-    tmp_path: Path, pool: Pool, target: Pool
-) -> None:
+def test_default_teacher_is_the_given_model(tmp_path: Path, pool: Pool, target: Pool) -> None:
     Learning.enough = 3
     outcome, _ = select(tmp_path, pool, target, settings={"teacher": "none"}, roles={})
     scored = {s.label: s.scored for s in outcome.signals}
@@ -180,9 +176,7 @@ def test_a_row_that_failed_in_the_first_round_stays_out(
     assert not np.isin(outcome.rows, [f.row for f in outcome.failures]).any()
 
 
-def test_a_student_without_mistakes_is_not_trained_and_the_budget_is_spent(
-    tmp_path: Path, pool: Pool, target: Pool
-) -> None:
+def test_student_without_mistakes_is_not_trained(tmp_path: Path, pool: Pool, target: Pool) -> None:
     knowing = Rules("student", knows=tuple(range(6))).handle
     outcome, training = select(tmp_path, pool, target, model=knowing)
     assert training.asked == 0 and len(outcome.rows) == 12 and (outcome.reason["round"] == 1).all()
@@ -191,7 +185,7 @@ def test_a_student_without_mistakes_is_not_trained_and_the_budget_is_spent(
     assert any("no error to select rows for" in n for n in outcome.notes)
 
 
-def test_one_round_is_a_plain_selection(tmp_path: Path, pool: Pool, target: Pool) -> None:
+def test_one_round_equals_a_plain_selection(tmp_path: Path, pool: Pool, target: Pool) -> None:
     one, training = select(tmp_path, pool, target, rounds=1)
     none, _ = select(tmp_path, pool, target, rounds=None)
     assert (
@@ -201,7 +195,7 @@ def test_one_round_is_a_plain_selection(tmp_path: Path, pool: Pool, target: Pool
     )
 
 
-def test_what_cannot_go_in_rounds_is_said_before_anything_is_asked(
+def test_options_incompatible_with_rounds_fail_first(
     tmp_path: Path, pool: Pool, target: Pool
 ) -> None:
     served = replace(

@@ -31,7 +31,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
 
 
-def test_a_plan_of_nothing_stored_counts_what_select_then_scores(pool: Pool, store: Store) -> None:
+def test_plan_of_an_empty_store_equals_what_select_scores(pool: Pool, store: Store) -> None:
     model = Model()
     p = plan(pool, Nested(), Budget.parse("30%"), model.handle, store)
     assert [(s.label, s.to_score, s.upper_bound) for s in p.signals] == [
@@ -56,9 +56,7 @@ def test_a_plan_of_nothing_stored_counts_what_select_then_scores(pool: Pool, sto
     assert model.scored == p.passes
 
 
-def test_a_plan_of_a_half_done_job_is_exact_as_far_as_it_can_be(
-    pool: Pool, store: Store, tmp_path: Path
-) -> None:
+def test_plan_of_a_partly_finished_run(pool: Pool, store: Store, tmp_path: Path) -> None:
     run.select(pool, HighestLoss(), Budget.parse("10"), model=Model().handle, store=store)
     p = plan(pool, Nested(), Budget.parse("60"), Model().handle, store)
     assert [(s.label, s.stored, s.to_score, s.upper_bound) for s in p.signals] == [
@@ -73,14 +71,14 @@ def test_a_plan_of_a_half_done_job_is_exact_as_far_as_it_can_be(
     ] and p.budget == 23
 
 
-def test_a_finished_job_costs_nothing_and_opens_nothing(pool: Pool, store: Store) -> None:
+def test_finished_run_costs_nothing_and_opens_no_model(pool: Pool, store: Store) -> None:
     run.select(pool, Nested(), Budget.parse("10"), model=Model().handle, store=store)
     model = Model()
     p = plan(pool, Nested(), Budget.parse("40%"), model.handle, store)
     assert (p.to_score, p.tokens, p.hours, p.upper_bound, model.opened) == (0, 0, 0.0, False, 0)
 
 
-def test_without_a_probe_words_are_counted(pool: Pool, store: Store) -> None:
+def test_plan_without_probe_counts_words(pool: Pool, store: Store) -> None:
     class Plain:
         """A backend that cannot be measured."""
 
@@ -115,7 +113,7 @@ def test_a_method_without_a_model_costs_nothing(pool: Pool, store: Store) -> Non
     assert (p.signals, p.to_score, p.budget, p.model, p.hours) == ((), 0, 20, None, 0.0)
 
 
-def test_rows_that_cannot_be_used_are_announced(tmp_path: Path, store: Store) -> None:
+def test_unusable_rows_are_in_the_plan(tmp_path: Path, store: Store) -> None:
     def of(gone: int) -> Any:
         records = [record(i, f"gone{i}.jpg" if i < gone else None) for i in range(100)]
         pool = open_pool(write_pool(tmp_path / f"{gone}.json", records))
@@ -150,9 +148,7 @@ def test_a_plan_is_plain_json(pool: Pool, store: Store) -> None:
     )
 
 
-def test_a_row_behind_a_demonstration_costs_what_it_was_measured_to(
-    pool: Pool, store: Store
-) -> None:
+def test_one_shot_cost_is_the_measured_one(pool: Pool, store: Store) -> None:
     class Slow(FakeBackend):
         """Alone a row takes 0.01 s (`probe`); behind a demonstration it really takes 2 ms."""
 

@@ -17,7 +17,7 @@ TIMES = (None, 0.0, 1e-6, 0.04, 1.0, 13.2, 3600.0, 1e7)
 
 @pytest.mark.parametrize("kept", [0, 1, 30, 99, 100, 101, 250])
 @pytest.mark.parametrize("model", [True, False])
-def test_a_saving_is_never_negative_or_nonsense(kept: int, model: bool) -> None:
+def test_savings_are_never_negative_or_invalid(kept: int, model: bool) -> None:
     for selecting, row in itertools.product(TIMES, TIMES):
         saving = Saving(100, kept, selecting, row, model)
         text = saving.sentence()
@@ -37,7 +37,7 @@ def test_an_empty_pool_saves_nothing() -> None:
     assert "nothing" in Saving(0, 0, None, None, False).sentence()
 
 
-def test_selecting_pays_off_from_as_many_trainings_as_it_takes() -> None:
+def test_number_of_trainings_to_pay_off() -> None:
     """300 rows, 210 saved at 3 x 0.1 s: 63 s an epoch."""
     for selecting, trainings in ((1, 1), (63, 1), (64, 2), (630, 10), (631, 11)):
         assert Saving(300, 90, float(selecting), 0.1, True).trainings == trainings
@@ -48,17 +48,17 @@ def test_selecting_pays_off_from_as_many_trainings_as_it_takes() -> None:
     )
 
 
-def test_times_that_look_equal_count_as_equal() -> None:
+def test_times_with_equal_text_count_as_equal() -> None:
     """13.2 s against 12.9 s is shown as 13 s against 13 s."""
     assert Saving(100, 0, 13.2, 12.9 / 300, True).trainings == 1
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-9, 0.004, 0.01, 0.5, 0.994, 0.9999999, 1.0])
-def test_percents_never_round_to_all_or_nothing(share: float) -> None:
+def test_percentages_never_round_to_0_or_100(share: float) -> None:
     assert (percent(share) == "0%") == (share == 0) and (percent(share) == "100%") == (share == 1)
 
 
-def test_a_run_is_read_with_what_its_scores_took_before(tmp_path: object) -> None:
+def test_cost_includes_reused_scores(tmp_path: object) -> None:
     store = Store(str(tmp_path))
     run = {
         "model": {"identity": {"architecture": "qwen"}},

@@ -111,7 +111,7 @@ def test_another_budget_and_seed_reuse_everything(tmp_path: Path, store: Store) 
     assert large.rows[:10].tolist() == small.rows.tolist()
 
 
-def test_exact_duplicates_are_paid_for_once(tmp_path: Path, store: Store) -> None:
+def test_exact_duplicates_are_scored_once(tmp_path: Path, store: Store) -> None:
     records = texts(60) + texts(20)
     pool, model = pool_of(tmp_path, records), Model()
     outcome = select(pool, HighestLoss(), "100%", store, model)
@@ -121,7 +121,7 @@ def test_exact_duplicates_are_paid_for_once(tmp_path: Path, store: Store) -> Non
     assert all(nll[i] == nll[60 + i] for i in range(20))
 
 
-def test_a_pool_that_grows_pays_for_the_new_rows_only(tmp_path: Path, store: Store) -> None:
+def test_only_new_rows_of_a_grown_pool_are_scored(tmp_path: Path, store: Store) -> None:
     first, second = Model(), Model()
     select(pool_of(tmp_path, texts(80), "a.json"), HighestLoss(), "10%", store, first)
     outcome = select(
@@ -131,7 +131,7 @@ def test_a_pool_that_grows_pays_for_the_new_rows_only(tmp_path: Path, store: Sto
     assert (outcome.signals[0].wanted, outcome.signals[0].reused) == (110, 80)
 
 
-def test_the_model_sees_rows_of_one_image_together_in_bounded_calls(
+def test_rows_of_one_image_are_scored_together_in_limited_calls(
     tmp_path: Path, store: Store, monkeypatch: Any
 ) -> None:
     (tmp_path / "images").mkdir()
@@ -177,7 +177,7 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("how", [Stop, KeyboardInterrupt])
-def test_what_was_complete_when_it_stopped_is_stored(
+def test_complete_results_are_stored_on_interruption(
     tmp_path: Path, store: Store, how: type[BaseException]
 ) -> None:
     left = [70]
@@ -207,7 +207,7 @@ def blocks_of(rows: int) -> local.Blocks:
     ("rows", "seconds", "flushes"),
     [(25, 1e9, [30, 30, 30, 10]), (10**9, 0.0, [10] * 10), (10**9, 1e9, [100])],
 )
-def test_results_are_kept_by_number_and_by_time(
+def test_results_are_flushed_by_number_and_time(
     rows: int, seconds: float, flushes: list[int]
 ) -> None:
     kept: list[int] = []
@@ -252,7 +252,7 @@ def test_a_signal_that_yields_wrong_positions_is_caught(fault: str) -> None:
         )
 
 
-def test_a_disk_that_fills_up_stops_the_run_and_the_next_goes_on(
+def test_full_disk_stops_the_run_and_the_next_resumes(
     tmp_path: Path, store: Store, monkeypatch: Any
 ) -> None:
     pool, model = pool_of(tmp_path, texts(100)), Model(kwargs={"piece": 10})
@@ -278,7 +278,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_the_next_goes_on(
     assert again.scored == 60
 
 
-def test_a_damaged_part_is_noted_and_scored_again(tmp_path: Path, store: Store) -> None:
+def test_damaged_part_is_reported_and_rescored(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(40))
     first = select(pool, HighestLoss(), "10", store, Model())
     (part,) = store.parts(first.signals[0].fingerprint)
@@ -303,7 +303,7 @@ def broken(every: int) -> Any:
     return fails
 
 
-def test_failed_rows_leave_are_counted_and_named(tmp_path: Path, store: Store) -> None:
+def test_failed_rows_are_excluded_and_counted(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(100)), Model(broken(25))
     outcome = select(pool, Nested(), "100%", store, model)
     assert [f.row for f in outcome.failures] == [0, 25, 50, 75] and outcome.excluded == 4
@@ -321,7 +321,7 @@ def test_failed_rows_leave_are_counted_and_named(tmp_path: Path, store: Store) -
     assert model.scored == 292 and outcome.signals[0].failed == 4
 
 
-def test_errors_are_remembered_and_retried_only_when_asked(tmp_path: Path, store: Store) -> None:
+def test_errors_are_stored_and_retried_on_request(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(100))
     select(pool, HighestLoss(), "10", store, Model(broken(25)))
     healed = Model()
@@ -371,7 +371,9 @@ def test_on_missing(tmp_path: Path) -> None:
         select(pool, HighestLoss(), "10", Store(tmp_path / "x"), Model(), on_missing="maybe")
 
 
-def test_hopeless_scoring_stops_early(tmp_path: Path, store: Store, monkeypatch: Any) -> None:
+def test_scoring_stops_early_if_all_rows_fail(
+    tmp_path: Path, store: Store, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(
         local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "flush_rows": 20}
     )
@@ -385,7 +387,7 @@ def test_hopeless_scoring_stops_early(tmp_path: Path, store: Store, monkeypatch:
     assert again.opened == 0  # what is known to fail is enough
 
 
-def test_missing_images_stop_before_a_model_is_opened(tmp_path: Path, store: Store) -> None:
+def test_missing_images_fail_before_a_model_is_opened(tmp_path: Path, store: Store) -> None:
     (tmp_path / "there.jpg").write_bytes(b"x")
     records = [record(i, "there.jpg") for i in range(90)] + [
         record(i, f"gone{i}.jpg") for i in range(90, 100)
@@ -404,9 +406,7 @@ def test_missing_images_stop_before_a_model_is_opened(tmp_path: Path, store: Sto
     assert plain.notes == ["10 rows point at images that do not exist; see `thresher doctor`."]
 
 
-def test_an_image_path_that_may_not_be_read_is_refused_by_name_not_called_missing(
-    tmp_path: Path, store: Store
-) -> None:
+def test_unsafe_image_path_is_not_called_missing(tmp_path: Path, store: Store) -> None:
     (tmp_path / "there.jpg").write_bytes(b"x")
     records = [record(i, "there.jpg") for i in range(97)]
     records += [
@@ -422,9 +422,7 @@ def test_an_image_path_that_may_not_be_read_is_refused_by_name_not_called_missin
     assert pool.missing_image_reasons([0, 97]) == ["", errors[0]]
 
 
-def test_a_repaired_image_is_scored_again_without_asking_and_the_newest_error_stays(
-    tmp_path: Path, store: Store
-) -> None:
+def test_repaired_image_is_rescored_and_newest_error_is_kept(tmp_path: Path, store: Store) -> None:
     """Also where a repair keeps the size: other bytes are another image."""
     image = tmp_path / "a.jpg"
     records = [*texts(39), record(39, "a.jpg")]
@@ -453,9 +451,7 @@ def test_a_repaired_image_is_scored_again_without_asking_and_the_newest_error_st
     assert errors() == []
 
 
-def test_problem_rows_stay_for_methods_without_a_model_and_unreadable_ones_never(
-    tmp_path: Path, store: Store
-) -> None:
+def test_problem_rows_are_eligible_without_a_model(tmp_path: Path, store: Store) -> None:
     records: list[Any] = texts(100)
     records[3] = {**records[3], "video": "v.mp4"}
     records[7] = {"id": 7, "conversations": None}
@@ -468,7 +464,7 @@ def test_problem_rows_stay_for_methods_without_a_model_and_unreadable_ones_never
     assert "video" in scored.failures[0].error and "unreadable" in scored.failures[1].error
 
 
-def test_no_model_and_impossible_budgets_are_said_first(tmp_path: Path, store: Store) -> None:
+def test_missing_model_and_impossible_budgets_fail_first(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(10)), Model()
     with pytest.raises(ConfigError, match="--model"):
         select(pool, HighestLoss(), "3", store)
@@ -522,7 +518,7 @@ def test_a_shuffled_pool_gives_the_same_rows_in_the_same_rank(tmp_path: Path) ->
     assert results[0] == results[1] == results[2]
 
 
-def test_a_method_that_breaks_its_word_is_caught(tmp_path: Path, store: Store) -> None:
+def test_invalid_result_of_a_method_is_an_error(tmp_path: Path, store: Store) -> None:
     @dataclass(frozen=True)
     class Twice(FirstTies):
         def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
@@ -596,7 +592,7 @@ def test_compute_gives_columns_in_pool_order(tmp_path: Path, store: Store) -> No
     assert sorted(column.values["rank"][known].tolist()) == list(range(38))
 
 
-def test_progress_is_told_of_every_row_once(tmp_path: Path, store: Store) -> None:
+def test_progress_counts_every_row_once(tmp_path: Path, store: Store) -> None:
     said: list[Any] = []
 
     class Told:

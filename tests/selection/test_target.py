@@ -63,9 +63,7 @@ def select(
     )
 
 
-def test_rows_are_fetched_for_what_the_student_got_wrong(
-    pool: Pool, target: Pool, store: Store
-) -> None:
+def test_rows_are_retrieved_for_the_students_errors(pool: Pool, target: Pool, store: Store) -> None:
     # it lacks the second and third skill
     student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
     outcome = select(pool, target, store, student, teacher)
@@ -96,7 +94,7 @@ def test_rows_are_fetched_for_what_the_student_got_wrong(
     assert [s.wanted for s in outcome.signals] == [24, 16, 16, 90]
 
 
-def test_a_second_run_asks_nobody_and_another_student_only_what_is_new(
+def test_second_run_needs_no_model_and_another_student_only_new_columns(
     pool: Pool, target: Pool, store: Store
 ) -> None:
     select(pool, target, store, Rules("student", knows=(0, 3)), Rules("teacher"))
@@ -109,9 +107,7 @@ def test_a_second_run_asks_nobody_and_another_student_only_what_is_new(
     assert teacher.asked.count("skill") == 4 and teacher.asked.count("skills") == 0
 
 
-def test_the_student_may_be_its_own_teacher_and_that_is_said(
-    pool: Pool, target: Pool, store: Store
-) -> None:
+def test_student_as_teacher_gives_a_note(pool: Pool, target: Pool, store: Store) -> None:
     student = Rules("student")
     method = load("error_driven")
     outcome = run.select(
@@ -120,14 +116,14 @@ def test_the_student_may_be_its_own_teacher_and_that_is_said(
     assert any("the student judged its own mistakes" in n for n in outcome.notes)
 
 
-def test_without_a_validation_set_nothing_is_asked(pool: Pool, store: Store) -> None:
+def test_no_model_runs_without_a_validation_set(pool: Pool, store: Store) -> None:
     student, teacher = Rules("student"), Rules("teacher")
     with pytest.raises(ConfigError, match="--validation FILE"):
         select(pool, None, store, student, teacher)
     assert not student.opened and not teacher.opened
 
 
-def test_validation_questions_in_the_pool_are_refused_before_anything_is_asked(
+def test_leaks_are_refused_before_any_model_runs(
     tmp_path: Path, target: Pool, store: Store
 ) -> None:
     rows = [record(i) for i in range(60)]
@@ -151,9 +147,7 @@ def test_validation_questions_in_the_pool_are_refused_before_anything_is_asked(
     )
 
 
-def test_a_pool_of_nothing_but_validation_questions_is_refused_also_when_leaks_are_dropped(
-    target: Pool, store: Store
-) -> None:
+def test_pool_of_only_leaks_is_refused(target: Pool, store: Store) -> None:
     student, teacher = Rules("student"), Rules("teacher")
     with pytest.raises(
         PoolError, match="All rows of the pool repeat questions of the validation set"
@@ -162,7 +156,7 @@ def test_a_pool_of_nothing_but_validation_questions_is_refused_also_when_leaks_a
     assert not student.opened and not teacher.opened
 
 
-def test_validation_rows_that_cannot_be_used_are_not_taken_for_rows_of_the_pool(
+def test_unusable_validation_rows_are_reported_separately(
     tmp_path: Path, pool: Pool, store: Store
 ) -> None:
     rows = validation(24)
@@ -181,7 +175,7 @@ def test_validation_rows_that_cannot_be_used_are_not_taken_for_rows_of_the_pool(
     assert any("3 of 24 validation rows could not be used" in n for n in outcome.notes)
 
 
-def test_a_validation_picture_that_was_saved_again_is_found(tmp_path: Path, store: Store) -> None:
+def test_reencoded_validation_image_is_found(tmp_path: Path, store: Store) -> None:
     (tmp_path / "images").mkdir()
     shown = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = Image.fromarray(shown).resize((160, 120), Image.Resampling.BICUBIC)
@@ -221,9 +215,7 @@ def test_a_plan_counts_both_sets(pool: Pool, target: Pool, store: Store) -> None
     assert not student.opened and not teacher.opened
 
 
-def test_a_plan_measures_what_the_model_has_to_write(
-    pool: Pool, target: Pool, store: Store
-) -> None:
+def test_plan_measures_generation(pool: Pool, target: Pool, store: Store) -> None:
     class Slow(Rules):
         def probe(self, samples: Any, pool: Any) -> Measured:
             return Measured(0.001 * len(samples), 10 * len(samples), 1)
@@ -244,7 +236,7 @@ def test_a_plan_measures_what_the_model_has_to_write(
     assert seconds["validation answer_switch"] < 0.1
 
 
-def test_what_is_written(pool: Pool, target: Pool, store: Store, tmp_path: Path) -> None:
+def test_written_files(pool: Pool, target: Pool, store: Store, tmp_path: Path) -> None:
     outcome = select(pool, target, store, Rules("student", knows=(0, 3)), Rules("teacher"))
     output.write(outcome, pool, None, tmp_path / "out")
     told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())

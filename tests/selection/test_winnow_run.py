@@ -53,7 +53,7 @@ def select(
     )
 
 
-def test_one_pass_a_row_then_nothing_for_another_budget_and_seed(
+def test_one_pass_per_row_and_reuse_for_another_budget_and_seed(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool, model = pool_of(tmp_path, 300), Model()
@@ -96,7 +96,7 @@ def test_the_file_order_does_not_matter(
     assert taken[0] == taken[1]
 
 
-def test_the_guard_trains_twice_and_its_answer_is_kept(
+def test_guard_trains_twice_and_its_verdict_is_stored(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool = pool_of(tmp_path, 300)

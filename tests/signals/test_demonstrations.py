@@ -34,7 +34,7 @@ def shown(digest, kind="P", seed=0, bank=32, known=None, tokens=None):
 
 
 @pytest.mark.parametrize("kind", ["P", "W"])
-def test_a_demonstration_is_of_its_kind_and_of_the_other_half(kind):
+def test_demonstration_has_its_kind_and_the_other_half(kind):
     d = digests(2000)
     known = dict(zip(digests_to_bytes(d), known_by_digest(d), strict=True))
     half = dict(zip(digests_to_bytes(d), halves(d, 0), strict=True))
@@ -44,14 +44,14 @@ def test_a_demonstration_is_of_its_kind_and_of_the_other_half(kind):
     )
 
 
-def test_every_row_is_asked_and_the_bank_is_used_evenly():
+def test_every_row_is_a_query_and_the_bank_is_used_evenly():
     pairs = shown(digests(6400), "W")
     used = np.unique(np.array([demo.hex() for demo in pairs.values()]), return_counts=True)[1]
     assert len(used) == 64  # 32 for each half
     assert used.min() > 50 and used.max() < 160  # 100 expected
 
 
-def test_halves_are_even_and_move_with_the_seed_only():
+def test_halves_are_even_and_depend_on_the_seed_only():
     d = digests(4000)
     assert 1850 < halves(d, 0).sum() < 2150
     assert 1850 < (halves(d, 0) != halves(d, 1)).sum() < 2150
@@ -64,7 +64,7 @@ def test_half_is_the_same_for_both_kinds():
     assert (p == w).all()
 
 
-def test_exact_duplicates_share_a_half_and_a_demonstration_and_never_show_each_other():
+def test_exact_duplicates_share_half_and_demonstration():
     d = np.repeat(digests(40), 25)
     c = columns(d, known_by_digest(d))
     out = Demonstrations(KNOWLEDGE, "P", 0).pool(c)
@@ -74,7 +74,7 @@ def test_exact_duplicates_share_a_half_and_a_demonstration_and_never_show_each_o
     assert (out["digest"] != c.digest).all()
 
 
-def test_a_bank_has_no_row_twice():
+def test_bank_has_no_duplicates():
     d = np.repeat(digests(400), 20)
     used = set(shown(d, "P", bank=8, known=np.ones(len(d), bool)).values())
     assert len(used) == 16  # with copies in it, each half's bank would hold one row
@@ -100,7 +100,7 @@ def test_chunks_do_not_matter(monkeypatch):
     assert shown(d) == whole
 
 
-def test_long_answers_do_not_demonstrate_while_there_are_enough_short_ones():
+def test_demonstrations_have_short_answers_if_possible():
     d = digests(400)
     every = np.ones(400, bool)
     tokens = np.where(np.arange(400) % 2 == 0, 513, 512)
@@ -111,7 +111,7 @@ def test_long_answers_do_not_demonstrate_while_there_are_enough_short_ones():
     assert used >= set(shown(d[1::2], known=every[1::2]).values())
 
 
-def test_where_too_few_are_short_the_shortest_others_fill_the_bank():
+def test_bank_is_filled_with_the_shortest_answers():
     d = digests(400)
     tokens = np.arange(400) + 510  # three are short enough
     pairs = shown(d, bank=8, known=np.ones(400, bool), tokens=tokens)

@@ -36,7 +36,7 @@ def test_held_out_rows(n, rows):
 
 
 @pytest.mark.parametrize(("distinct", "rows"), [(1, 0), (2, 0), (24, 0), (30, 6)])
-def test_of_copies_one_is_held_out(distinct, rows):
+def test_one_of_several_duplicates_is_held_out(distinct, rows):
     """A pool of copies of few rows has little to hold out, and something to train on is left."""
     given = columns(distinct * 20, copies=20)
     chosen = HeldOut(0).pool(given)["chosen"]
@@ -48,7 +48,7 @@ def test_of_copies_one_is_held_out(distinct, rows):
 
 
 @pytest.mark.parametrize("copies", [1, 3])
-def test_no_model_sees_a_held_out_row_or_a_copy_of_one(copies):
+def test_guard_models_never_see_held_out_rows_or_duplicates(copies):
     n = 600
     given = columns(n, copies)
     held = HeldOut(0)
@@ -75,7 +75,7 @@ def test_no_model_sees_a_held_out_row_or_a_copy_of_one(copies):
     assert not (values["gain"]["gain"][drawn] <= 0).any()
 
 
-def test_random_rows_are_those_of_random():
+def test_random_rows_equal_those_of_random():
     """The first in the seeded order, as `--method random` with this seed takes them."""
     given = columns(400, held=HeldOut(3).pool(columns(400)))
     drawn = GuardRows(HeldOut(3), 30, 3).pool(given)["chosen"]

@@ -47,7 +47,7 @@ def test_low_mass_is_named_with_its_mean_and_count() -> None:
     assert warnings({"ocr": scores["ocr"]}, {"ocr": np.full(100, 0.51)}) == []
 
 
-def test_every_fault_has_its_sentence() -> None:
+def test_every_problem_has_a_sentence() -> None:
     flat = np.full(10, 2.0)
     said = warnings(
         {"ocr": flat, "icl": np.full(10, np.nan)}, {"ocr": np.full(10, 0.1), "icl": np.zeros(10)}
@@ -68,7 +68,7 @@ def test_one_row_is_not_a_constant_column() -> None:
     assert warnings({"ocr": np.array([3.0])}, {"ocr": np.array([0.9])}) == []
 
 
-def test_written_scores_that_are_no_number_are_counted() -> None:
+def test_invalid_generated_scores_are_counted() -> None:
     parsed = {
         "ocr": np.array([True, False, False]),
         "icl": np.ones(3, bool),
@@ -89,7 +89,7 @@ def test_unparsable_generations_are_counted() -> None:
     assert style_warnings(np.ones(3, bool)) == []
 
 
-def test_styles_that_are_the_same_everywhere_are_told() -> None:
+def test_constant_styles_are_reported() -> None:
     same = np.tile([True, False, True], (10, 1))
     (said,) = chosen_warnings(("a", "b", "c"), same)
     assert "10 rows" in said and "(a, c)" in said

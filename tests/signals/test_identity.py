@@ -174,7 +174,7 @@ def test_a_signal_keeps_its_fingerprint(signal: Signal) -> None:
     assert fingerprint(signal) == FINGERPRINTS[type(signal).__name__]
 
 
-def test_a_field_that_came_later_keeps_the_columns_of_before() -> None:
+def test_added_field_keeps_stored_columns() -> None:
     assert fingerprint(AnswerLoss(MODEL, image=True)) == FINGERPRINTS["AnswerLoss"]
     others = {
         fingerprint(AnswerLoss(MODEL, image=False)),
@@ -184,7 +184,7 @@ def test_a_field_that_came_later_keeps_the_columns_of_before() -> None:
     assert len(others) == 3 and FINGERPRINTS["AnswerLoss"] not in others
 
 
-def test_every_signal_is_held_to_it() -> None:
+def test_every_signal_is_pinned() -> None:
     found = set()
     for module in pkgutil.iter_modules(thresher.signals.__path__):
         of = importlib.import_module(f"thresher.signals.{module.name}")

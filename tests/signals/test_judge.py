@@ -52,7 +52,7 @@ def only(pieces: Iterator[Scored]) -> Scored:
 # ----------------------------------------------------------------------------------------- the body
 
 
-def test_exchanges_are_written_as_the_official_code_does() -> None:
+def test_exchanges_are_formatted_like_the_official_code() -> None:
     row = sample("<image>\nWhat is it?", "A cat.", "Sure?\n", "Yes.", images=1)
     assert (
         format_exchanges(row)
@@ -64,14 +64,14 @@ def test_exchanges_are_written_as_the_official_code_does() -> None:
         )
 
 
-def test_letters_of_the_text_are_not_eaten() -> None:
+def test_letters_of_the_text_are_preserved() -> None:
     """`.strip('Question: ')` of the official code takes letters off the ends."""
     assert format_exchanges(sample("Questions on tennis", "none")) == (
         "Question: Questions on tennis Answer: none"
     )
 
 
-def test_images_stand_first_and_once() -> None:
+def test_images_come_first_and_once() -> None:
     row = sample("Compare <image> and <image>.", "Same", "And <image>\n?", "No <image>", images=4)
     out = judge_prompt(row, SYSTEM)
     assert out.turns[0] == Turn("system", SYSTEM) and out.images == row.images
@@ -80,7 +80,7 @@ def test_images_stand_first_and_once() -> None:
     )
 
 
-def test_rows_of_any_form_have_a_body() -> None:
+def test_rows_of_any_form_can_be_formatted() -> None:
     assert format_exchanges(sample("", "Yes.")) == "Question:  Answer: Yes."
     told = Sample(
         "1",
@@ -171,7 +171,7 @@ def test_the_prompt_is_part_of_the_identity_and_the_definition_is_not() -> None:
     assert fingerprint(Judge(IDENTITY, Capability(OCR.name, "x", "other wording"))) != base
 
 
-def test_the_official_words() -> None:
+def test_official_wording() -> None:
     assert Judge(IDENTITY, OCR).query() == Query(
         "\nOn a scale of 0 to 5, how do you rate the helpfulness of the VQA instance in training "
         "a Multimodal Large Language Model for optical character recognition?",
@@ -193,7 +193,7 @@ def test_the_official_words() -> None:
 # ----------------------------------------------------------------------------------- written styles
 
 
-def test_written_styles_are_read_and_what_cannot_be_read_is_counted() -> None:
+def test_generated_styles_are_parsed_and_failures_counted() -> None:
     says = {"q0": "yes/no, coordinate", "q1": "I do not know"}
     seen = []
 
@@ -227,7 +227,7 @@ def test_lists_of_styles(text: str, names: set[str]) -> None:
 # --------------------------------------------------------------------------------- own capabilities
 
 
-def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None:
+def test_user_capabilities_include_their_definition(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     for text in (
         "gauge_reading: reading a value off a dial\n",
@@ -258,7 +258,7 @@ def test_own_capabilities_are_told_with_their_definition(tmp_path: Path) -> None
         ("- name: a", "has no names"),
     ],
 )
-def test_a_bad_file_of_capabilities_is_told(tmp_path: Path, text: str, says: str) -> None:
+def test_invalid_capability_files_are_reported(tmp_path: Path, text: str, says: str) -> None:
     file = tmp_path / "own.yaml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=says):

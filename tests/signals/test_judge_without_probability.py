@@ -56,7 +56,7 @@ def answers(top: dict[str, float]) -> Any:
 @pytest.mark.parametrize(
     "top", [{"I": -0.001, "The": -8.0, "4": -9.0}, {"<think>": -1e-6, "3": -16.0, "0": -15.0}]
 )
-def test_a_served_judge_that_answers_something_else_stops_the_run(
+def test_served_judge_with_other_answers_stops_the_run(
     capsys: pytest.CaptureFixture[str], rows: int, top: dict[str, float]
 ) -> None:
     write_pool(Path("pool.json"), [record(i) for i in range(rows)])
@@ -77,7 +77,7 @@ def test_a_served_judge_that_answers_something_else_stops_the_run(
         assert run(capsys, "--config", "o/run.yaml", "--out", "again")[0] == 0
 
 
-def test_a_served_judge_that_hesitates_is_only_noted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_served_judge_with_low_mass_gives_a_note(capsys: pytest.CaptureFixture[str]) -> None:
     write_pool(Path("pool.json"), [record(i) for i in range(20)])
     with answering(answers({"I": -0.1, "4": -3.5, "3": -4.0})) as server:
         code, printed = run(
@@ -94,7 +94,7 @@ def test_the_built_in_model_is_no_judge(capsys: pytest.CaptureFixture[str]) -> N
     assert code == 0 and "8 reused" in printed
 
 
-def test_rows_that_failed_for_other_reasons_say_nothing_about_the_judge() -> None:
+def test_other_failures_do_not_count_against_the_judge() -> None:
     judge = Judge(ModelIdentity("sha256:0", "llava", "float32", "pil"), CAPABILITIES[0])
     mass = {"mass": np.array([0.9, 0.0, np.nan, 0.0], np.float32)}
     assert judge.fault(mass, ["", "HTTP 500", "", "HTTP 500"]) == ""

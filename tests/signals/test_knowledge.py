@@ -35,7 +35,7 @@ def test_long_answers_by_the_median_of_the_whole_pool():
     ]
 
 
-def test_what_is_long_is_a_setting():
+def test_long_answer_setting():
     assert parametric([0.1, 0.9], [5, 5], [False, True], long_answer=4) == [True, False]
 
 

@@ -61,7 +61,7 @@ def row(i: int, question: str = "What is it?", answer: str = "cat") -> Sample:
     return Sample(str(i), (Turn("user", f"<image>\n{question}"), Turn("assistant", answer)))
 
 
-def test_a_free_question_gets_four_options_in_an_order_of_its_own() -> None:
+def test_open_question_gets_four_shuffled_options() -> None:
     orders = []
     for i in range(12):
         sample = row(i, f"What is number {i}?")
@@ -77,7 +77,7 @@ def test_a_free_question_gets_four_options_in_an_order_of_its_own() -> None:
     assert len(set(orders)) == 4  # the right answer is not always the same letter
 
 
-def test_lettered_options_stay_as_they_are_and_a_strange_answer_joins_them() -> None:
+def test_lettered_options_are_kept_and_another_answer_is_added() -> None:
     sample = row(0, "Which?\nA. red\nB. blue", "B")
     case = make_case(sample, "1. x y\n2. z\nAnswer: A", "A", [], 0.6)
     assert (
@@ -183,7 +183,7 @@ def test_from_prompts_to_the_mistaken_step(grows: bool) -> None:
     assert last["step"].tolist() == [2, -1, -1] and not last["switched"].any()
 
 
-def test_a_mind_that_never_changes_leaves_the_last_step_flagged() -> None:
+def test_no_switch_marks_the_last_step() -> None:
     columns = inputs(
         [RATIONALE], ["dog"], margins={"margins": np.array(["[-0.5, -0.4, -0.3, -0.2]"], object)}
     )
@@ -196,7 +196,7 @@ def test_a_mind_that_never_changes_leaves_the_last_step_flagged() -> None:
     )
 
 
-def test_random_steps_are_spread_and_repeatable() -> None:
+def test_random_steps_are_uniform_and_reproducible() -> None:
     n = 300
     columns = inputs([RATIONALE] * n, ["dog"] * n)
     columns.values["rationale"]["right"] = np.zeros(n, bool)  # type: ignore[index]
@@ -209,7 +209,7 @@ def test_random_steps_are_spread_and_repeatable() -> None:
     assert all(70 < draw(0).count(k) < 130 for k in range(3))
 
 
-def test_sampled_answers_stand_for_probabilities_where_the_user_chose_it() -> None:
+def test_sampled_answers_replace_probabilities_on_request() -> None:
     columns = inputs([RATIONALE], ["dog"])
     signal = SampledSwitch(TEACHER, Given("rationale"), Given("others"), draws=4)  # type: ignore[arg-type]
     (margins,) = collect(signal, [row(0)], columns, Reader("It barks"))
@@ -219,7 +219,7 @@ def test_sampled_answers_stand_for_probabilities_where_the_user_chose_it() -> No
     assert found[2:] in ([0.75, 0.75], [0.0, 0.0])
 
 
-def test_letters_are_read_strictly() -> None:
+def test_letters_are_parsed_strictly() -> None:
     case = Case(row(0), ("red", "blue"), 0, 1, ())
     assert [
         named_option(t, case)
@@ -236,7 +236,7 @@ def test_letters_are_read_strictly() -> None:
     ]
 
 
-def test_a_teacher_that_cannot_says_what_can_be_done() -> None:
+def test_unsupported_teacher_is_reported_with_a_remedy() -> None:
     class Mute:
         def ask(self, samples: Any, queries: Any, pool: Any) -> Iterator[Scored]:
             raise CapabilityError("The server gives no log-probabilities.")

@@ -53,7 +53,7 @@ def scored(
     return nll, errors
 
 
-def test_too_long_together_is_no_loss_and_other_errors_stay() -> None:
+def test_too_long_pair_has_no_loss_and_other_errors_stay() -> None:
     class Backend:
         def one_shot(
             self, samples: Sequence[Sample], shown: Sequence[Sample], pool: SampleSource

@@ -138,7 +138,7 @@ def test_embeddings_are_the_means_of_the_models_states(
             assert not found[part][i, width:].any()
 
 
-def test_spreads_are_those_of_the_models_probabilities(tiny: Loaded, backend: HFBackend) -> None:
+def test_entropy_and_gap_match_the_models_probabilities(tiny: Loaded, backend: HFBackend) -> None:
     rows = [*some_rows(6, seed=4), ask("what is there here", "three cats")]
     (loss, entropy, gap), errors = asked(
         [AnswerLoss(MODEL), Entropy(MODEL), OwnAnswerGap(MODEL)], rows, backend
@@ -222,7 +222,7 @@ def test_the_loss_without_images_is_that_of_a_conversation_without_them(
 
 
 @each_kind
-def test_rows_whose_images_cannot_be_left_out(backend: HFBackend) -> None:
+def test_rows_whose_images_cannot_be_removed(backend: HFBackend) -> None:
     shown = (Turn("user", "draw a cat"), Turn("assistant", "here <image>"))
     drawn = Sample("1", shown, (ImageRef(path="1", size=1),))
     empty = Sample("2", (Turn("user", "<image>\nwhat"), Turn("assistant", "")), drawn.images)
@@ -238,7 +238,9 @@ def test_rows_whose_images_cannot_be_left_out(backend: HFBackend) -> None:
 
 
 @each_kind
-def test_company_changes_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_are_bit_identical_for_any_batch(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither other rows of the batch nor other signals of the pass."""
     signals = [
         AnswerLoss(MODEL),
@@ -265,7 +267,7 @@ def test_company_changes_no_bit(backend: HFBackend, monkeypatch: pytest.MonkeyPa
 
 
 @each_kind
-def test_a_row_is_read_once(backend: HFBackend) -> None:
+def test_one_forward_pass_per_row(backend: HFBackend) -> None:
     rows = some_rows(6, seed=2)
     asked([AnswerLoss(MODEL)], rows, backend)
     before = backend.forward.passes
@@ -276,7 +278,7 @@ def test_a_row_is_read_once(backend: HFBackend) -> None:
     assert backend.forward.passes - before == 2 * one
 
 
-def test_layers_behind_the_last_one_wanted_do_not_run(tiny: Loaded, backend: HFBackend) -> None:
+def test_layers_after_the_last_requested_one_do_not_run(tiny: Loaded, backend: HFBackend) -> None:
     layers = backend.forward.model.get_decoder().layers
     ran: list[int] = []
     for k, layer in enumerate(layers):
@@ -289,7 +291,7 @@ def test_layers_behind_the_last_one_wanted_do_not_run(tiny: Loaded, backend: HFB
     assert ran == list(range(len(layers)))
 
 
-def test_a_row_without_images_has_no_image_vector_and_a_bad_row_says_why(
+def test_text_only_and_invalid_rows(
     backend: HFBackend,
 ) -> None:
     bad = Sample("0", ask("what", "red", "1").turns, (ImageRef(path="broken", size=1),))
@@ -306,7 +308,7 @@ def test_a_row_without_images_has_no_image_vector_and_a_bad_row_says_why(
 # ---------------------------------------------------------------- without a model of each family
 
 
-def test_what_is_stored_is_not_read_again(tmp_path: Path) -> None:
+def test_stored_signals_are_not_recomputed(tmp_path: Path) -> None:
     pool = open_pool(write_pool(tmp_path / "pool.json", [record(i) for i in range(30)]))
     asked_for: list[dict[str, Any]] = []
 
@@ -348,7 +350,7 @@ def test_what_is_stored_is_not_read_again(tmp_path: Path) -> None:
             assert values.tobytes() == last[name].values[key].tobytes()
 
 
-def test_only_readings_of_the_same_tokens_share_a_pass() -> None:
+def test_only_signals_of_the_same_tokens_share_a_pass() -> None:
     same = [AnswerLoss(MODEL), Embedding(MODEL, 0.25), Entropy(MODEL), OwnAnswerGap(MODEL)]
     assert len({signal.batch_key() for signal in same}) == 1
     other = replace(MODEL, weights="sha256:1")
@@ -389,7 +391,7 @@ def test_masked_tokens_and_many_logits_have_an_entropy(
         assert column.tobytes() == other.tobytes()
 
 
-def test_states_that_are_no_numbers_are_an_error_of_that_row_only() -> None:
+def test_non_finite_states_are_a_row_error() -> None:
     class Backend:
         def read(self, samples: Sequence[Sample], pool: SampleSource, **_: Any) -> Iterator[Scored]:
             states = np.ones((3, 1, 4), np.float32)
@@ -418,7 +420,7 @@ def test_a_layer_is_a_fraction(layer: float) -> None:
 
 
 @pytest.mark.parametrize("part", ["images", "", "Answer"])
-def test_parts_are_named(part: Part) -> None:
+def test_part_names(part: Part) -> None:
     with pytest.raises(ConfigError, match="question, answer, image, all"):
         Embedding(MODEL, part=part)
 

@@ -63,7 +63,7 @@ def test_steps_and_answer(name: str) -> None:
     assert (found.steps, found.answer) == (steps, answer)
 
 
-def test_a_row_s_own_answer_may_be_stated_or_bare() -> None:
+def test_final_answer_with_or_without_a_label() -> None:
     assert stated_answer("I see two. So the answer is 2.") == "2"
     assert stated_answer("The red cross is left. It is small.") == (
         "The red cross is left. It is small."
@@ -84,11 +84,11 @@ def test_a_row_s_own_answer_may_be_stated_or_bare() -> None:
         ("What is the answer with a sum?", "What is the answer with a sum?"),
     ],
 )
-def test_an_order_to_answer_briefly_is_taken_out(asked: str, kept: str) -> None:
+def test_brief_answer_instruction_is_removed(asked: str, kept: str) -> None:
     assert strip_answer_instruction(asked) == kept
 
 
-def test_the_student_is_asked_the_last_question_with_all_that_stands_before_it() -> None:
+def test_student_prompt_contains_the_context() -> None:
     turns = (
         Turn("system", "Be kind."),
         Turn("user", "<image>\nHow many?"),
@@ -124,5 +124,5 @@ def test_skills_out_of_free_text(text: str, skills: tuple[str, ...]) -> None:
     assert read_skills(text, 3) == skills
 
 
-def test_no_more_skills_than_asked_for() -> None:
+def test_number_of_skills_is_limited() -> None:
     assert read_skills("one thing\ntwo things\nthree things", 2) == ("one thing", "two things")

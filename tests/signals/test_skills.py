@@ -73,7 +73,7 @@ def scored(
     return {name: [values[i] for i in range(len(samples))] for name, values in out.items()}
 
 
-def test_a_rationale_is_right_as_an_evaluation_would_say() -> None:
+def test_rationale_is_scored_like_an_evaluation() -> None:
     rows = [
         Sample("0", (Turn("user", "How many?"), Turn("assistant", "Two"))),
         Sample("1", (Turn("user", "Which?\nA. red\nB. blue"), Turn("assistant", "B"))),
@@ -95,7 +95,7 @@ def test_a_rationale_is_right_as_an_evaluation_would_say() -> None:
     assert found["steps"] == [2, 1, 1, 1, 0]
 
 
-def test_an_answer_that_was_cut_off_is_none_and_a_thought_is_no_answer() -> None:
+def test_truncated_answer_and_reasoning_are_no_answer() -> None:
     rows = [Sample(str(i), (Turn("user", f"How {i}?"), Turn("assistant", "3"))) for i in range(4)]
     said = [
         "<think>\nIs the answer 2? The answer is 3.",
@@ -114,7 +114,7 @@ def test_an_answer_that_was_cut_off_is_none_and_a_thought_is_no_answer() -> None
     assert found["answer"] == ["", "", "", "3"] and found["right"] == [False, False, False, True]
 
 
-def test_other_answers_are_the_commonest_of_the_source() -> None:
+def test_other_answers_are_the_most_frequent_of_the_source() -> None:
     given = columns(rationale={"expected": texts("Red", "red", "blue", "x" * 200, "7", "8")})
     found = OtherAnswers(Given("r"), most=1).pool(given)["answers"].tolist()  # type: ignore[arg-type]
     assert found == ['["Red"]'] * 3 + ['["7"]'] * 3
@@ -131,7 +131,7 @@ def mistakes() -> Columns:
     )
 
 
-def test_the_teacher_reads_the_whole_story_and_its_first_line_counts() -> None:
+def test_missing_skill_prompt_and_parsing() -> None:
     rows = [
         Sample(str(i), (Turn("user", f"<image>\nHow {i}?"), Turn("assistant", "3")))
         for i in range(2)
@@ -152,7 +152,7 @@ def test_the_teacher_reads_the_whole_story_and_its_first_line_counts() -> None:
     assert "Steps before the mistake: (none)" in other
 
 
-def test_what_is_searched_for() -> None:
+def test_search_queries() -> None:
     given = columns(
         mistake={"text": texts("I see two.", "Four.", "")},
         missing_skill={"skill": texts("counting things", "", "")},
@@ -169,7 +169,7 @@ def test_what_is_searched_for() -> None:
     assert step["skills"].tolist() == ["I see two.", "Four.", ""] and not step["fallback"].any()
 
 
-def test_the_skills_of_a_row_are_asked_with_its_picture_and_answer() -> None:
+def test_row_skills_prompt_has_image_and_answer() -> None:
     row = Sample(
         "0", (Turn("user", "<image>\nHow many?"), Turn("assistant", "3")), (ImageRef("a.png"),)
     )

@@ -50,7 +50,7 @@ def test_ten_rows_by_hand():
 
 
 @pytest.mark.parametrize("helped", [0.9, 0.6])
-def test_images_that_help_the_suspected_rows_as_well_clear_them(helped):
+def test_helpful_images_clear_suspected_rows(helped):
     rng = np.random.default_rng(3)
     loss = np.concatenate([planted(40, 10, seed) for seed in range(20)])
     leaf = np.repeat(np.arange(20), 40)
@@ -72,7 +72,7 @@ def test_the_agreement_is_the_share_of_wrong_rows(share):
     assert image_agreement(hump, gain, leaf, parent) == pytest.approx(share, abs=0.08)
 
 
-def test_a_group_that_cannot_be_judged_is_told_from_one_that_can():
+def test_agreement_distinguishes_groups():
     rng = np.random.default_rng(5)
     hump = np.tile(np.repeat([0.0, 1.0], [30, 10]), 40)
     leaf, parent = np.repeat(np.arange(40), 40), np.repeat([0, 1], 800)

@@ -114,7 +114,7 @@ MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
         (("<|channel|>analysis<|message|>Score: 2<|channel|>final<|message|>5"), 5),
     ],
 )
-def test_a_rating_counts_where_it_is_clear(text, score):
+def test_unambiguous_ratings_are_parsed(text, score):
     found = score_of(text)
     assert math.isnan(found) if score is None else found == score
 
@@ -122,7 +122,7 @@ def test_a_rating_counts_where_it_is_clear(text, score):
 @pytest.mark.parametrize(
     "text", ["I rate it 4", "Score: 4.", "Rating: 4/", "On a scale of 0", "Score: 3\nScore: 4"]
 )
-def test_a_number_at_which_an_answer_was_cut_off_is_none(text):
+def test_number_at_a_truncation_is_ignored(text):
     assert math.isnan(score_of(text, finished=False))
 
 
@@ -130,7 +130,7 @@ def test_a_number_at_which_an_answer_was_cut_off_is_none(text):
     ("text", "score"),
     [("4", 4), ("4\n\nThe instance sh", 4), ("I rate it 4, because it", 4), ("3/5", 3)],
 )
-def test_what_stands_before_the_cut_counts(text, score):
+def test_number_before_a_truncation_counts(text, score):
     assert score_of(text, finished=False) == score
 
 
@@ -145,7 +145,7 @@ def test_what_stands_before_the_cut_counts(text, score):
         "- " * 500_000,
     ],
 )
-def test_a_hostile_answer_of_a_megabyte_is_read_at_once(text):
+def test_hostile_answer_of_a_megabyte_is_parsed_quickly(text):
     began = time.process_time()
     score_of(text)
     parse_option(text, "ABCD")
@@ -195,7 +195,7 @@ def test_options_named_in_prose(text, option):
         ("It is not a comparison.", set()),
     ],
 )
-def test_styles_are_read_from_the_answer_only(text, names):
+def test_styles_are_parsed_from_the_answer_only(text, names):
     assert set(style_names(style_bits(text))) == names
 
 

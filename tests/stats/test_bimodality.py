@@ -15,7 +15,7 @@ def slowly(values):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_each_group_as_if_alone(seed):
+def test_groups_are_independent(seed):
     rng = np.random.default_rng(seed)
     group = rng.integers(0, 7, 300)
     values = rng.gamma(1, 1, 300) + 100 * group
@@ -24,7 +24,7 @@ def test_each_group_as_if_alone(seed):
 
 
 @pytest.mark.parametrize("wrong", [0.2, 0.35, 0.5])
-def test_two_humps_and_one(wrong):
+def test_bimodal_and_unimodal_samples(wrong):
     rng = np.random.default_rng(0)
     one = rng.normal(2, 0.5, (200, 30))
     two = one + 3 * (rng.random((200, 30)) < wrong)

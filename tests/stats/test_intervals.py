@@ -31,7 +31,7 @@ def test_coverage(p: float, clusters: int, together: float) -> None:
     assert 0.925 <= inside / 600 <= 0.99
 
 
-def test_rows_taken_for_independent_would_promise_too_much() -> None:
+def test_ignoring_clusters_gives_too_narrow_intervals() -> None:
     rng = np.random.default_rng(1)
     inside = 0
     for _ in range(300):
@@ -63,7 +63,7 @@ def test_hand_computed() -> None:
     assert (low, high) == pytest.approx((0.4445, 0.9524), abs=5e-4)
 
 
-def test_copies_of_an_image_add_nothing() -> None:
+def test_duplicate_images_add_no_information() -> None:
     """Ten rows a hundred times over, each set one cluster: as wide as ten rows."""
     ten = np.array([1] * 8 + [0] * 2)
     alone = interval(ten, np.arange(10))

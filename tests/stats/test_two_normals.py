@@ -12,14 +12,14 @@ def two(rng, low, high, apart):
 
 @pytest.mark.parametrize(("low", "high"), [(40, 20), (60, 4), (20, 40)])
 @pytest.mark.parametrize("scale", [0.01, 1, 500])
-def test_two_humps_of_any_share_and_scale(low, high, scale):
+def test_two_components_of_any_share_and_scale(low, high, scale):
     values = two(np.random.default_rng(0), low, high, 9) * scale + 3 * scale
     found = upper_hump(values, np.zeros(low + high, int))
     assert (found[:low] < 0.1).all() and (found[low:] > 0.9).all()
 
 
 @pytest.mark.parametrize("n", [30, 60, 300])
-def test_one_hump_is_not_cut(n):
+def test_single_component_is_not_split(n):
     rng = np.random.default_rng(n)
     group = np.repeat(np.arange(100), n)
     cut = np.bincount(group, upper_hump(rng.normal(0, 1, 100 * n), group)) > 0
@@ -40,7 +40,7 @@ def test_groups_do_not_affect_each_other_nor_does_the_order():
     )
 
 
-def test_it_never_falls_from_a_value_to_a_higher_one():
+def test_probability_is_non_decreasing():
     rng = np.random.default_rng(2)  # a narrow low hump inside a wide high one, and the reverse
     for low, high in (((0, 0.1), (6, 3)), ((0, 3), (9, 0.1))):
         values = np.concatenate([rng.normal(*low, 50), rng.normal(*high, 50)])
@@ -58,5 +58,5 @@ def test_it_never_falls_from_a_value_to_a_higher_one():
         (np.arange(9.0), np.arange(9)),
     ],
 )
-def test_nothing_where_nothing_can_be_said(values, group):
+def test_zero_for_degenerate_groups(values, group):
     assert upper_hump(np.array(values), np.array(group, int)).tolist() == [0.0] * len(values)

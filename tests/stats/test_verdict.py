@@ -79,7 +79,7 @@ def test_simulated_tables(name: str) -> None:
     assert found >= 0.90 * tables
 
 
-def test_a_hundred_tables_of_mixed_spread() -> None:
+def test_a_hundred_tables_with_mixed_variance() -> None:
     """The acceptance as it is written: 100 tables each, seed SD drawn from 0.5 to 1.5 points."""
     rng = np.random.default_rng(3)
     kinds: dict[float, list[str]] = {0.0: [], 0.05: [], -0.05: []}
@@ -151,7 +151,7 @@ def test_the_arithmetic_of_a_table_made_by_hand() -> None:
     )
 
 
-def test_more_seeds_and_more_rows_say_more() -> None:
+def test_more_seeds_and_rows_narrow_the_interval() -> None:
     rng = np.random.default_rng(1)
     halves = {}
     for seeds, rows in ((1, 1000), (3, 1000), (8, 1000), (8, 16000)):
@@ -160,7 +160,7 @@ def test_more_seeds_and_more_rows_say_more() -> None:
     assert halves[1, 1000] > halves[3, 1000] > halves[8, 1000] > halves[8, 16000]
 
 
-def test_a_wild_spread_over_seeds_is_seen() -> None:
+def test_large_variance_over_seeds_widens_the_interval() -> None:
     """Seeds that differ by ten points widen the interval, whatever is typical."""
     rng = np.random.default_rng(2)
     calm = table(rng, 1000, 5, 0.05, accuracy=0.5, seed_sd=0.002, shared=0.9)
@@ -168,7 +168,7 @@ def test_a_wild_spread_over_seeds_is_seen() -> None:
     assert difference(calm[1], calm[0]).half < 3 < 6 < difference(wild[1], wild[0]).half
 
 
-def test_nothing_to_choose_between_equals() -> None:
+def test_equal_arms_have_no_gain() -> None:
     random = np.random.default_rng(0).integers(0, 2, (3, 200)).astype(float)
     verdict = compare_to_random(random, random)
     assert verdict.kind == "no gain" and verdict.words.startswith("no gain over random (+0.0 ± ")

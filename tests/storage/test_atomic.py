@@ -14,14 +14,14 @@ from thresher.errors import StoreError
 from thresher.storage.atomic import remove_stale, temporary_path, write_bytes
 
 
-def test_the_new_file_takes_the_place_of_the_old(tmp_path: Path) -> None:
+def test_new_file_replaces_the_old(tmp_path: Path) -> None:
     for data in (b"old", "neu: ü".encode(), b""):
         write_bytes(tmp_path / "file.json", data)
         assert (tmp_path / "file.json").read_bytes() == data
     assert [p.name for p in tmp_path.iterdir()] == ["file.json"]
 
 
-def test_a_full_disk_leaves_what_was_there_and_nothing_else(
+def test_full_disk_keeps_the_old_files_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, data: bytes) -> int:
@@ -56,7 +56,7 @@ main(sys.argv[1:])
         ("doctor", "pool.json", "--no-near", "--fix", "out/fixed.jsonl"),
     ],
 )
-def test_what_a_killed_writer_left_is_swept_by_the_next(
+def test_leftovers_of_a_killed_writer_are_removed(
     tmp_path: Path, warm: WarmServer, words: tuple[str, ...]
 ) -> None:
     write_pool(tmp_path / "pool.json", [record(i) for i in range(10)])

@@ -39,7 +39,7 @@ def values(n: int, start: int = 0) -> dict[str, np.ndarray]:
     return {"nll": (at / 7).astype(np.float32), "tokens": at.astype(np.int32), "match": at % 2 == 0}
 
 
-def test_what_was_stored_comes_back(tmp_path: Path) -> None:
+def test_stored_values_are_loaded(tmp_path: Path) -> None:
     k = keys(100)
     Store(tmp_path).append(FP, FIELDS, k[:60], values(60), [""] * 60)
     Store(tmp_path).append(
@@ -65,7 +65,7 @@ def test_what_was_stored_comes_back(tmp_path: Path) -> None:
     assert np.isnan(got["nll"][~fine]).all() and (got["tokens"][~fine] == 0).all()
 
 
-def test_an_empty_store_knows_nothing_and_makes_nothing(tmp_path: Path) -> None:
+def test_empty_store_has_nothing_and_creates_nothing(tmp_path: Path) -> None:
     got, errors, found = Store(tmp_path / "none").load(FP, FIELDS, keys(3))
     assert (
         not found.any() and errors.tolist() == [""] * 3 and set(got) == {"nll", "tokens", "match"}
@@ -73,7 +73,7 @@ def test_an_empty_store_knows_nothing_and_makes_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
-def test_keys_that_end_in_nul_are_kept_apart(tmp_path: Path) -> None:
+def test_keys_that_end_in_nul_are_distinct(tmp_path: Path) -> None:
     raw = [b"a" * 31 + b"\0", b"a" * 30 + b"\0\0", b"a" * 31 + b"b", b"\0" * 32, b"\0" * 31 + b"a"]
     k = digests_to_array(raw)
     Store(tmp_path).append(FP, FIELDS, k, values(5), [""] * 5)
@@ -102,7 +102,7 @@ def test_bytes_text_and_nan_survive(tmp_path: Path) -> None:
     assert np.isnan(got["nll"][0]) and got["nll"][1] == 1.5
 
 
-def test_a_success_beats_an_error_whatever_the_parts_are_called(tmp_path: Path) -> None:
+def test_success_takes_precedence_over_error(tmp_path: Path) -> None:
     k = keys(4)
     for turn in range(2):
         store = Store(tmp_path / str(turn))
@@ -116,7 +116,7 @@ def test_a_success_beats_an_error_whatever_the_parts_are_called(tmp_path: Path) 
         assert got["tokens"].tolist() == [10, 0, 2, 3]
 
 
-def test_the_newest_error_survives_a_merge_and_beats_the_merged_ones(tmp_path: Path) -> None:
+def test_newest_error_survives_a_merge(tmp_path: Path) -> None:
     store, k = Store(tmp_path), keys(2)
     for i in range(MERGE_ABOVE + 1):
         store.append(FP, FIELDS, k[:1], values(1), [f"{99 - i} left"])
@@ -126,7 +126,7 @@ def test_the_newest_error_survives_a_merge_and_beats_the_merged_ones(tmp_path: P
     assert store.load(FP, FIELDS, k)[1][0] == "zero"
 
 
-def test_a_part_that_does_not_say_when_it_was_written_is_read_as_the_oldest(tmp_path: Path) -> None:
+def test_part_without_a_timestamp_is_the_oldest(tmp_path: Path) -> None:
     store, k = Store(tmp_path), keys(1)
     store.append(FP, FIELDS, k, values(1), ["absent"])
     (part,) = store.parts(FP)
@@ -136,7 +136,7 @@ def test_a_part_that_does_not_say_when_it_was_written_is_read_as_the_oldest(tmp_
     assert store.load(FP, FIELDS, k)[1][0] == "present"
 
 
-def test_many_parts_are_merged_into_few_and_lose_nothing(tmp_path: Path) -> None:
+def test_merging_parts_loses_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path)
     n = MERGE_ABOVE + 1
     k = keys(n * 3)
@@ -151,7 +151,7 @@ def test_many_parts_are_merged_into_few_and_lose_nothing(tmp_path: Path) -> None
     assert (got["tokens"][fine] == np.arange(3 * n)[fine]).all()
 
 
-def test_a_merge_that_dies_before_it_deletes_leaves_the_same_values(
+def test_killed_merge_keeps_the_same_values(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
@@ -169,7 +169,7 @@ def test_a_merge_that_dies_before_it_deletes_leaves_the_same_values(
     assert pq.read_metadata(store.parts(FP)[0]).num_rows == len(k) + 1
 
 
-def test_writers_readers_and_merges_at_once(tmp_path: Path, warm: WarmServer) -> None:
+def test_concurrent_writers_readers_and_merges(tmp_path: Path, warm: WarmServer) -> None:
     """Two processes write 80 parts each (so both merge) while this one reads: nothing is lost,
     nothing half-read."""
     code = """
@@ -226,7 +226,7 @@ def test_a_damaged_part_is_named_and_its_rows_are_missing(tmp_path: Path, damage
     assert found.sum() == 2000
 
 
-def test_too_little_memory_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path)
     store.append(FP, FIELDS, keys(2), values(2), ["", ""])
 
@@ -252,7 +252,7 @@ def test_a_part_of_another_shape_is_an_error_that_names_it(tmp_path: Path) -> No
     assert part.exists()
 
 
-def test_old_temporary_files_go_and_young_ones_stay(tmp_path: Path) -> None:
+def test_only_old_temporary_files_are_removed(tmp_path: Path) -> None:
     store, signal = Store(tmp_path), Loss(IDENTITY)
     fp = store.register(signal)
     old, young = store.folder(fp) / f".tmp-{'0' * 32}", store.folder(fp) / f".tmp-{'1' * 32}"
@@ -264,7 +264,7 @@ def test_old_temporary_files_go_and_young_ones_stay(tmp_path: Path) -> None:
     assert not old.exists() and young.exists()
 
 
-def test_signal_json_says_what_the_numbers_are(tmp_path: Path) -> None:
+def test_signal_json_describes_the_column(tmp_path: Path) -> None:
     signal = Pair(IDENTITY, Partner(Loss(IDENTITY)))
     fp = Store(tmp_path).register(signal)
     assert fp == fingerprint(signal)
@@ -274,7 +274,7 @@ def test_signal_json_says_what_the_numbers_are(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "columns" / fp).iterdir()] == ["signal.json"]
 
 
-def test_a_full_disk_is_said_and_spoils_nothing(tmp_path: Path, warm: WarmServer) -> None:
+def test_full_disk_is_reported_and_damages_nothing(tmp_path: Path, warm: WarmServer) -> None:
     """RLIMIT_FSIZE in a process of its own: the second, larger part cannot be written."""
     code = """
 import resource, sys
@@ -302,7 +302,7 @@ except StoreError as e:
     assert not list(tmp_path.rglob(".tmp-*"))
 
 
-def test_a_store_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+def test_store_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="file/store"):
         Store(tmp_path / "file" / "store").append(FP, FIELDS, keys(1), values(1), [""])
@@ -310,7 +310,7 @@ def test_a_store_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         Store("s3://bucket/x")
 
 
-def test_a_place_that_cannot_be_a_store_is_said_before_anything_is_spent(
+def test_invalid_store_path_is_reported_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "good.json").write_text("[]")
@@ -333,7 +333,7 @@ def test_a_place_that_cannot_be_a_store_is_said_before_anything_is_spent(
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-def test_readers_in_threads_see_a_part_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_threads_see_complete_parts_only(tmp_path: Path) -> None:
     store, k = Store(tmp_path), keys(2000)
     stop = threading.Event()
     seen: list[int] = []

@@ -63,7 +63,7 @@ def test_a_write_with_equal_size_and_restored_times_is_noticed(tmp_path: Path, h
 
 
 @pytest.mark.parametrize("size", [1000, 200_000])
-def test_a_spot_check_finds_what_all_four_stamps_hide(
+def test_spot_check_finds_changes_hidden_by_all_stamps(
     tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a file system whose change time cannot be relied on."""
@@ -91,7 +91,7 @@ def test_a_large_file_is_hashed_once(
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "empty"])
-def test_damaged_memory_is_not_believed(tmp_path: Path, damage: str) -> None:
+def test_damaged_cache_is_ignored(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "w.bin"
     file.write_bytes(b"abc")
     hashing.hash_files([file], tmp_path / "m")
@@ -102,7 +102,7 @@ def test_damaged_memory_is_not_believed(tmp_path: Path, damage: str) -> None:
     assert hashing.hash_files([file], tmp_path / "m") == [sha(b"abc")]
 
 
-def test_memory_stays_a_few_files_and_the_newest_entry_counts(tmp_path: Path) -> None:
+def test_cache_has_few_files_and_the_newest_entry_counts(tmp_path: Path) -> None:
     cache = hashing.HashCache(tmp_path, "root")
     for i in range(30):
         stamps = np.array([[1, i, i, 1]])
@@ -115,7 +115,7 @@ def test_memory_stays_a_few_files_and_the_newest_entry_counts(tmp_path: Path) ->
     assert not cache.lookup([b"a"], np.array([[1, 29, 29, 1]]))[2].any()
 
 
-def test_a_memory_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
+def test_unwritable_cache_only_costs_time(tmp_path: Path) -> None:
     (tmp_path / "m").write_text("a file where the folder should be")
     (tmp_path / "w").write_bytes(b"abc")
     assert hashing.hash_files([tmp_path / "w"], tmp_path / "m") == [sha(b"abc")]

@@ -51,7 +51,7 @@ def test_an_empty_or_absent_store_has_nothing(tmp_path: Path) -> None:
         assert reasons(root, older_than=0.0) == {}
 
 
-def test_columns_of_earlier_versions_can_go_and_those_of_unknown_kinds_stay(tmp_path: Path) -> None:
+def test_columns_of_old_versions_can_be_deleted_and_unknown_kinds_stay(tmp_path: Path) -> None:
     store, fp = filled(tmp_path)
     assert reasons(tmp_path) == {}
     found = inventory.leftovers(tmp_path, {"test_score": 2})
@@ -60,7 +60,7 @@ def test_columns_of_earlier_versions_can_go_and_those_of_unknown_kinds_stay(tmp_
     assert inventory.leftovers(tmp_path, {}) == []
 
 
-def test_columns_identified_by_class_can_go(tmp_path: Path) -> None:
+def test_columns_identified_by_class_can_be_deleted(tmp_path: Path) -> None:
     store, fp = filled(tmp_path)
     path = store.folder(fp) / "signal.json"
     described = json.loads(path.read_bytes())
@@ -70,7 +70,7 @@ def test_columns_identified_by_class_can_go(tmp_path: Path) -> None:
     assert list(reasons(tmp_path)) == [f"columns/{fp}"]
 
 
-def test_damaged_parts_and_files_of_dead_processes_can_go(tmp_path: Path) -> None:
+def test_damaged_parts_and_leftovers_can_be_deleted(tmp_path: Path) -> None:
     store, fp = filled(tmp_path)
     (store.folder(fp) / "part-0.damaged").write_bytes(b"x" * 9)
     code = (
@@ -85,7 +85,7 @@ def test_damaged_parts_and_files_of_dead_processes_can_go(tmp_path: Path) -> Non
     ]
 
 
-def test_a_claim_can_go_once_its_process_is_dead(tmp_path: Path) -> None:
+def test_claim_of_a_dead_process_can_be_deleted(tmp_path: Path) -> None:
     with Claims(tmp_path, ["a" * 32]) as claims:
         assert reasons(tmp_path) == {}
         left = claims.file.read_bytes()
@@ -94,7 +94,7 @@ def test_a_claim_can_go_once_its_process_is_dead(tmp_path: Path) -> None:
     assert found["claims/left.claim"] == "the claim of a process that has ended"
 
 
-def test_older_than_takes_columns_trainings_and_caches_by_their_last_write(tmp_path: Path) -> None:
+def test_older_than_uses_the_last_write(tmp_path: Path) -> None:
     store, fp = filled(tmp_path)
     for name, files in (("done", ("w.bin",)), ("half", ("step.bin",))):
         folder = tmp_path / "models" / name
@@ -117,7 +117,7 @@ def test_older_than_takes_columns_trainings_and_caches_by_their_last_write(tmp_p
     assert [(m.base, m.rows) for m in inventory.models(tmp_path)] == [("demo", 3), ("", None)]
 
 
-def test_what_is_inside_a_deleted_folder_is_listed_once(tmp_path: Path) -> None:
+def test_content_of_a_deleted_folder_is_listed_once(tmp_path: Path) -> None:
     store, fp = filled(tmp_path)
     (store.folder(fp) / "part-0.damaged").write_bytes(b"x")
     found = inventory.leftovers(tmp_path, {"test_score": 2})

@@ -111,7 +111,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_the_second_waits_and_reuses(folder: Path, warm: WarmServer) -> None:
+def test_second_process_waits_and_reuses(folder: Path, warm: WarmServer) -> None:
     first = watched(warm.start(FAKE, folder))
     assert line(first) == "trains\n"
     second = watched(warm.start(FAKE, folder))
@@ -125,7 +125,7 @@ def test_the_second_waits_and_reuses(folder: Path, warm: WarmServer) -> None:
     assert len(FakeTraining(folder / "trainings").calls()) == 1
 
 
-def test_a_killed_owner_blocks_nobody(folder: Path, warm: WarmServer) -> None:
+def test_killed_owner_releases_the_lock(folder: Path, warm: WarmServer) -> None:
     first = watched(warm.start(FAKE, folder))
     assert line(first) == "trains\n"
     second = watched(warm.start(FAKE, folder))
@@ -173,13 +173,13 @@ class Unheard(NoProgress):
         raise AssertionError(text)
 
 
-def test_alone_nothing_is_said_and_an_error_lets_go(tmp_path: Path) -> None:
+def test_uncontended_lock_is_silent_and_released_on_error(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(ZeroDivisionError), file_lock(tmp_path / "a.lock", "divides", Unheard()):
             1 / 0  # noqa: B018
 
 
-def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
+def test_lock_file_that_cannot_be_created(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with (
         pytest.raises(
@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_made(tmp_path: Path) -> None:
         raise AssertionError("it was not locked")
 
 
-def test_progress_says_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_message(capsys: pytest.CaptureFixture[str]) -> None:
     from rich.console import Console
 
     stream, drawn = io.StringIO(), io.StringIO()
@@ -205,7 +205,7 @@ def test_progress_says_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_permission_denied_by_a_lock_is_no_other_process(
+def test_permission_denied_is_not_contention(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import errno
@@ -220,7 +220,7 @@ def test_permission_denied_by_a_lock_is_no_other_process(
             raise AssertionError("it was not locked")
 
 
-def test_a_thread_may_take_its_own_lock_again(tmp_path: Path) -> None:
+def test_lock_is_reentrant_per_thread(tmp_path: Path) -> None:
     with (
         file_lock(tmp_path / "a.lock", "works", Unheard()),
         file_lock(tmp_path / "a.lock", "works", Unheard()),

@@ -37,7 +37,7 @@ def exported(tmp_path: Path) -> Path:
     return tmp_path / "a.tar"
 
 
-def test_scores_are_found_in_the_other_store(exported: Path, tmp_path: Path) -> None:
+def test_scores_are_found_after_import(exported: Path, tmp_path: Path) -> None:
     done = import_columns(exported, tmp_path / "b")
     assert (done.columns, done.parts, done.known) == (1, 1, 0)
     other = Store(tmp_path / "b")
@@ -69,9 +69,7 @@ def test_damaged_parts_and_leftovers_are_not_exported(tmp_path: Path) -> None:
     "name",
     ["../../etc/passwd", "/columns/x", "columns/" + "0" * 32 + "/../x", "models/a/w.safetensors"],
 )
-def test_an_archive_with_other_files_is_refused_whole(
-    exported: Path, tmp_path: Path, name: str
-) -> None:
+def test_archive_with_other_files_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
     path = archive(tmp_path / "b.tar", {**members(exported), name: b"x"})
     with pytest.raises(ConfigError, match="not a file that `thresher store export` wrote"):
         import_columns(path, tmp_path / "b")
@@ -88,7 +86,7 @@ def test_a_link_in_an_archive_is_refused(exported: Path, tmp_path: Path) -> None
         import_columns(exported, tmp_path / "b")
 
 
-def test_damaged_or_foreign_content_is_refused_whole(exported: Path, tmp_path: Path) -> None:
+def test_damaged_or_foreign_content_is_refused(exported: Path, tmp_path: Path) -> None:
     given = members(exported)
     part = next(name for name in given if name.endswith(".parquet"))
     described = next(name for name in given if name.endswith("signal.json"))

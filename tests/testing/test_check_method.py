@@ -37,7 +37,7 @@ class Hardest:
 
 
 @pytest.mark.parametrize("settings", [{}, {"longest": "3"}, {"longest": "0"}])
-def test_the_example_of_contributing_passes(settings: dict[str, str]) -> None:
+def test_contributing_example_passes(settings: dict[str, str]) -> None:
     check_method(Hardest, settings, nested=True)
 
 
@@ -159,10 +159,10 @@ class NotFrozen:
         (NotFrozen, "frozen dataclass"),
     ],
 )
-def test_a_broken_promise_is_named(broken: type, said: str) -> None:
+def test_violations_are_reported(broken: type, said: str) -> None:
     with pytest.raises(AssertionError, match=said):
         check_method(broken, nested=True)
 
 
-def test_a_method_that_explains_itself_passes() -> None:
+def test_method_with_explain_passes() -> None:
     check_method(Explained, other_process=False)

@@ -20,7 +20,7 @@ def draw_layers(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return draw_layers
 
 
-def test_the_committed_picture_is_what_the_script_draws_today(draw_layers: ModuleType) -> None:
+def test_committed_diagram_is_current(draw_layers: ModuleType) -> None:
     drawn = draw_layers.draw(draw_layers.layers(), *draw_layers.measure())
     ElementTree.fromstring(drawn)  # well-formed
     assert draw_layers.PICTURE.read_text("utf-8") == drawn, (
@@ -39,7 +39,7 @@ def test_every_package_of_the_code_is_in_a_layer_and_imports_lower_layers_only(
     assert edges["cli", "selection"] > 0
 
 
-def test_a_package_that_gains_an_import_changes_the_picture(draw_layers: ModuleType) -> None:
+def test_new_import_changes_the_diagram(draw_layers: ModuleType) -> None:
     groups = [["top"], ["left", "right"]]
     lines = Counter(top=120, left=30, right=4000)
     before = draw_layers.draw(groups, lines, Counter({("top", "left"): 1}))

@@ -99,7 +99,7 @@ def counts(outcome: Outcome) -> dict[str, tuple[int, int]]:
     return {s.label: (s.wanted, s.scored) for s in outcome.signals}
 
 
-def test_the_teacher_is_asked_about_the_sample_and_nothing_else(
+def test_teacher_is_asked_only_about_the_sample(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool, log = pool_of(tmp_path, 300), tmp_path / "asked"
@@ -157,7 +157,7 @@ def learned(pool: Pool) -> list[int]:
 
 
 @pytest.mark.parametrize("style", ["likelihood", "generate"])
-def test_what_the_lessons_are(
+def test_distillation_examples(
     tmp_path: Path, store: Store, training: FakeTraining, style: str
 ) -> None:
     pool = pool_of(tmp_path, 120)
@@ -210,7 +210,7 @@ def test_what_the_lessons_are(
     assert all(s.turns[1].text.endswith("Styles: ") for s in made["styler"])
 
 
-def test_answers_that_are_no_number_teach_nothing(
+def test_invalid_answers_give_no_example(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool = pool_of(tmp_path, 300)
@@ -259,7 +259,7 @@ def test_a_killed_run_asks_only_for_what_is_missing(
     )
 
 
-def test_rows_that_the_scorer_cannot_take_train_no_other_scorer(
+def test_unscorable_rows_do_not_change_the_scorer(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     """A row that was learned from fails afterwards: who learned from it stays who it is."""

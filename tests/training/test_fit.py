@@ -84,7 +84,7 @@ def check_teaches(
 
 
 @pytest.mark.parametrize("name", ISSUE)
-def test_adapters_teach_and_reload(
+def test_lora_training_learns_and_reloads(
     name: str, lessons: Pool, watched: InMemory, tmp_path: Path
 ) -> None:
     check_teaches(name, QUICK, lessons, watched, tmp_path / "m")
@@ -103,7 +103,7 @@ def test_adapters_teach_and_reload(
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ISSUE]
 )
-def test_full_training_teaches_and_reloads(
+def test_full_training_learns_and_reloads(
     name: str, lessons: Pool, watched: InMemory, tmp_path: Path
 ) -> None:
     recipe = Recipe(steps=14, batch=6, learning_rate=2e-3, lora=False)
@@ -125,7 +125,7 @@ def test_full_training_teaches_and_reloads(
     ).read_text()
 
 
-def test_a_merged_model_stands_alone(lessons: Pool, watched: InMemory, tmp_path: Path) -> None:
+def test_merged_model_is_self_contained(lessons: Pool, watched: InMemory, tmp_path: Path) -> None:
     check_teaches("llava", QUICK, lessons, watched, tmp_path / "m", merge=True)
     assert (tmp_path / "m" / "config.json").is_file() and not (
         tmp_path / "m" / "adapter_config.json"
@@ -192,7 +192,7 @@ def test_the_order_of_file_and_rows_changes_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_accumulated_batches_are_one_large_batch(lessons: Pool, tmp_path: Path) -> None:
+def test_accumulation_equals_one_large_batch(lessons: Pool, tmp_path: Path) -> None:
     """Also where the rows have different numbers of answer tokens, and the last step fewer
     batches."""
     base = str(build("llava"))
@@ -214,7 +214,7 @@ def test_seeds_of_any_size(lessons: Pool, tmp_path: Path) -> None:
         )
 
 
-def test_other_random_numbers_of_the_process_are_left_alone(lessons: Pool, tmp_path: Path) -> None:
+def test_global_random_state_is_preserved(lessons: Pool, tmp_path: Path) -> None:
     torch.manual_seed(5)
     want = torch.rand(2)
     torch.manual_seed(5)
@@ -303,7 +303,7 @@ def test_wrong_inputs(lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("thresher.training.trainer.save_file", FEW),
     ],
 )
-def test_a_full_disk_is_the_users_and_no_bug(
+def test_full_disk_is_a_store_error(
     writer: str, recipe: Recipe, lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """safetensors tells of it by an error of its own. What went before is taken up again."""
@@ -334,7 +334,7 @@ def test_a_full_disk_is_the_users_and_no_bug(
     assert len(once().losses) == recipe.steps
 
 
-def test_a_training_that_breaks_down_says_so(
+def test_diverged_training_is_reported(
     lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = AnswerLossFn.loss

@@ -14,7 +14,7 @@ def cost(groups: list[np.ndarray], sizes: np.ndarray, one_pass: int) -> int:
 
 
 @pytest.mark.parametrize("one_pass", [0, 30, 100, 10_000])
-def test_the_cheapest_split(one_pass: int) -> None:
+def test_cheapest_split(one_pass: int) -> None:
     rng = np.random.default_rng(one_pass)
     for n in (1, 2, 7, 16):
         sizes = rng.integers(10, 200, n)

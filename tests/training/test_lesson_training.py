@@ -41,7 +41,7 @@ def taught(pool, scores):
     return DistillationPool(pool, np.arange(n), lessons, columns)
 
 
-def test_a_scorer_learns_from_lessons_and_goes_on_from_a_finished_folder(tmp_path: Path) -> None:
+def test_scorer_learns_from_examples_and_reuses_a_finished_folder(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", [record(i) for i in range(24)])
     warm = [
         any("red" in turn.text or "white" in turn.text for turn in s.turns)
@@ -75,7 +75,7 @@ def test_a_scorer_learns_from_lessons_and_goes_on_from_a_finished_folder(tmp_pat
     assert spearman(found[:, 0], scores[:, 0]) > 0.3
 
 
-def test_lessons_whose_image_cannot_be_read_are_named_by_the_rows_id(tmp_path: Path) -> None:
+def test_examples_with_unreadable_image_are_reported_by_row_id(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", [record(i) for i in range(12)])
     lessons = taught(pool, np.full((12, 2), 3.0))
     assert sorted(set(lessons.ids(range(24)))) == sorted(pool.ids(range(12)))

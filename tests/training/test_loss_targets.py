@@ -35,7 +35,9 @@ def named(request: pytest.FixtureRequest) -> tuple[str, HFBackend]:
     return request.param, _open[request.param]
 
 
-def test_each_turn_is_its_answer_and_its_end(named: tuple[str, HFBackend], lessons: Pool) -> None:
+def test_targets_are_answer_and_end_of_each_turn(
+    named: tuple[str, HFBackend], lessons: Pool
+) -> None:
     name, backend = named
     ends = EndOfTurn(backend.encoder)
     tokenizer = backend.encoder.tokenizer

@@ -36,7 +36,7 @@ def test_wrong_values_are_refused_with_their_flag(wrong: dict[str, Any], told: s
     assert caught.value.exit_code == 2
 
 
-def test_one_pass_takes_every_row_once_in_an_order_of_the_seed() -> None:
+def test_one_epoch_takes_every_row_once_in_seeded_order() -> None:
     plan = Recipe(batch=16).batches(100)
     assert [len(b) for b in plan] == [16] * 6 + [4]
     order = np.concatenate(plan)
@@ -47,7 +47,7 @@ def test_one_pass_takes_every_row_once_in_an_order_of_the_seed() -> None:
     assert not np.array_equal(order, np.concatenate(Recipe(batch=16, seed=1).batches(100)))
 
 
-def test_passes_differ_and_steps_count_rows() -> None:
+def test_epochs_differ_and_steps_count_rows() -> None:
     two = np.concatenate(Recipe(epochs=2, batch=10).batches(50))
     assert sorted(two[:50].tolist()) == sorted(two[50:].tolist()) == list(range(50))
     assert two[:50].tolist() != two[50:].tolist()

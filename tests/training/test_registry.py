@@ -91,7 +91,7 @@ def test_it_is_trained_once_on_the_seed_rows(
     assert again.trainings == out.trainings and again.cost >= trained.seconds
 
 
-def test_other_settings_of_the_arithmetic_train_nothing(
+def test_arithmetic_settings_do_not_retrain(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool = pool_of(tmp_path, 400)
@@ -124,7 +124,7 @@ def test_another_pool_is_another_model(
     )
 
 
-def test_half_scored_it_goes_on_without_training(
+def test_partly_scored_run_resumes_without_training(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     pool = pool_of(tmp_path, 200)
@@ -148,7 +148,7 @@ def test_scores_stay_when_the_model_is_deleted(
     assert len(training.calls()) == 1
 
 
-def test_an_unfinished_training_is_taken_up(
+def test_unfinished_training_is_resumed(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
     """A folder without its note: `fit` is called with the same folder again and goes on by
@@ -233,6 +233,6 @@ def test_the_column_is_the_trained_models(
     assert len(seen) == 4 and len(training.calls()) == 3
 
 
-def test_a_method_that_knows_its_budget_is_asked_for_it(store: Store) -> None:
+def test_budget_is_passed_to_signals(store: Store) -> None:
     context = RunContext(store, Model().handle)
     assert signals_of(MllmSelector(), context, 0, 30)["seed_rows"] == SeedRows(0.05, 0, 10)

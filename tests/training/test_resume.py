@@ -87,7 +87,7 @@ def same_end(got: TrainingResult, want: TrainingResult) -> None:
 
 
 @pytest.mark.slow  # the same by Ctrl-C, in this process, is below
-def test_a_killed_process_goes_on_to_the_same_end(pool: Pool, tmp_path: Path) -> None:
+def test_killed_training_resumes_to_the_same_result(pool: Pool, tmp_path: Path) -> None:
     base, out = str(build("llava")), tmp_path / "killed"
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED, base, str(pool.path), str(out)],
@@ -123,7 +123,7 @@ def test_full_training_stopped_twice(name: str, pool: Pool, tmp_path: Path) -> N
     same_end(rest, fit(base, pool, None, FULL, tmp_path / "whole", device="cpu"))
 
 
-def test_half_a_checkpoint_does_not_count(pool: Pool, tmp_path: Path) -> None:
+def test_incomplete_checkpoint_is_ignored(pool: Pool, tmp_path: Path) -> None:
     """Killed while it was being written: the one before it is used, or none."""
     base, out = str(build("llava")), tmp_path / "m"
     with pytest.raises(KeyboardInterrupt):
@@ -141,7 +141,7 @@ def test_half_a_checkpoint_does_not_count(pool: Pool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["optimizer.pt", "progress.json", "trained.safetensors"])
 @pytest.mark.parametrize("how", ["empty", "cut", "flipped"])
-def test_a_damaged_checkpoint_is_said_and_not_used(
+def test_damaged_checkpoint_is_reported_and_ignored(
     pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, how: str
 ) -> None:
     base, out = str(build("llava")), tmp_path / "m"
@@ -157,9 +157,7 @@ def test_a_damaged_checkpoint_is_said_and_not_used(
     assert rest.steps == 15
 
 
-def test_a_training_that_was_begun_with_a_damaged_note_starts_afresh(
-    pool: Pool, tmp_path: Path
-) -> None:
+def test_training_with_a_damaged_record_restarts(pool: Pool, tmp_path: Path) -> None:
     base, out = str(build("llava")), tmp_path / "m"
     for note in (b"", b"\xff\xfe", b"0123"):
         (out / ".training").mkdir(parents=True, exist_ok=True)
@@ -196,7 +194,7 @@ def test_two_trainings_into_one_folder_do_not_mix(pool: Pool, tmp_path: Path) ->
     assert results[0].losses == results[1].losses and not (out / NAME).exists()
 
 
-def test_without_resume_it_starts_afresh(pool: Pool, tmp_path: Path) -> None:
+def test_without_resume_training_restarts(pool: Pool, tmp_path: Path) -> None:
     base, out = str(build("llava")), tmp_path / "m"
     with pytest.raises(KeyboardInterrupt):
         fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(6), checkpoint_every=0)

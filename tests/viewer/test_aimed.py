@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_method_with_a_validation_set_is_chosen_again(folder: Path) -> None:
+def test_selection_with_a_validation_set_can_be_changed(folder: Path) -> None:
     session = Session(folder)
     assert session.fixed == "" and session.displayed.kept == 12
     displayed = session.select(replace(session.first, budget="30"))
@@ -107,7 +107,7 @@ def test_other_models_and_questions_than_were_asked_are_refused(folder: Path) ->
     assert before == sorted(p.name for p in (folder.parent / "store" / "columns").iterdir())
 
 
-def test_rounds_can_be_looked_at(folder: Path) -> None:
+def test_selections_with_rounds_can_be_browsed(folder: Path) -> None:
     text = (folder / "run.yaml").read_text()
     (folder / "run.yaml").write_text(text.replace("config:\n", "config:\n  rounds: 2\n", 1))
     session = Session(folder)

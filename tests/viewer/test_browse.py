@@ -67,7 +67,7 @@ def plainly(pool: Pool, words: str) -> list[int]:
 
 
 @pytest.mark.parametrize("ascii_only", [True, False])
-def test_a_search_finds_what_is_there(tmp_path: Path, ascii_only: bool) -> None:
+def test_search_finds_matches(tmp_path: Path, ascii_only: bool) -> None:
     session = opened(tmp_path / "pool", ascii_only)
     words = [
         "red",
@@ -101,9 +101,7 @@ def test_a_search_finds_what_is_there(tmp_path: Path, ascii_only: bool) -> None:
     assert found(session, "größe") and found(session, '"hi"') and not found(session, "u00e4")
 
 
-def test_a_search_that_is_waited_for_ends_early(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_search_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thresher.viewer.browse.CHUNK", 2)
     session = opened(tmp_path / "pool", True)
     browser = Browser(session.pool)

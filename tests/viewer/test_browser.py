@@ -282,9 +282,7 @@ def test_the_export_is_what_the_command_writes(browser: Any, serve: Any, tmp_pat
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_hostile_texts_run_nothing_and_break_nothing(
-    browser: Any, serve: Any, tmp_path: Path, width: int
-) -> None:
+def test_hostile_texts_are_harmless(browser: Any, serve: Any, tmp_path: Path, width: int) -> None:
     folder = selected(
         pool_of(tmp_path / "pool", 8, hostile_records()), "length", tmp_path / "out", "60%"
     )
@@ -362,7 +360,7 @@ def test_a_planted_script_would_be_refused(browser: Any, serve: Any, folder: Pat
     context.close()
 
 
-def test_another_page_learns_nothing_and_changes_nothing(
+def test_other_origin_can_neither_read_nor_change(
     browser: Any, serve: Any, folder: Path, tmp_path: Path
 ) -> None:
     """A page of another origin in the same browser, while the viewer is open."""
@@ -401,7 +399,7 @@ def test_another_page_learns_nothing_and_changes_nothing(
 
 @pytest.mark.parametrize("width", [400, 1400])
 @pytest.mark.parametrize("theme", THEMES)
-def test_axe_finds_nothing_serious(
+def test_axe_reports_no_serious_problem(
     browser: Any, serve: Any, folder: Path, theme: str, width: int
 ) -> None:
     axe_api = pytest.importorskip(
@@ -450,7 +448,7 @@ def test_fits_every_width(browser: Any, serve: Any, folder: Path, width: int, th
     visit.close()
 
 
-def test_when_the_viewer_is_gone_the_page_says_so(browser: Any, serve: Any, folder: Path) -> None:
+def test_page_reports_a_stopped_viewer(browser: Any, serve: Any, folder: Path) -> None:
     served = serve(folder)
     visit = Visit(browser, served.address)
     assert served.end()[0] == 0

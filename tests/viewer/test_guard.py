@@ -46,7 +46,7 @@ def opened(guarded: TestClient) -> TestClient:
 
 
 @pytest.mark.parametrize("path", SECRET)
-def test_nothing_is_told_without_the_token(guarded: TestClient, path: str) -> None:
+def test_nothing_is_served_without_the_token(guarded: TestClient, path: str) -> None:
     for query in ("", "?token=", f"?token={KEYS.token}", f"?signature={KEYS.token}", "?signature="):
         answer = guarded.get(path + query)
         assert (
@@ -75,7 +75,7 @@ def test_the_empty_page_is_public(guarded: TestClient, path: str) -> None:
     assert guarded.post(path, headers={"Origin": OWN}, json={}).status_code == 403
 
 
-def test_the_empty_page_holds_nothing_of_the_pool(tmp_path: Path) -> None:
+def test_empty_page_has_no_pool_data(tmp_path: Path) -> None:
     session = session_of(tmp_path, "length", rows=20)
     client = TestClient(Guard(application(session, KEYS), PORT, KEYS), base_url=OWN)
     page = client.get("/")
@@ -113,7 +113,7 @@ def test_the_address_of_one_image_opens_that_image_only(guarded: TestClient) -> 
     assert guarded.get(address, headers={"Sec-Fetch-Site": "same-site"}).status_code == 403
 
 
-def test_the_page_may_be_opened_from_anywhere_and_nothing_else(guarded: TestClient) -> None:
+def test_only_the_page_may_be_opened_from_other_origins(guarded: TestClient) -> None:
     foreign = {"Sec-Fetch-Site": "cross-site"}
     assert guarded.get("/", headers=foreign).text == "passed"
     opened(guarded)
@@ -177,7 +177,7 @@ def served(session: Session) -> Iterator[int]:
             thread.join(timeout=20)
 
 
-def test_localhost_is_this_machine_too(guarded: TestClient) -> None:
+def test_localhost_is_accepted(guarded: TestClient) -> None:
     local = opened(TestClient(guarded.app, base_url=f"http://localhost:{PORT}"))
     assert local.get("/page").text == "passed"
     told = {"Origin": f"http://localhost:{PORT}"}
@@ -244,7 +244,7 @@ def test_changes_are_never_made_by_get(tmp_path: Path) -> None:
         assert client.get(path).status_code == 405
 
 
-def test_a_large_or_unmeasured_body_is_refused(guarded: TestClient) -> None:
+def test_large_body_or_body_without_length_is_refused(guarded: TestClient) -> None:
     told = {"Origin": OWN}
     opened(guarded)
     assert guarded.post("/pin", content=b"x" * 100_001, headers=told).status_code == 413
@@ -255,7 +255,7 @@ def test_a_large_or_unmeasured_body_is_refused(guarded: TestClient) -> None:
     )
 
 
-def test_other_kinds_of_bodies_are_refused(tmp_path: Path) -> None:
+def test_other_content_types_are_refused(tmp_path: Path) -> None:
     client = Client(session_of(tmp_path, "length", rows=20))
     told = {"Origin": OWN}
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):

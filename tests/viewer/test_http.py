@@ -74,7 +74,7 @@ def test_another_method_brings_its_settings(client: Client) -> None:
         ({"method": "no_such", "settings": {}}, "method", "no such method"),
     ],
 )
-def test_a_mistake_is_told_beside_its_field(
+def test_error_is_shown_beside_its_field(
     client: Client, change: dict[str, object], field: str, says: str
 ) -> None:
     asked = {
@@ -89,14 +89,14 @@ def test_a_mistake_is_told_beside_its_field(
     assert client.session.displayed is before
 
 
-def test_a_setting_out_of_range_is_told_beside_it(tmp_path: Path) -> None:
+def test_setting_out_of_range_is_reported_beside_it(tmp_path: Path) -> None:
     client = Client(session_of(tmp_path, "clipper"))
     for name, value in (("bins", "0"), ("prefer_share", "2"), ("bins", ""), ("bins", "many")):
         problem = client.select("10%", **{name: value})["problem"]
         assert problem["field"] == f"set-{name}" and problem["text"].startswith(name)
 
 
-def test_what_is_missing_comes_with_the_command_that_computes_it(tmp_path: Path) -> None:
+def test_missing_column_comes_with_its_command(tmp_path: Path) -> None:
     client = Client(session_of(tmp_path, "clipper"))
     asked = {
         "method": "clipper",
@@ -111,7 +111,7 @@ def test_what_is_missing_comes_with_the_command_that_computes_it(tmp_path: Path)
     assert words[words.index("--out") + 1] == str(tmp_path / "clipper-12")
 
 
-def test_pinning_counts_at_once_and_is_undone(client: Client) -> None:
+def test_pinning_is_applied_at_once_and_can_be_undone(client: Client) -> None:
     row = int(re.search(r'data-row="(\d+)"', client.rows(show="dropped")["html"])[1])  # type: ignore[index]
     got = client.change("/pin", {"rows": [row], "state": "pinned"})
     assert got["ok"] and "1 pinned" in got["html"]["pins"] and "--keep" in got["html"]["command"]
@@ -157,16 +157,14 @@ def test_more_pins_than_the_budget_are_refused_and_not_saved(client: Client) -> 
         ("/export", {"where": 7}),
     ],
 )
-def test_what_the_page_never_sends_is_a_bad_request(
-    client: Client, path: str, body: object
-) -> None:
+def test_invalid_requests_are_bad_requests(client: Client, path: str, body: object) -> None:
     assert client.post(path, body).status_code == 400
 
 
 @pytest.mark.parametrize(
     ("error", "says"), [(MemoryError(), "memory"), (ZeroDivisionError("x"), "bug")]
 )
-def test_a_method_that_breaks_does_not_break_the_page(
+def test_failing_method_does_not_break_the_page(
     client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
     def broken(*_: object) -> None:
@@ -226,7 +224,7 @@ def test_reasons_and_words_are_searched(client: Client) -> None:
     assert client.rows(words="3.png", show="kept")["complete"]
 
 
-def test_a_search_stops_at_its_deadline_and_goes_on(
+def test_search_stops_at_its_time_limit_and_continues(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("thresher.viewer.browse.SECONDS", -1.0)
@@ -253,7 +251,7 @@ def test_a_whole_record_is_shown_as_text(tmp_path: Path) -> None:
     assert client.get("/row/99").status_code == 404 and client.get("/row/-1").status_code == 404
 
 
-def test_what_cannot_be_chosen_again_says_so_on_the_page(tmp_path: Path) -> None:
+def test_unchangeable_selection_is_reported_on_the_page(tmp_path: Path) -> None:
     session = session_of(tmp_path, "unheard", rows=40)  # a plug-in that is not installed here
     client = Client(session)
     page = client.get("/page").json()["html"]
@@ -268,7 +266,7 @@ def test_what_cannot_be_chosen_again_says_so_on_the_page(tmp_path: Path) -> None
     )
 
 
-def test_pictures_are_small_and_by_number(client: Client) -> None:
+def test_images_are_small_and_addressed_by_number(client: Client) -> None:
     got = client.get("/image/1/0")
     assert (
         got.status_code == 200
@@ -289,7 +287,7 @@ def test_pictures_are_small_and_by_number(client: Client) -> None:
         assert client.get(path).status_code == 404, path
 
 
-def test_a_picture_that_links_out_of_the_folder_is_not_shown(tmp_path: Path) -> None:
+def test_image_linked_outside_the_folder_is_not_served(tmp_path: Path) -> None:
     said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "It."}]
     rows = [
         {"id": p, "image": p, "conversations": said}
@@ -318,7 +316,7 @@ def test_only_the_named_files_are_static(client: Client, name: str) -> None:
     assert client.get("/static/viewer.js").headers["content-type"].startswith("text/javascript")
 
 
-def test_nothing_hostile_comes_out_as_markup(tmp_path: Path) -> None:
+def test_hostile_text_is_escaped(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 8, hostile_records())
     client = Client(Session(selected(pool, "length", tmp_path / "out", "50%")))
     client.change("/pin", {"rows": [len(pool) - 1], "state": "pinned"})
@@ -344,7 +342,7 @@ def test_nothing_hostile_comes_out_as_markup(tmp_path: Path) -> None:
     assert any("{{7*7}}" in piece for piece in pieces)  # shown as it is, not worked out
 
 
-def test_plots_follow(client: Client) -> None:
+def test_plots_follow_the_selection(client: Client) -> None:
     before = client.get("/plots").json()["html"]
     client.select("90%")
     after = client.get("/plots").json()["html"]
@@ -355,7 +353,7 @@ def test_plots_follow(client: Client) -> None:
 
 
 @pytest.mark.parametrize("method", ["length", "stratified"])
-def test_the_exported_folder_is_what_the_shown_command_writes(tmp_path: Path, method: str) -> None:
+def test_exported_folder_equals_the_displayed_commands(tmp_path: Path, method: str) -> None:
     client = Client(session_of(tmp_path, method))
     client.change("/pin", {"rows": [2, 5], "state": "pinned"})
     client.change("/pin", {"rows": [90], "state": "banned"})
@@ -398,9 +396,7 @@ def test_the_exported_folder_is_what_the_shown_command_writes(tmp_path: Path, me
         ("bad\0name", "name"),
     ],
 )
-def test_only_a_fresh_folder_is_written_to(
-    client: Client, tmp_path: Path, where: str, says: str
-) -> None:
+def test_export_needs_a_new_folder(client: Client, tmp_path: Path, where: str, says: str) -> None:
     before = sorted(p.name for p in tmp_path.iterdir())
     got = client.change("/export", {"where": where})
     assert not got["ok"] and got["problem"]["field"] == "where" and says in got["problem"]["text"]

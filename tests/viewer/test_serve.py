@@ -27,9 +27,7 @@ def code_of(*words: str) -> int:
     return int(stop.value.code or 0)
 
 
-def test_what_is_no_selection_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_invalid_selection_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of(str(tmp_path)) == 2
     said = capsys.readouterr()
     assert "not a finished selection" in said.err and not said.out
@@ -45,7 +43,7 @@ def test_a_missing_package_comes_with_its_install_command(
         serve.view("anywhere", 0, False, print)
 
 
-def test_a_port_in_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_port_in_use_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -69,9 +67,7 @@ def test_importing_the_command_line_imports_no_web_server() -> None:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
-def test_it_serves_until_it_is_stopped_and_ends_quietly(
-    tmp_path: Path, stop: signal.Signals
-) -> None:
+def test_server_stops_quietly(tmp_path: Path, stop: signal.Signals) -> None:
     folder = selected(pool_of(tmp_path / "pool", 30), "length", tmp_path / "out")
     process = subprocess.Popen(
         [sys.executable, "-m", "thresher", "view", str(folder), "--no-open"],

@@ -57,7 +57,7 @@ def same(a: Outcome, b: Outcome) -> None:
 
 
 @pytest.mark.parametrize("method", ASKED)
-def test_every_choice_is_that_of_a_run(tmp_path: Path, method: str) -> None:
+def test_every_selection_equals_that_of_a_run(tmp_path: Path, method: str) -> None:
     session = session_of(tmp_path, method)
     assert not session.fixed
     for budget, settings in ASKED[method]:
@@ -67,7 +67,7 @@ def test_every_choice_is_that_of_a_run(tmp_path: Path, method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["clipper", "length", "perplexity"])
-def test_pinned_and_banned_rows_count_as_keep_and_drop_do(tmp_path: Path, method: str) -> None:
+def test_pins_and_bans_equal_keep_and_drop(tmp_path: Path, method: str) -> None:
     session = session_of(tmp_path, method)
     displayed = session.displayed
     pinned, banned = np.flatnonzero(displayed.state == 1)[:3], spare_rows(session)[:2]
@@ -93,7 +93,7 @@ def spare_rows(session: Session) -> np.ndarray:
     return np.flatnonzero((session.displayed.state == 2) & ~used & ~session.displayed.keep)
 
 
-def test_a_ban_that_would_need_the_model_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+def test_ban_that_needs_the_model_is_refused(tmp_path: Path) -> None:
     session = session_of(tmp_path, "clipper")
     before = session.displayed
     displayed = session.prepared[1].columns["demonstration_w"]["digest"]
@@ -126,7 +126,7 @@ def test_columns_are_loaded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )  # another method with a column of the first
 
 
-def test_methods_share_what_is_stored_and_say_what_is_not(tmp_path: Path) -> None:
+def test_methods_share_stored_columns_and_report_missing_ones(tmp_path: Path) -> None:
     session = session_of(tmp_path, "clipper")
     displayed = session.select(SelectionParams("perplexity", {}, "20%", 0))
     assert displayed.outcome is not None
@@ -170,7 +170,7 @@ def test_a_selection_without_a_model_names_none(tmp_path: Path) -> None:
         (SelectionParams("no_such", {}, "3%", 0), "no such method"),
     ],
 )
-def test_a_wrong_wish_says_why_and_leaves_all_as_it_was(
+def test_invalid_change_is_explained_and_has_no_effect(
     tmp_path: Path, params: SelectionParams, says: str
 ) -> None:
     session = session_of(tmp_path, "length", rows=20)
@@ -267,7 +267,7 @@ def test_filters_quotas_and_copies_of_the_run_stay_in_force(tmp_path: Path) -> N
     same(session.displayed.outcome, by_run(session, "length", "20", {}, **mixture))
 
 
-def test_what_cannot_be_chosen_again_can_still_be_looked_at(tmp_path: Path) -> None:
+def test_unchangeable_selection_can_be_browsed(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 60)
     folder = selected(pool, "unheard", tmp_path / "out")  # a plug-in that is not installed here
     session = Session(folder)
@@ -286,14 +286,14 @@ def test_what_cannot_be_chosen_again_can_still_be_looked_at(tmp_path: Path) -> N
     assert session.displayed.explain(0).text and session.displayed.kinds
 
 
-def test_another_pool_in_its_place_is_refused(tmp_path: Path) -> None:
+def test_replaced_pool_is_refused(tmp_path: Path) -> None:
     session = session_of(tmp_path, "length", rows=20)
     session.pool.path.write_text(json.dumps([record(i) for i in range(30)]))
     with pytest.raises(PoolError, match="30 rows now"):
         Session(session.folder)
 
 
-def test_rows_that_cannot_be_scored_are_told_apart_and_may_be_pinned(tmp_path: Path) -> None:
+def test_unscorable_rows_are_marked_and_can_be_pinned(tmp_path: Path) -> None:
     said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cube."}]
     broken = [{"id": "gone", "image": "gone.png", "conversations": said}, {"id": "empty"}]
     pool = pool_of(tmp_path / "pool", 60, broken)

@@ -16,7 +16,7 @@ def ends(*answers: int) -> AnswerEnds:
     return AnswerEnds.find(IDS, np.array(answers), STOPS)
 
 
-def test_the_positions_reach_to_the_end_token() -> None:
+def test_positions_include_the_end_token() -> None:
     assert ends(2, 3, 7).positions == ((3,), (7, 8))
     assert ends(10).positions == ((10,),)  # nothing follows
 
@@ -32,5 +32,5 @@ def test_the_positions_reach_to_the_end_token() -> None:
         ({3: 2, 7: 8, 8: 2}, False),
     ],
 )
-def test_every_answer_has_to_end(predicted: dict[int, int], reached: bool) -> None:
+def test_every_answer_must_end(predicted: dict[int, int], reached: bool) -> None:
     assert ends(2, 3, 7).reached(IDS, predicted) is reached

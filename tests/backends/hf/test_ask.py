@@ -130,7 +130,7 @@ def _date(tiny: Loaded) -> dict[str, str]:
 # ------------------------------------------------------------------------------ against full passes
 
 
-def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) -> None:
+def test_packed_pass_equals_full_pass_per_answer(model: Loaded, judge: HFBackend) -> None:
     assert judge.query_mode == "packed"
     rows = [
         judge_prompt(ask("Which is red?", "The second.", "1", "2"), SYSTEM),
@@ -146,7 +146,7 @@ def test_packed_is_a_full_pass_for_each_answer(model: Loaded, judge: HFBackend) 
     assert got.std() > 0.3
 
 
-def test_all_questions_of_mmssr_are_exact(model: Loaded, judge: HFBackend) -> None:
+def test_mmssr_questions_match_full_passes(model: Loaded, judge: HFBackend) -> None:
     row = judge_prompt(ask("What colour is the small cat?", "Red, I think.", "3"), SYSTEM)
     got = logprobs(judge, [row], MMSSR)[0]
     for k in (0, 4, 9, 13):
@@ -157,7 +157,7 @@ def test_all_questions_of_mmssr_are_exact(model: Loaded, judge: HFBackend) -> No
         assert got[6 * len(CAPABILITIES) + k] == pytest.approx(want, abs=1e-4)
 
 
-def test_three_ways_give_the_same(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_three_implementations_agree(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = judged(8, seed=5)
     packed = logprobs(judge, rows, FEW)
     for way in ("full", "batched") if judge.reuses_prefix else ("full",):
@@ -166,7 +166,7 @@ def test_three_ways_give_the_same(judge: HFBackend, monkeypatch: pytest.MonkeyPa
 
 
 @each_kind
-def test_a_row_does_not_depend_on_its_company(
+def test_row_does_not_depend_on_its_batch(
     judge: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = judged(10, seed=6)
@@ -178,7 +178,7 @@ def test_a_row_does_not_depend_on_its_company(
     )
 
 
-def test_one_query_alone_and_the_same_among_others(qwen: HFBackend) -> None:
+def test_query_alone_equals_query_in_a_batch(qwen: HFBackend) -> None:
     rows = judged(6, seed=7)
     together = logprobs(qwen, rows, FEW)
     at = 0
@@ -193,7 +193,7 @@ def test_one_query_alone_and_the_same_among_others(qwen: HFBackend) -> None:
 @pytest.mark.parametrize(
     "layers", [["sliding_attention", "full_attention"], ["sliding_attention"] * 2]
 )
-def test_sliding_windows_reach_back_along_a_prompt(tmp_path: Path, layers: list[str]) -> None:
+def test_sliding_window_follows_the_prompt_path(tmp_path: Path, layers: list[str]) -> None:
     """A window shorter than the prompt: what a query sees is counted along its own prompt, not
     along the pack."""
     folder = shutil.copytree(build(BOTH_WAYS), tmp_path / "model")
@@ -214,7 +214,7 @@ def test_sliding_windows_reach_back_along_a_prompt(tmp_path: Path, layers: list[
 # -------------------------------------------------------------------------- where packing cannot be
 
 
-def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(
+def test_unpackable_queries_use_a_prefix_or_full_passes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def no_mask(*_: Any) -> Any:
@@ -230,7 +230,7 @@ def test_what_cannot_be_packed_runs_behind_a_prefix_or_in_full(
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "mllama"])
-def test_a_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     backend = opened(name)
     rows = judged(8, seed=12)
     want = logprobs(backend, rows, FEW)
@@ -244,7 +244,7 @@ def test_a_very_long_row_is_not_packed(name: str, monkeypatch: pytest.MonkeyPatc
     assert 0 < len(packed) < len(rows) and max(packed) <= 130
 
 
-def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(
+def test_wrong_mask_is_detected_on_opening(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     real = ask_module.attention_mask
@@ -258,7 +258,7 @@ def test_a_mask_that_is_wrong_is_noticed_when_the_model_is_opened(
     assert resolve(str(build("llava"))).open().query_mode == "batched"
 
 
-def test_memory_that_runs_out_halves_the_batch(
+def test_out_of_memory_halves_the_batch_of_questions(
     qwen: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [judge_prompt(ask("What is it?", f"Answer {i}."), SYSTEM) for i in range(6)]
@@ -301,7 +301,7 @@ ENDS = (
 )
 
 
-def test_known_tokens_are_those_of_the_whole_prompts(model: Loaded, judge: HFBackend) -> None:
+def test_cached_tokens_equal_those_of_whole_prompts(model: Loaded, judge: HFBackend) -> None:
     """Bodies that end in anything: what is taken over from the first row must be what the tokenizer
     gives."""
     rows = [
@@ -332,7 +332,7 @@ def _prompts(text: Any) -> list[tuple[list[int], int]]:
     return out
 
 
-def test_a_row_tokenises_one_prompt_a_group(
+def test_row_tokenises_one_prompt_per_group(
     qwen: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
@@ -347,7 +347,7 @@ def test_a_row_tokenises_one_prompt_a_group(
     assert sum(counted) == 2 * 36
 
 
-def test_where_the_known_tokens_do_not_fit_the_whole_prompts_are_tokenised(qwen: HFBackend) -> None:
+def test_whole_prompts_are_tokenised_if_cached_tokens_do_not_fit(qwen: HFBackend) -> None:
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
     conv = conversation(judge_prompt(ask("What is it?", "A cat."), SYSTEM))
@@ -368,9 +368,7 @@ def test_answers_with_one_first_token_are_refused(qwen: HFBackend) -> None:
 
 
 @each_kind
-def test_a_row_that_cannot_be_asked_fails_alone(
-    judge: HFBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_invalid_row_fails_alone(judge: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judge, "context", 4096)
     control = judge.encoder.tokenizer.eos_token
     rows = [
@@ -394,7 +392,7 @@ def test_a_row_that_cannot_be_asked_fails_alone(
     np.testing.assert_array_equal(values[0], logprobs(judge, rows[:1], FEW)[0])
 
 
-def test_the_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
+def test_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
     row = judge_prompt(ask("What is it?", "A cat.", "1"), SYSTEM)
     stops = stop_tokens(qwen.forward.model, qwen.encoder)
     encoder = AskEncoder(qwen.encoder, qwen.prompt_encoder, MMSSR, stops)
@@ -408,7 +406,7 @@ def test_the_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
 
 
 @each_kind
-def test_a_judge_through_the_backend(judge: HFBackend) -> None:
+def test_judge_signal_with_the_backend(judge: HFBackend) -> None:
     """The signals' numbers from a real pass: bounded, and as read from `ask`."""
     samples = some_rows(5, seed=11)
     signals = [
@@ -425,6 +423,6 @@ def test_a_judge_through_the_backend(judge: HFBackend) -> None:
     assert not errors and alone["best"].dtype == np.int32
 
 
-def test_a_text_only_model_is_refused() -> None:
+def test_text_only_model_is_refused() -> None:
     with pytest.raises(ModelError):
         resolve(str(build("text_only"))).open()

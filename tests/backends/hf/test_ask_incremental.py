@@ -46,7 +46,7 @@ def backend(request: pytest.FixtureRequest) -> HFBackend:
     return resolve("demo" if name == "demo" else str(load(name).folder)).open()  # type: ignore[no-any-return]
 
 
-def test_the_numbers_are_those_of_asking_anew(backend: HFBackend) -> None:
+def test_incremental_equals_asking_from_scratch(backend: HFBackend) -> None:
     assert backend.can_ask_incrementally
     samples = [
         row("What is it?\nOptions:\n(A) a cat\n(B) a dog\n(C) a bird"),
@@ -59,7 +59,7 @@ def test_the_numbers_are_those_of_asking_anew(backend: HFBackend) -> None:
     assert len(np.unique(found[0][:, 0])) == 4  # the pieces matter
 
 
-def test_company_changes_nothing(backend: HFBackend) -> None:
+def test_results_do_not_depend_on_the_batch(backend: HFBackend) -> None:
     samples = [row(f"What is number {i}?" + " Look." * i) for i in range(5)]
     pieces = [[STEP.format(k) for k in range(i)] for i in range(5)]
     together = growing(backend, samples, pieces)
@@ -67,7 +67,7 @@ def test_company_changes_nothing(backend: HFBackend) -> None:
         assert np.array_equal(growing(backend, [samples[i]], [pieces[i]])[0], together[i])
 
 
-def test_the_cost_is_linear_in_the_text(backend: HFBackend) -> None:
+def test_cost_is_linear_in_text_length(backend: HFBackend) -> None:
     def cost(steps: int, way: Any) -> int:
         before = backend.forward.tokens
         way([STEP.format(k) for k in range(10, 10 + steps)])
@@ -84,7 +84,7 @@ def test_the_cost_is_linear_in_the_text(backend: HFBackend) -> None:
     assert grown[3] < fresh[3] / 3
 
 
-def test_an_image_or_a_text_too_long_is_the_rows_error(backend: HFBackend) -> None:
+def test_image_or_text_too_long_is_a_row_error(backend: HFBackend) -> None:
     long = row("word " * 9000)
     kept, backend.context = backend.context, 500
     try:
@@ -96,7 +96,7 @@ def test_an_image_or_a_text_too_long_is_the_rows_error(backend: HFBackend) -> No
     assert piece.errors[0] == "" and piece.errors[1].startswith("too long")
 
 
-def test_vectors_of_texts_have_length_one_and_do_not_depend_on_company(backend: HFBackend) -> None:
+def test_text_vectors_have_unit_length_and_do_not_depend_on_the_batch(backend: HFBackend) -> None:
     texts = ["counting objects", "reading digits in a picture", "counting objects", "x"]
     found = backend.embed(texts)
     assert all(isinstance(v, np.ndarray) and abs(np.linalg.norm(v) - 1) < 1e-5 for v in found)

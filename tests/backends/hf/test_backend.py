@@ -36,7 +36,7 @@ each_kind = kinds("tiny")
 # ---------------------------------------------------------------------------- against the reference
 
 
-def test_answer_loss_is_the_references(tiny: Loaded, backend: HFBackend) -> None:
+def test_answer_loss_matches_reference(tiny: Loaded, backend: HFBackend) -> None:
     rows, image_source = some_rows(24, seed=1), Images()
     values, errors = collect(backend.answer_loss(rows, image_source), len(rows))
     assert not errors
@@ -58,9 +58,7 @@ def ends_as_said(backend: HFBackend, want: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("question", ["What is there?", "How many cats are red?"])
-def test_an_answer_that_the_model_only_begins_with_is_no_match(
-    backend: HFBackend, question: str
-) -> None:
+def test_prefix_of_a_longer_answer_is_no_greedy_match(backend: HFBackend, question: str) -> None:
     """The model's own next token as the answer: a match only if the token that it would say then
     ends an answer."""
     image_source = Images()
@@ -93,7 +91,7 @@ def test_an_answer_that_the_model_only_begins_with_is_no_match(
     ) == [1]
 
 
-def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -> None:
+def test_answer_positions_match_reference(tiny: Loaded, backend: HFBackend) -> None:
     image_source = Images()
     for row in some_rows(30, seed=2):
         images = [image_source.load_image(ref) for ref in row.images]
@@ -104,7 +102,7 @@ def test_answer_positions_are_the_references(tiny: Loaded, backend: HFBackend) -
 
 
 @pytest.mark.parametrize("reuse", [True, False])
-def test_one_shot_is_the_references(tiny: Loaded, backend: HFBackend, reuse: bool) -> None:
+def test_one_shot_matches_reference(tiny: Loaded, backend: HFBackend, reuse: bool) -> None:
     if reuse and not backend.reuses_prefix:
         assert tiny.name == "mllama"
         pytest.skip(
@@ -114,7 +112,7 @@ def test_one_shot_is_the_references(tiny: Loaded, backend: HFBackend, reuse: boo
     backend.forward.reuses_prefix = reuse
     queries, image_source = some_rows(16, seed=3), Images()
     demos = [some_rows(4, seed=4)[i % 4] for i in range(len(queries))]
-    # encodes a lone image otherwise: see test_a_lone_image_is_encoded_as_in_company
+    # encodes a lone image otherwise: see test_single_image_is_encoded_as_among_several
     if tiny.name == "llava_onevision":
         queries = [q for q in queries if len(q.images) != 0]
         demos = [d for d in some_rows(12, seed=4) if d.images][:1] * len(queries)
@@ -132,7 +130,7 @@ def test_one_shot_is_the_references(tiny: Loaded, backend: HFBackend, reuse: boo
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), (demo, query)
 
 
-def test_reuse_and_whole_sequences_agree(backend: HFBackend) -> None:
+def test_cached_demonstration_equals_whole_sequence(backend: HFBackend) -> None:
     if not backend.reuses_prefix:
         pytest.skip(
             "Llama-3.2-Vision's cross-attention cache cannot be reused exactly: whole sequences "
@@ -152,7 +150,7 @@ def test_only_mllama_runs_whole_sequences(tiny: Loaded, backend: HFBackend) -> N
     assert backend.reuses_prefix == (tiny.name != "mllama")
 
 
-def test_a_lone_image_is_encoded_as_in_company(tiny: Loaded, backend: HFBackend) -> None:
+def test_single_image_is_encoded_as_among_several(tiny: Loaded, backend: HFBackend) -> None:
     """LLaVA-OneVision gives a lone image more tokens; zero-shot and one-shot losses must see the
     same ones."""
     row, image_source = ask("What?", "A cat.", "1"), Images()
@@ -169,7 +167,7 @@ def test_a_lone_image_is_encoded_as_in_company(tiny: Loaded, backend: HFBackend)
 # -------------------------------------------------------------------- no row depends on its company
 
 
-def test_batch_size_order_and_block_change_no_bit(
+def test_results_are_bit_identical_for_any_batch_size_order_and_block(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, demos = some_rows(30, seed=7), some_rows(6, seed=8) * 5
@@ -193,7 +191,7 @@ def test_batch_size_order_and_block_change_no_bit(
 
 
 @each_kind
-def test_two_cores_change_no_bit(backend: HFBackend) -> None:
+def test_results_are_bit_identical_on_two_cores(backend: HFBackend) -> None:
     rows = some_rows(40, seed=9)
     backend.forward.batch_tokens = 256
     want = collect(backend.answer_loss(rows, Images()), 40)[0]["nll"]
@@ -204,7 +202,7 @@ def test_two_cores_change_no_bit(backend: HFBackend) -> None:
 # ------------------------------------------------------------------------ nothing is computed twice
 
 
-def test_an_image_passes_the_tower_once_for_all_its_rows(
+def test_image_is_encoded_once_for_all_its_rows(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows, image_source = (
@@ -223,7 +221,7 @@ def test_an_image_passes_the_tower_once_for_all_its_rows(
 # -------------------------------------------------------------------------------- failures are data
 
 
-def test_rows_that_cannot_be_scored_say_why_and_harm_nobody(backend: HFBackend) -> None:
+def test_failed_rows_have_a_reason_and_do_not_affect_others(backend: HFBackend) -> None:
     control = backend.encoder.tokenizer.eos_token
     good = ask("What?", "A cat.", "1")
     rows = [
@@ -246,7 +244,7 @@ def test_rows_that_cannot_be_scored_say_why_and_harm_nobody(backend: HFBackend) 
     assert values["nll"][0] == alone["nll"][0]
 
 
-def test_a_demonstration_that_cannot_be_encoded_fails_its_queries_only(backend: HFBackend) -> None:
+def test_invalid_demonstration_fails_only_its_queries(backend: HFBackend) -> None:
     queries = [ask("What?", "A cat.", "1"), ask("What?", "A cat.", "2")]
     demos = [ask("Who?", "A dog.", "broken"), ask("Who?", "A dog.", "3")]
     values, errors = collect(backend.one_shot(queries, demos, Images()), 2)
@@ -254,7 +252,7 @@ def test_a_demonstration_that_cannot_be_encoded_fails_its_queries_only(backend: 
 
 
 @each_kind
-def test_out_of_memory_halves_the_batch_and_goes_on(
+def test_out_of_memory_halves_the_batch_and_continues(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ask("What is it?", f"Answer {i}.") for i in range(6)]
@@ -280,7 +278,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 
 
 @each_kind
-def test_a_fault_of_ours_is_not_taken_for_memory(
+def test_other_errors_are_not_treated_as_out_of_memory(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fault(some: list[EncodedRow], *given: Any) -> Iterator[Any]:
@@ -292,7 +290,7 @@ def test_a_fault_of_ours_is_not_taken_for_memory(
 
 
 @each_kind
-def test_memory_that_runs_out_anywhere_halves_and_goes_on(
+def test_out_of_memory_anywhere_halves_and_continues(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the vision tower and while a demonstration is encoded, too."""
@@ -328,7 +326,7 @@ def test_memory_that_runs_out_anywhere_halves_and_goes_on(
 
 
 @each_kind
-def test_an_image_that_does_not_fit_fails_its_rows_only(
+def test_image_too_large_for_memory_fails_only_its_rows(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vision = backend.forward.vision
@@ -344,7 +342,7 @@ def test_an_image_that_does_not_fit_fails_its_rows_only(
 
 
 @each_kind
-def test_one_shortage_of_memory_does_not_shrink_all_later_batches(
+def test_out_of_memory_does_not_shrink_later_batches(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = [ask("What is it?", f"Answer {i % 10}.") for i in range(300)]
@@ -363,7 +361,7 @@ def test_one_shortage_of_memory_does_not_shrink_all_later_batches(
 
 
 @each_kind
-def test_demonstrations_beyond_the_memory_for_them_give_the_same_losses(
+def test_demonstration_cache_limit_does_not_change_losses(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queries, demos = some_rows(30, seed=5), some_rows(6, seed=6) * 5
@@ -377,7 +375,7 @@ def test_demonstrations_beyond_the_memory_for_them_give_the_same_losses(
 # ----------------------------------------------------------------------------------- damaged models
 
 
-def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
+def test_model_with_missing_weights_is_refused(tmp_path: Path) -> None:
     """transformers would fill them with random numbers and only log it."""
     folder = shutil.copytree(build("llava"), tmp_path / "model")
     file = folder / "model.safetensors"
@@ -388,7 +386,7 @@ def test_a_model_that_lacks_weights_is_refused(tmp_path: Path) -> None:
         resolve(str(folder)).open()
 
 
-def test_a_cut_off_weights_file_is_a_clear_error(tmp_path: Path) -> None:
+def test_truncated_weights_file_is_a_clear_error(tmp_path: Path) -> None:
     folder = shutil.copytree(build("llava"), tmp_path / "model")
     with (folder / "model.safetensors").open("r+b") as f:
         f.truncate(1000)

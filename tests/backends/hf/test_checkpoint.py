@@ -57,7 +57,7 @@ def absent(package: str) -> None:
 
 
 @pytest.mark.parametrize("method", QUANTISED)
-def test_a_quantised_model_names_its_package(method: str, tmp_path: Path) -> None:
+def test_error_for_quantised_model_names_its_package(method: str, tmp_path: Path) -> None:
     settings, package = QUANTISED[method]
     absent(package.replace("[-_]", "_"))
     folder = changed(tmp_path, {"quantization_config": {"quant_method": method, **settings}})
@@ -67,9 +67,7 @@ def test_a_quantised_model_names_its_package(method: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("where", ["", "text_config"])
 @pytest.mark.parametrize("method", ["exl2", "int3_of_tomorrow"])
-def test_a_quantisation_that_this_transformers_does_not_know(
-    method: str, where: str, tmp_path: Path
-) -> None:
+def test_unknown_quantisation_is_refused(method: str, where: str, tmp_path: Path) -> None:
     folder = changed(tmp_path, {})
     config = json.loads((folder / "config.json").read_text())
     (config.setdefault(where, {}) if where else config)["quantization_config"] = {
@@ -82,7 +80,7 @@ def test_a_quantisation_that_this_transformers_does_not_know(
 
 
 @pytest.mark.parametrize(("change", "package"), KERNELS)
-def test_an_attention_kernel_names_its_package(
+def test_error_for_attention_kernel_names_its_package(
     change: dict[str, Any], package: str, tmp_path: Path
 ) -> None:
     absent("kernels" if package == "kernels" else "flash_attn")
@@ -94,13 +92,13 @@ def test_an_attention_kernel_names_its_package(
         open_model(changed(tmp_path, change))
 
 
-def test_a_kernel_that_nobody_knows(tmp_path: Path) -> None:
+def test_unknown_attention_kernel_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be loaded"):
         open_model(changed(tmp_path, {"attn_implementation": "no_such_kernel"}))
 
 
 @pytest.mark.parametrize("kind", ["qwen9_vl", "llava_of_tomorrow"])
-def test_a_model_that_this_transformers_does_not_know(kind: str, tmp_path: Path) -> None:
+def test_unknown_model_type_is_refused(kind: str, tmp_path: Path) -> None:
     with pytest.raises(
         NotAModel,
         match=rf"{kind}.*installed transformers.*does not\s+know.*pip "
@@ -110,7 +108,7 @@ def test_a_model_that_this_transformers_does_not_know(kind: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2"])
-def test_a_model_without_images_is_not_called_unknown(kind: str, tmp_path: Path) -> None:
+def test_text_only_model_is_not_called_unknown(kind: str, tmp_path: Path) -> None:
     with pytest.raises(NotAModel, match="takes no images"):
         find(str(changed(tmp_path, {"model_type": kind})), False, None)
 
@@ -126,7 +124,7 @@ OUTSIDE = ["../other/model.safetensors", "/etc/hostname", "parts/../../x.safeten
 
 
 @pytest.mark.parametrize("name", OUTSIDE)
-def test_an_index_that_names_a_file_outside_the_folder(name: str, tmp_path: Path) -> None:
+def test_weight_index_with_a_file_outside_the_folder(name: str, tmp_path: Path) -> None:
     folder = changed(tmp_path, {})
     weights = folder / "model.safetensors"
     (tmp_path / "other").mkdir()
@@ -147,7 +145,7 @@ def test_an_index_that_names_a_file_outside_the_folder(name: str, tmp_path: Path
 @pytest.mark.parametrize(
     "text", ["{", "[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": ["b"]}}', "[" * 100_000]
 )
-def test_an_index_that_cannot_be_read(text: str, tmp_path: Path) -> None:
+def test_unreadable_weight_index(text: str, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(ModelError, match=r"index\.json cannot be read"):
         check_index(tmp_path, "--model x")
@@ -156,7 +154,7 @@ def test_an_index_that_cannot_be_read(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "index", [{"weight_map": {"a": "missing.safetensors"}}, {"weight_map": {}}]
 )
-def test_an_index_without_its_files(index: dict[str, Any], tmp_path: Path) -> None:
+def test_weight_index_with_missing_files(index: dict[str, Any], tmp_path: Path) -> None:
     folder = changed(tmp_path, {})
     (folder / "model.safetensors").rename(folder / "w.safetensors")
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))

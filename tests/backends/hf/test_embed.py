@@ -47,7 +47,7 @@ def by_hand(tiny: Loaded, backend: HFBackend, row: Sample) -> np.ndarray:
     return torch.stack([m / m.norm().clamp(min=1e-12) for m in means]).numpy()
 
 
-def test_they_are_the_models_own_states(tiny: Loaded, backend: HFBackend) -> None:
+def test_embeddings_equal_the_models_states(tiny: Loaded, backend: HFBackend) -> None:
     rows = some_rows(10, seed=3)
     found = vectors(backend, rows)
     for row, table in zip(rows, found, strict=True):
@@ -57,7 +57,7 @@ def test_they_are_the_models_own_states(tiny: Loaded, backend: HFBackend) -> Non
 
 
 @each_kind
-def test_batch_size_order_and_block_change_no_bit(
+def test_results_are_bit_identical_for_any_batch_size_order_and_block(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = some_rows(30, seed=7)
@@ -69,7 +69,7 @@ def test_batch_size_order_and_block_change_no_bit(
         assert vectors(backend, [rows[i] for i in order]).tobytes() == want[order].tobytes()
 
 
-def test_each_part_hears_its_own(backend: HFBackend) -> None:
+def test_each_part_depends_only_on_its_tokens(backend: HFBackend) -> None:
     """What comes later changes nothing before it; the picture is heard everywhere."""
     rows = [
         ask("what is there", "red cats", "1"),
@@ -88,7 +88,7 @@ def test_each_part_hears_its_own(backend: HFBackend) -> None:
 
 
 @each_kind
-def test_a_row_that_cannot_be_read_says_why(backend: HFBackend) -> None:
+def test_unreadable_row_has_a_reason(backend: HFBackend) -> None:
     bad = Sample("0", ask("what", "red", "1").turns, (ImageRef(path="broken", size=1),))
     rows = [ask("what", "red", "1"), bad, ask("what", "", "1")]
     told = {}

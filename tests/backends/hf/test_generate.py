@@ -86,7 +86,7 @@ def generated(
 # --------------------------------------------------------------------------------------------- text
 
 
-def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
+def test_generated_text_matches_transformers_generate(tiny: Loaded, backend: HFBackend) -> None:
     """Against transformers' `generate` with the official processor, one row at a time."""
     rows, image_source = some_rows(16, seed=21), Images()
     stops = sorted(stop_tokens(backend.forward.model, backend.encoder))
@@ -109,7 +109,9 @@ def test_the_answer_is_the_models_own(tiny: Loaded, backend: HFBackend) -> None:
 
 
 @each_kind
-def test_batched_is_single(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batched_generation_equals_single(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Not the text alone: no logit may differ in a bit, or a tie would be decided by the
     company."""
     rows = some_rows(20, seed=22)
@@ -136,7 +138,9 @@ def test_batched_is_single(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) 
 
 
 @each_kind
-def test_batch_size_changes_nothing(backend: HFBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generation_does_not_depend_on_batch_size(
+    backend: HFBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = some_rows(18, seed=23)
     want, _ = generated(backend, rows)
     for tokens, block in ((128, 2048), (4096, 7)):
@@ -186,7 +190,7 @@ def token_ids(backend: HFBackend, rows: list[Sample]) -> list[list[int]]:
     return [found[i] for i in range(len(rows))]
 
 
-def test_the_answer_of_the_file_is_not_seen(backend: HFBackend) -> None:
+def test_expected_answer_is_not_in_the_prompt(backend: HFBackend) -> None:
     rows = [
         ask("What is it?", answer, "1")
         for answer in ("A cat.", ("Something else entirely, and longer."))
@@ -195,7 +199,7 @@ def test_the_answer_of_the_file_is_not_seen(backend: HFBackend) -> None:
     assert values["text"][0] == values["text"][1]
 
 
-def test_earlier_turns_are_the_files_and_later_ones_are_not_seen(backend: HFBackend) -> None:
+def test_prompt_has_earlier_turns_only(backend: HFBackend) -> None:
     def chat(first: str, last: str, *more: Turn) -> Sample:
         row = ask("What is it?", first, "1")
         return Sample(
@@ -214,7 +218,7 @@ def test_earlier_turns_are_the_files_and_later_ones_are_not_seen(backend: HFBack
 
 
 @each_kind
-def test_images_are_seen_once(backend: HFBackend) -> None:
+def test_images_are_encoded_once(backend: HFBackend) -> None:
     image_source = Images()
     rows = [ask(f"Question {i}?", "Yes.", str(i % 3)) for i in range(30)]
     generated(backend, rows, image_source)
@@ -222,7 +226,7 @@ def test_images_are_seen_once(backend: HFBackend) -> None:
 
 
 @each_kind
-def test_failures_are_data(backend: HFBackend) -> None:
+def test_failures_are_row_errors(backend: HFBackend) -> None:
     good = ask("What?", "A cat.", "1")
     rows = [
         good,
@@ -310,7 +314,7 @@ def plain_scores(
     return out
 
 
-def test_choice_is_the_likeliest_candidate(tiny: Loaded, backend: HFBackend) -> None:
+def test_choice_picks_most_likely_candidate(tiny: Loaded, backend: HFBackend) -> None:
     rows = some_rows(10, seed=26)
     stops = stop_tokens(backend.forward.model, backend.encoder)
     values, errors = collect(backend.choice(rows, [OPTIONS] * 10, Images()), 10)
@@ -324,7 +328,7 @@ def test_choice_is_the_likeliest_candidate(tiny: Loaded, backend: HFBackend) -> 
 
 
 @each_kind
-def test_choice_does_not_depend_on_company(
+def test_choice_does_not_depend_on_the_batch(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = some_rows(14, seed=27)
@@ -353,7 +357,7 @@ def test_choice_encodes_a_prompt_once(tiny: Loaded, backend: HFBackend) -> None:
 
 
 @each_kind
-def test_choice_failures_are_data(backend: HFBackend) -> None:
+def test_choice_failures_are_row_errors(backend: HFBackend) -> None:
     rows = [ask("What?", "A cat.", "1"), ask("What?", "A cat.", "broken"), ask("What?", "Yes.")]
     control = backend.encoder.tokenizer.eos_token
     given = [OPTIONS, OPTIONS, ("Yes.", f"No {control}")]
@@ -367,7 +371,7 @@ def pieces(backend: HFBackend, rows: list[Sample]) -> Iterator[int]:
 
 
 @each_kind
-def test_answers_come_batch_by_batch(backend: HFBackend) -> None:
+def test_answers_are_yielded_batch_by_batch(backend: HFBackend) -> None:
     """So that a killed run loses little."""
     backend.forward.batch_tokens = 256
     sizes = list(pieces(backend, some_rows(24, seed=28)))

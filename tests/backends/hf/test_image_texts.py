@@ -93,7 +93,7 @@ ROWS = {
 
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("make", [gemma3, gemma3n, crops])
-def test_tokens_are_the_processors(make: Callable[[], Any], name: str) -> None:
+def test_tokens_equal_the_processors(make: Callable[[], Any], name: str) -> None:
     processor, row = make(), ROWS[name]
     images = [Images().load_image(ref) for ref in row.images]
     want = reference_encoding(processor, messages_of(row), images)
@@ -110,7 +110,7 @@ def test_tokens_are_the_processors(make: Callable[[], Any], name: str) -> None:
     assert got.answer_positions.tolist() == want["answer_positions"]
 
 
-def test_the_words_of_an_image_are_its_own() -> None:
+def test_text_around_an_image_belongs_to_it() -> None:
     """Two images of one processor with different words around them."""
     processor = crops()
     prepared = ImagePreparer(processor, processor.image_token)
@@ -118,7 +118,7 @@ def test_the_words_of_an_image_are_its_own() -> None:
     assert texts == {("\n\n", "\n\n"), ("Here is the image \n\n", "\n\n\n")}
 
 
-def test_one_of_two_images_has_the_tokens_of_one() -> None:
+def test_image_among_two_has_the_tokens_of_one() -> None:
     """The line breaks between two images merge: the tokens of one are not half of both."""
     prepared = ImagePreparer(gemma3(), gemma3().image_token)
     one, of_two = (prepared.prepare(picture(), among) for among in (False, True))

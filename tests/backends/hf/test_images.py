@@ -14,7 +14,7 @@ from thresher.backends.hf.images import ImageFeatures, ImagePreparer, Vision
 
 
 @pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl", "qwen3_vl"])
-def test_encoder_outputs_are_of_the_models_own_class(architecture: str) -> None:
+def test_encoder_outputs_have_the_models_class(architecture: str) -> None:
     tiny = load(architecture)
     vision = Vision(tiny.model, tiny.model.device, tiny.model.dtype)
     preparer = ImagePreparer(tiny.processor, Encoder(tiny.processor).image_token)
@@ -35,7 +35,7 @@ def test_encoder_outputs_are_of_the_models_own_class(architecture: str) -> None:
     assert torch.equal(rows, torch.cat([f.main for f in features]))
 
 
-def test_before_any_image_was_seen_there_is_a_plain_output() -> None:
+def test_default_output_class_before_the_first_image() -> None:
     model = load("llava").model
     output = Vision(model, model.device, model.dtype).as_encoder_output(
         [ImageFeatures(torch.zeros(4, 8))]

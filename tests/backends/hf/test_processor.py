@@ -54,7 +54,7 @@ def test_every_architecture_loads(tiny: Loaded) -> None:
 
 
 @without_torchvision
-def test_same_as_plain_auto_processor_where_that_works() -> None:
+def test_equals_auto_processor_if_that_works() -> None:
     """LLaVA-1.5 and Llama-3.2-Vision take no videos: AutoProcessor loads them without torchvision
     too."""
     for name in ("llava", "mllama"):
@@ -76,7 +76,7 @@ def test_settings_of_the_folder_reach_the_processor(tmp_path: Path) -> None:
 
 
 @without_torchvision
-def test_folders_as_older_transformers_wrote_them(tiny: Loaded, tmp_path: Path) -> None:
+def test_folders_of_older_transformers(tiny: Loaded, tmp_path: Path) -> None:
     """Most of the hub's: image settings in preprocessor_config.json, the template in a JSON file,
     nothing on videos."""
     folder = copy(tiny.name, tmp_path)
@@ -122,7 +122,7 @@ def test_class_named_in_the_folder_wins(tmp_path: Path) -> None:
 # ----------------------------------------------------------------------------- transformers' inside
 
 
-def test_the_private_method_we_override_is_still_there() -> None:
+def test_overridden_private_method_exists() -> None:
     """`image_only` fills the empty video slot by overriding
     ProcessorMixin._get_arguments_from_pretrained."""
     import transformers
@@ -148,7 +148,7 @@ def test_the_private_method_we_override_is_still_there() -> None:
     )
 
 
-def test_image_only_leaves_out_the_video_processor_and_nothing_else() -> None:
+def test_image_only_omits_only_the_video_processor() -> None:
     from transformers import LlavaProcessor, Qwen2_5_VLProcessor
 
     cut = image_only(Qwen2_5_VLProcessor)
@@ -169,7 +169,7 @@ def refusal(where: Any) -> str:
     return str(caught.value)
 
 
-def test_a_model_without_eyes() -> None:
+def test_model_without_vision() -> None:
     assert "takes no images" in refusal(build(NO_IMAGES)) or "no tokenizer together" in refusal(
         build(NO_IMAGES)
     )
@@ -218,7 +218,7 @@ def test_no_chat_template(tmp_path: Path) -> None:
     assert "no chat template" in refusal(folder)
 
 
-def test_own_code_is_not_run_unasked(tmp_path: Path) -> None:
+def test_remote_code_is_not_run_by_default(tmp_path: Path) -> None:
     """A folder with its own Python is refused, and its code is not executed."""
     (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     config = {
@@ -230,7 +230,7 @@ def test_own_code_is_not_run_unasked(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_names_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(name: str, revision: str | None, trust_remote_code: bool) -> Any:
         raise ImportError("Package `num2words` is required to run SmolVLM processor.\nInstall it.")
 
@@ -251,7 +251,7 @@ def torchvision_seems_installed(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.usefixtures("torchvision_seems_installed")
-def test_a_broken_torchvision_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_broken_torchvision_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(name: str) -> Any:
         raise RuntimeError("operator torchvision::nms does not exist")
 
@@ -261,7 +261,7 @@ def test_a_broken_torchvision_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.usefixtures("torchvision_seems_installed")
-def test_a_working_torchvision_means_plain_auto_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_working_torchvision_uses_auto_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     processor = load("llava").processor
     asked = []
 
@@ -279,7 +279,7 @@ def test_a_working_torchvision_means_plain_auto_processor(monkeypatch: pytest.Mo
 # ------------------------------------------------------------------------- the cache of tiny models
 
 
-def test_tiny_models_are_built_once_and_left_alone(tmp_path: Path) -> None:
+def test_tiny_models_are_built_once(tmp_path: Path) -> None:
     first = build("llava", tmp_path)
     stamp = (first / "model.safetensors").stat().st_mtime_ns
     assert build("llava", tmp_path) == first
@@ -288,7 +288,7 @@ def test_tiny_models_are_built_once_and_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in first.parent.iterdir()] == [first.name]
 
 
-def test_tiny_models_come_out_the_same(tmp_path: Path) -> None:
+def test_tiny_models_are_deterministic(tmp_path: Path) -> None:
     one, other = build("qwen3_vl", tmp_path / "a"), build("qwen3_vl", tmp_path / "b")
     names = sorted(p.name for p in one.iterdir())
     assert names == sorted(p.name for p in other.iterdir())

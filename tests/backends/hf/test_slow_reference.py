@@ -92,7 +92,7 @@ def runs(positions: list[int]) -> list[list[int]]:
 # -------------------------------------------------------------------------------------- tiny models
 
 
-def test_answer_moves_with_the_image(tiny: Loaded) -> None:
+def test_loss_depends_on_the_image(tiny: Loaded) -> None:
     messages = messages_of(sample(("user", "<image>\nWhat is it?"), ("assistant", "Teal.")))
     one, other = (
         reference_rows(tiny.processor, tiny.model, messages, [picture(120, 90, seed)])
@@ -119,7 +119,7 @@ def test_losses_are_spread(tiny: Loaded) -> None:
     assert max(values) - min(values) > 0.5
 
 
-def test_system_turn_is_read_as_written(tiny: Loaded) -> None:
+def test_system_turn_is_in_the_prompt(tiny: Loaded) -> None:
     """Whether a template wants a system turn as text or as a list, its words must reach the model,
     and nothing else."""
     for name in ("system", "system and image"):
@@ -174,7 +174,7 @@ def test_answer_positions_by_hand() -> None:
     assert got["answer_positions"] == list(range(n - len(tail), n - 2))
 
 
-def test_span_of_an_answer_that_also_stands_in_the_question(tiny: Loaded) -> None:
+def test_span_of_an_answer_that_also_occurs_in_the_question(tiny: Loaded) -> None:
     messages = messages_of(sample(*ROWS["echo"][0]))
     [(start, end)] = answer_spans(tiny.processor, messages)
     rendered = render(tiny.processor, messages)
@@ -201,7 +201,7 @@ def test_first_token_has_no_probability(tiny: Loaded) -> None:
     assert all(p > 0 for p in got["answer_positions"])
 
 
-def test_greedy_match_is_what_the_model_would_say(tiny: Loaded) -> None:
+def test_greedy_match_equals_greedy_decoding(tiny: Loaded) -> None:
     """Ask until the model's own first token is a piece of text, give that text as the answer, and
     it must match."""
 

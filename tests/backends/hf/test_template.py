@@ -199,7 +199,7 @@ def alone_and_in_company(processor: Any, rows: Sequence[Conversation]) -> list[A
 
 
 @pytest.mark.parametrize("name", [*READS, *PLAIN])
-def test_a_row_does_not_depend_on_its_company(name: str) -> None:
+def test_row_does_not_depend_on_its_batch(name: str) -> None:
     processor = processor_with((READS | PLAIN)[name])
     rows = pool(0, 12)
     texts = alone_and_in_company(processor, rows)
@@ -212,13 +212,13 @@ def test_a_row_does_not_depend_on_its_company(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READS)
-def test_a_template_that_reads_texts_is_noticed(name: str) -> None:
+def test_template_that_depends_on_texts_is_detected(name: str) -> None:
     encoder = Encoder(processor_with(READS[name]))
     assert not encoder.is_text_independent(conversation("a", "b"))
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_template_that_only_writes_texts_is_text_independent(name: str) -> None:
+def test_template_that_only_outputs_texts_is_text_independent(name: str) -> None:
     encoder = Encoder(processor_with(PLAIN[name]))
     assert encoder.is_text_independent(conversation("a", "b"))
     assert encoder.is_text_independent(conversation("a", "b", "c", "d"))
@@ -238,7 +238,7 @@ def test_the_real_templates_are_text_independent_and_rendered_as_the_processor_r
 
 
 @pytest.mark.parametrize("answer", ["Yes.", "<think>\nIt may be.\n</think>\n\nNo."])
-def test_what_a_template_cuts_is_no_answer_token(answer: str) -> None:
+def test_text_removed_by_a_template_is_no_answer_token(answer: str) -> None:
     processor = processor_with(READS["thoughts cut by split"])
     text = Encoder(processor).encode([conversation("Is it?", answer)])[0]
     assert isinstance(text, EncodedText)
@@ -248,7 +248,7 @@ def test_what_a_template_cuts_is_no_answer_token(answer: str) -> None:
     )
 
 
-def test_marks_around_the_answer_where_the_answer_changes_other_words() -> None:
+def test_markers_if_the_answer_changes_other_words() -> None:
     decides = "{%- if 'cat' in text_of(messages[-1].content) -%}{{- 'cats\\n' -}}{%- endif -%}"
     processor = processor_with(turns("{{- text -}}", decides))
     rows = [
@@ -279,7 +279,7 @@ def test_blank_texts_are_rendered(blank: str) -> None:
         assert text[0] == processor.tokenizer(official(processor, row))["input_ids"]
 
 
-def test_a_text_that_looks_like_a_printed_list_changes_no_other_row() -> None:
+def test_text_like_a_printed_list_does_not_affect_other_rows() -> None:
     odd = "[{'type': 'text', 'text': 'x'}]"
     processor, _ = load_processor(build("qwen2_5_vl"))
     rows = [
@@ -319,7 +319,7 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("name", ENDLESS)
-def test_a_template_without_end_is_refused(name: str) -> None:
+def test_endless_template_is_refused(name: str) -> None:
     processor = processor_with(ENDLESS[name] + turns("{{- text -}}"))
     start = time.process_time()
     with pytest.raises(ModelError, match="chat template"):
@@ -327,7 +327,7 @@ def test_a_template_without_end_is_refused(name: str) -> None:
     assert time.process_time() - start < 20
 
 
-def test_a_row_that_makes_a_template_run_on_fails_alone() -> None:
+def test_row_that_exceeds_the_rendering_limit_fails_alone() -> None:
     body = "{%- if 'cat' in text -%}" + ENDLESS["nested loops"] + "{%- endif -%}{{- text -}}"
     encoder = Encoder(processor_with(turns(body)))
     texts = encoder.encode(
@@ -340,6 +340,6 @@ def test_a_row_that_makes_a_template_run_on_fails_alone() -> None:
 @pytest.mark.parametrize(
     "template", ["{%- for m in messages -%}", ("{{ messages | no_such_filter }}"), "{{ 1 +* }}"]
 )
-def test_what_is_no_template_is_said(template: str) -> None:
+def test_invalid_template_is_reported(template: str) -> None:
     with pytest.raises(ModelError, match="not valid Jinja"):
         Encoder(processor_with(template))

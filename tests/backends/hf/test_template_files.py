@@ -59,14 +59,16 @@ PLACES: dict[str, Callable[[Path, str], None]] = {
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("name", MODELS)
-def test_the_template_is_found(name: str, place: str, tmp_path: Path) -> None:
+def test_template_is_found(name: str, place: str, tmp_path: Path) -> None:
     folder, template = bare(name, tmp_path)
     PLACES[place](folder, template)
     assert load_processor(folder)[0].chat_template == template
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_the_processors_own_goes_before_the_tokenizers(name: str, tmp_path: Path) -> None:
+def test_processor_template_takes_precedence_over_tokenizer_template(
+    name: str, tmp_path: Path
+) -> None:
     folder, template = bare(name, tmp_path)
     put(folder / "processor_config.json", template)
     put(folder / "tokenizer_config.json", "{{ 'the tokenizer' }}")
@@ -74,7 +76,7 @@ def test_the_processors_own_goes_before_the_tokenizers(name: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("file", ["tokenizer_config.json", "processor_config.json"])
-def test_none_that_is_called_default(file: str, tmp_path: Path) -> None:
+def test_named_templates_without_default(file: str, tmp_path: Path) -> None:
     folder, template = bare("qwen2_5_vl", tmp_path)
     put(
         folder / file,
@@ -89,7 +91,7 @@ def test_none_that_is_called_default(file: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [[{"name": "default"}], 7, ["a"]])
-def test_what_is_no_template(value: Any, tmp_path: Path) -> None:
+def test_invalid_template_files(value: Any, tmp_path: Path) -> None:
     folder, _ = bare("qwen2_5_vl", tmp_path)
     put(folder / "tokenizer_config.json", value)
     with pytest.raises(ModelError):
@@ -104,7 +106,7 @@ TEXTS_ONLY = (
 
 
 @pytest.mark.parametrize("template", TEXTS_ONLY)
-def test_a_template_for_texts_only_is_refused(template: str, tmp_path: Path) -> None:
+def test_text_only_template_is_refused(template: str, tmp_path: Path) -> None:
     folder, _ = bare("qwen2_5_vl", tmp_path)
     put(folder / "tokenizer_config.json", template)
     processor, _ = load_processor(folder)

@@ -34,7 +34,7 @@ def backend(gemma: Loaded) -> HFBackend:
     return resolve(str(gemma.folder)).open()
 
 
-def test_losses_are_the_references(gemma: Loaded, backend: HFBackend) -> None:
+def test_losses_match_reference(gemma: Loaded, backend: HFBackend) -> None:
     assert isinstance(backend.forward, TokenTypeForward) and not backend.reuses_prefix
     image_source = Images()
     values, errors = collect(backend.answer_loss(ROWS * 3, image_source), 12)
@@ -52,7 +52,7 @@ def test_losses_are_the_references(gemma: Loaded, backend: HFBackend) -> None:
         assert one["nll"][i] == pytest.approx(after["nll"], abs=1e-4)
 
 
-def test_the_image_tokens_do_see_each_other(
+def test_image_tokens_attend_to_each_other(
     gemma: Loaded, backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     want, _ = collect(backend.answer_loss(ROWS, Images()), 4)
@@ -63,7 +63,7 @@ def test_the_image_tokens_do_see_each_other(
     )
 
 
-def test_generated_text_is_the_same_batched_and_single(backend: HFBackend) -> None:
+def test_generated_text_does_not_depend_on_the_batch(backend: HFBackend) -> None:
     rows = ROWS[:3] * 2
     batched, errors = collect(backend.generate(rows, Images(), 6), 6)
     assert not errors

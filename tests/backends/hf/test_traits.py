@@ -25,6 +25,6 @@ class TakesAnything:
     ("model", "name"),
     [(Renamed(), "cache"), (Older(), "past_key_values"), (TakesAnything(), "past_key_values")],
 )
-def test_the_cache_goes_by_the_name_that_the_model_has_for_it(model: object, name: str) -> None:
+def test_cache_argument_uses_the_models_name(model: object, name: str) -> None:
     assert cache_argument(model) == name
     assert cache_argument(SimpleNamespace(get_base_model=lambda: model, forward=None)) == name

@@ -40,13 +40,13 @@ def test_urls(typed: str, base: str, model: str) -> None:
         "http://host:port/v1",
     ],
 )
-def test_refused_urls_do_not_show_what_they_hold(typed: str) -> None:
+def test_messages_about_refused_urls_hide_their_secrets(typed: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse(typed)
     assert SECRET not in str(refused.value)
 
 
-def test_which_hosts_are_here() -> None:
+def test_local_hosts() -> None:
     here = [
         parse(f"http://{h}:1/v1").is_local
         for h in ("127.0.0.1", "localhost", "[::1]", "127.3.4.5", "example.com", "10.0.0.1")
@@ -54,7 +54,7 @@ def test_which_hosts_are_here() -> None:
     assert here == [True, True, True, True, False, False]
 
 
-def test_a_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     assert read_key(None) is None
     monkeypatch.setenv("OPENAI_API_KEY", f" {SECRET}\n")
@@ -64,7 +64,7 @@ def test_a_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("given", [SECRET, f"{SECRET} ", "gsk_abcdefgh", ""])
-def test_a_key_given_as_the_name_of_its_variable_is_not_shown(
+def test_key_given_as_variable_name_is_not_displayed(
     given: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("gsk_abcdefgh", raising=False)
@@ -74,7 +74,7 @@ def test_a_key_given_as_the_name_of_its_variable_is_not_shown(
 
 
 @pytest.mark.parametrize("key", [f"{SECRET}\nX: y", f"{SECRET} b", f"{SECRET}ü"])
-def test_a_key_that_no_header_takes_is_refused_unseen(
+def test_key_invalid_in_a_header_is_refused_without_displaying_it(
     key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", key)

@@ -35,7 +35,7 @@ def shown(text: str = "<image>\nIs it red?", *paths: str) -> Sample:
 # ---------------------------------------------------------------------------- what is sent and read
 
 
-def test_ask_gives_the_probabilities_that_the_server_names(opened: Any, images: Images) -> None:
+def test_ask_returns_the_servers_probabilities(opened: Any, images: Images) -> None:
     server, backend = opened()
     values, errors = collect(backend.ask(rows(20), [SCORE, SURE], images), 20)
     got = values["logprob"]
@@ -97,7 +97,7 @@ def test_generate_asks_for_the_last_answer(opened: Any, images: Images) -> None:
 
 
 @pytest.mark.parametrize("several", [True, False])
-def test_sample_draws_n_texts_a_row(opened: Any, images: Images, several: bool) -> None:
+def test_sample_returns_n_texts_per_row(opened: Any, images: Images, several: bool) -> None:
     server, backend = opened(several=several)
     values, errors = collect(backend.sample(rows(4), images, 3, 0.7, 8, 1), 4)
     assert errors == [""] * 4 and list(values) == ["text_0", "text_1", "text_2"]
@@ -110,7 +110,7 @@ def test_sample_draws_n_texts_a_row(opened: Any, images: Images, several: bool) 
         assert len(server.asked) == 12 and all(b["n"] == 3 for _, _, b in server.asked)
 
 
-def test_a_server_that_does_not_draw_is_noticed(
+def test_server_that_does_not_sample_is_detected(
     opened: Any, images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -125,7 +125,7 @@ def test_a_server_that_does_not_draw_is_noticed(
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_each_failure_is_tried_again(opened: Any, images: Images, way: str) -> None:
+def test_each_failure_is_retried(opened: Any, images: Images, way: str) -> None:
     hangs = way == "hang"  # a short timeout would also fell good answers on a busy machine
     server, backend = opened(
         {"timeout": 1.0 if hangs else 30.0}, exactly={1: way, 2: way, 6: way}, hang=3.0
@@ -135,7 +135,7 @@ def test_each_failure_is_tried_again(opened: Any, images: Images, way: str) -> N
     assert len(server.asked) == 11 and set(server.answered.values()) == {1}
 
 
-def test_a_row_that_never_comes_is_a_failure_with_its_reason(opened: Any, images: Images) -> None:
+def test_unanswered_row_is_a_failure_with_a_reason(opened: Any, images: Images) -> None:
     server, backend = opened({"tries": 3, "concurrency": 2}, breaks_mutely="Question 2?")
     values, errors = collect(backend.ask(rows(3), [SCORE], images), 3)
     assert errors == ["", "", "given up after 4 tries: HTTP 500: Internal Server Error"]
@@ -146,12 +146,12 @@ def test_a_row_that_never_comes_is_a_failure_with_its_reason(opened: Any, images
     )
 
 
-def test_three_failures_in_ten_lose_no_row_of_a_large_run() -> None:
+def test_thirty_percent_failures_lose_no_row() -> None:
     # rows expected to be given up, of 500 with 15 questions each
     assert 0.3 ** ServerOptions().tries * 500 * 15 < 0.01
 
 
-def test_no_more_is_asked_about_a_row_once_it_failed(opened: Any, images: Images) -> None:
+def test_failed_row_gets_no_further_requests(opened: Any, images: Images) -> None:
     server, backend = opened({"concurrency": 1, "tries": 2}, refuse="Question 1?")
     _, errors = collect(backend.ask(rows(3), [SCORE, SURE], images), 3)
     assert [bool(e) for e in errors] == [False, True, False]
@@ -159,16 +159,14 @@ def test_no_more_is_asked_about_a_row_once_it_failed(opened: Any, images: Images
     assert len(server.asked) == 5
 
 
-def test_a_broken_image_costs_no_request(opened: Any, images: Images) -> None:
+def test_broken_image_sends_no_request(opened: Any, images: Images) -> None:
     server, backend = opened()
     samples = [shown("<image>\nWhat?", "broken.png"), *rows(2)]
     _, errors = collect(backend.ask(samples, [SCORE], images), 3)
     assert errors == ["broken.png: broken image: cut off", "", ""] and len(server.asked) == 2
 
 
-def test_a_server_that_is_down_stops_the_run_and_no_row_is_blamed(
-    opened: Any, images: Images
-) -> None:
+def test_server_outage_stops_the_run_without_row_failures(opened: Any, images: Images) -> None:
     exactly = dict.fromkeys(range(10, 2000), "500")
     _, backend = opened({"tries": 2, "concurrency": 4}, exactly=exactly)
     seen, errors = [], []
@@ -187,7 +185,7 @@ def test_a_server_that_is_down_stops_the_run_and_no_row_is_blamed(
     assert len(seen) == 10 and not any(errors)
 
 
-def test_a_server_that_never_answered_is_given_up_sooner(
+def test_server_that_never_answered_is_abandoned_sooner(
     opened: Any, images: Images, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, backend = opened({"tries": 2}, fail=1.0, ways=("500",))
@@ -222,7 +220,7 @@ def test_an_unreachable_server(images: Images) -> None:
         resolve(f"http://127.0.0.1:{port}/v1", server=options)
 
 
-def test_the_server_is_waited_for_as_it_asks(opened: Any, images: Images) -> None:
+def test_retry_after_is_respected(opened: Any, images: Images) -> None:
     _, backend = opened({"concurrency": 1}, exactly={0: "429"})
     change = AsyncMock(side_effect=lambda r: r.headers.update({"Retry-After": "1"}))
     backend.client._transport._http.event_hooks = {"response": [change]}
@@ -235,9 +233,7 @@ def test_the_server_is_waited_for_as_it_asks(opened: Any, images: Images) -> Non
 
 
 @pytest.mark.parametrize("asked", ["601", "86400", "Fri, 01 Jan 2100 00:00:00 GMT"])
-def test_a_server_that_asks_for_a_long_wait_stops_the_run(
-    opened: Any, images: Images, asked: str
-) -> None:
+def test_long_retry_after_stops_the_run(opened: Any, images: Images, asked: str) -> None:
     server, backend = opened({"concurrency": 1}, exactly={0: "429"})
     change = AsyncMock(side_effect=lambda r: r.headers.update({"Retry-After": asked}))
     backend.client._transport._http.event_hooks = {"response": [change]}
@@ -250,7 +246,7 @@ def test_a_server_that_asks_for_a_long_wait_stops_the_run(
     assert len(server.asked) == 1
 
 
-def test_a_server_that_accepts_and_never_speaks(images: Images) -> None:
+def test_server_that_accepts_and_never_answers(images: Images) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#m"
         backend = resolve(url, server=ServerOptions(timeout=0.3, backoff=0.01)).open()
@@ -262,7 +258,7 @@ def test_a_server_that_accepts_and_never_speaks(images: Images) -> None:
             list(backend.ask(rows(5), [SCORE], images))
 
 
-def test_absent_logprobs_are_named_at_once(opened: Any, images: Images) -> None:
+def test_missing_logprobs_are_reported_at_once(opened: Any, images: Images) -> None:
     server, backend = opened(logprobs=False)
     with pytest.raises(CapabilityError, match=rf"{server.url}.*--set score=generate") as stopped:
         list(backend.ask(rows(100), [SCORE], images))
@@ -312,7 +308,7 @@ def test_an_unknown_model_stops_the_run(opened: Any, images: Images) -> None:
     assert len(server.asked) == 1
 
 
-def test_what_a_server_cannot_do_is_refused_unasked(opened: Any, images: Images) -> None:
+def test_unsupported_capability_is_refused_without_a_request(opened: Any, images: Images) -> None:
     server, backend = opened()
     for refused in (
         lambda: backend.answer_loss(rows(1), images),
@@ -328,7 +324,7 @@ def test_what_a_server_cannot_do_is_refused_unasked(opened: Any, images: Images)
 # ----------------------------------------------------------------------------------------- dialects
 
 
-def test_servers_that_name_fewer_tokens(
+def test_servers_with_fewer_top_logprobs(
     opened: Any, images: Images, caplog: pytest.LogCaptureFixture
 ) -> None:
     server, backend = opened(top=5)
@@ -341,7 +337,7 @@ def test_servers_that_name_fewer_tokens(
     )
 
 
-def test_servers_that_want_the_other_name(opened: Any, images: Images) -> None:
+def test_servers_with_the_other_parameter_name(opened: Any, images: Images) -> None:
     server, backend = opened(length="max_completion_tokens")
     _, errors = collect(backend.ask(rows(5), [SCORE], images), 5)
     assert errors == [""] * 5 and len(server.asked) == 6
@@ -360,7 +356,7 @@ def rows_until_stopped(backend: Any, count: int, queries: Any, images: Images) -
     raise AssertionError("no cap was reached")
 
 
-def test_requests_are_capped_and_none_is_wasted(opened: Any, images: Images) -> None:
+def test_request_cap_wastes_no_request(opened: Any, images: Images) -> None:
     server, backend = opened({"max_requests": 11})
     seen, said = rows_until_stopped(backend, 50, [SCORE, SURE], images)
     assert seen == 5 and len(server.asked) == 10  # a sixth row would not have been finished
@@ -371,7 +367,7 @@ def test_requests_are_capped_and_none_is_wasted(opened: Any, images: Images) -> 
     )
 
 
-def test_a_cap_below_one_row_is_named(opened: Any, images: Images) -> None:
+def test_cap_below_one_row_is_an_error(opened: Any, images: Images) -> None:
     server, backend = opened({"max_requests": 1})
     seen, said = rows_until_stopped(backend, 3, [SCORE, SURE], images)
     assert seen == len(server.asked) == 0
@@ -379,7 +375,9 @@ def test_a_cap_below_one_row_is_named(opened: Any, images: Images) -> None:
     assert "takes 2" in said and "Run the same command again" not in said
 
 
-def test_what_a_failed_row_did_not_use_others_may(opened: Any, images: Images) -> None:
+def test_unused_requests_of_a_failed_row_are_available_to_others(
+    opened: Any, images: Images
+) -> None:
     server, backend = opened({"max_requests": 19}, refuse="Question 0?")
     _, errors = collect(backend.ask(rows(10), [SCORE, SURE], images), 10)
     assert [bool(e) for e in errors] == [True] + [False] * 9 and len(server.asked) == 19
@@ -393,7 +391,7 @@ def test_repeated_requests_count(opened: Any, images: Images) -> None:
     )
 
 
-def test_a_cap_that_suffices_is_not_felt(opened: Any, images: Images) -> None:
+def test_sufficient_cap_has_no_effect(opened: Any, images: Images) -> None:
     server, backend = opened({"max_requests": 10})
     collect(backend.ask(rows(10), [SCORE], images), 10)
     assert len(server.asked) == 10
@@ -429,7 +427,7 @@ def test_two_models_of_a_run_share_its_caps(images: Images) -> None:
 # ------------------------------------------------------------------------------------ order of work
 
 
-def test_rows_go_alone_until_one_is_answered(opened: Any, images: Images) -> None:
+def test_rows_run_sequentially_until_one_is_answered(opened: Any, images: Images) -> None:
     _, backend = opened({"concurrency": 4}, slow=0.05, refuse="Question 0?")
     busy = 0
     seen = []
@@ -450,7 +448,7 @@ def test_rows_go_alone_until_one_is_answered(opened: Any, images: Images) -> Non
     assert seen[:3] == [1, 1, 1] and max(seen) == 4
 
 
-def test_rows_come_as_they_end(opened: Any, images: Images) -> None:
+def test_rows_are_yielded_as_they_finish(opened: Any, images: Images) -> None:
     _, backend = opened({"timeout": 5.0, "concurrency": 2}, exactly={1: "hang"}, hang=2.0)
     pieces = [p.index.tolist() for p in backend.ask(rows(6), [SCORE], images)]
     assert len(pieces) > 3 and pieces[0] == [0] and pieces[-1][-1] == 1

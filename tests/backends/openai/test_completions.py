@@ -25,7 +25,7 @@ def completion(
     return {"choices": [choice], "usage": {"prompt_tokens": 3, "completion_tokens": 2}}
 
 
-def test_an_answer_is_its_token_or_its_token_behind_a_space() -> None:
+def test_answer_token_with_or_without_leading_space() -> None:
     found = read_top_logprobs(
         completion(
             [("5", -0.25), (" 4", -1.0), ("4", -2.0), ("▁3", -3.0), ("Ġ2", -4.0), ("1", -9999.0)]
@@ -36,7 +36,7 @@ def test_an_answer_is_its_token_or_its_token_behind_a_space() -> None:
     assert got.tolist() == [-np.inf, -np.inf, -4.0, -3.0, -2.0, -0.25]
 
 
-def test_a_longer_answer_counts_by_its_longest_beginning() -> None:
+def test_longer_answer_uses_its_longest_prefix_token() -> None:
     found = read_top_logprobs(
         completion([("cons", -1.0), ("c", -2.0), ("consistently", -3.0), ("", -4.0), (" ", -5.0)])
     )
@@ -47,7 +47,7 @@ def test_a_longer_answer_counts_by_its_longest_beginning() -> None:
     ]
 
 
-def test_equal_looks_count_once_by_the_likelier() -> None:
+def test_equal_texts_count_once_with_the_higher_probability() -> None:
     assert read_top_logprobs(completion([("Yes", -3.0), ("Yes", -1.0)])) == {"Yes": -1.0}
 
 
@@ -61,7 +61,7 @@ def test_equal_looks_count_once_by_the_likelier() -> None:
         {"content": [{"token": "5", "logprob": 0.0, "top_logprobs": []}]},
     ],
 )
-def test_absent_logprobs(logprobs: Any) -> None:
+def test_missing_logprobs(logprobs: Any) -> None:
     response = completion([], "5")
     response["choices"][0]["logprobs"] = logprobs
     with pytest.raises(NoLogprobs):
@@ -94,7 +94,7 @@ OPENAI = "Invalid value for 'top_logprobs': must be less than or equal to 8."
 
 
 @pytest.mark.parametrize(("refusal", "top"), [(VLLM, 5), (OPENAI, 8)])
-def test_fewer_likeliest_tokens(refusal: str, top: int) -> None:
+def test_fewer_top_tokens(refusal: str, top: int) -> None:
     dialect = Dialect()
     sent = dialect.body("m", [], 1, {}, True)
     assert dialect.adapt(sent, Refused(refusal)) and dialect.top == top and len(dialect.notes) == 1
@@ -113,7 +113,7 @@ def test_fewer_likeliest_tokens(refusal: str, top: int) -> None:
         '[{"type": "extra_forbidden", "msg": "Extra inputs are not permitted: max_tokens"}]',
     ],
 )
-def test_the_other_name_of_the_length(refusal: str) -> None:
+def test_other_name_of_the_length_parameter(refusal: str) -> None:
     dialect = Dialect()
     assert dialect.adapt(dialect.body("m", [], 7, {}, False), Refused(refusal))
     body = dialect.body("m", [], 7, {}, False)
@@ -134,7 +134,7 @@ def test_the_other_name_of_the_length(refusal: str) -> None:
         "cannot identify image file",
     ],
 )
-def test_other_refusals_change_nothing(refusal: str) -> None:
+def test_other_refusals_have_no_effect(refusal: str) -> None:
     dialect = Dialect()
     assert not dialect.adapt(dialect.body("m", [], 1, {}, True), Refused(refusal))
     assert dialect == Dialect()

@@ -21,7 +21,7 @@ def decoded(uri: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(uri.partition("base64,")[2])))
 
 
-def test_small_pictures_are_sent_without_loss() -> None:
+def test_small_images_are_sent_losslessly() -> None:
     image = picture(256, 256)
     uri = data_uri(image, 1024)
     assert uri.startswith("data:image/png;base64,")
@@ -43,7 +43,7 @@ def test_longest_side(given: tuple[int, int], side: int, sent: tuple[int, int]) 
     assert image.format == ("JPEG" if sent[0] * sent[1] > 65536 else "PNG")
 
 
-def test_jpeg_keeps_the_picture() -> None:
+def test_jpeg_preserves_the_image() -> None:
     image = picture(400, 300)
     back = np.asarray(decoded(data_uri(image, 1024)).convert("RGB"), np.int16)
     assert np.abs(back - np.asarray(image)).mean() < 4
@@ -75,14 +75,14 @@ def test_an_image_of_many_rows_is_encoded_once() -> None:
     assert sorted(pool.read) == ["a", "b"] and len(dict.fromkeys(uris)) == 2
 
 
-def test_a_broken_image_is_everybodys_error() -> None:
+def test_broken_image_fails_all_its_rows() -> None:
     image_uris = ImageURIs(Counting(), 1024)
     for _ in range(2):
         with pytest.raises(ImageError, match="not an image"):
             image_uris.uri(ImageRef(path="bad"))
 
 
-def test_few_are_kept() -> None:
+def test_cache_is_small() -> None:
     pool = Counting()
     image_uris = ImageURIs(pool, 1024)
     for i in range(80):

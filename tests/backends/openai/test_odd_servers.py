@@ -75,7 +75,7 @@ def always(code: int, body: Any, **headers: str) -> Answering:
     ],
 )
 @pytest.mark.parametrize("first", [0, 8])
-def test_rows_that_the_server_fails_are_failures_and_the_others_are_scored(
+def test_rows_that_the_server_rejects_fail_and_others_are_scored(
     images: Images, bad: tuple[int, Any], failure: str, first: int
 ) -> None:
     failing = [f"Question {i}?" for i in range(first, first + 12)]
@@ -95,7 +95,7 @@ def test_rows_that_the_server_fails_are_failures_and_the_others_are_scored(
         assert all(failure in e for e in errors)  # nothing else is left: the run ends all the same
 
 
-def test_rows_that_fail_as_others_did_are_given_up_sooner(images: Images) -> None:
+def test_repeated_errors_are_abandoned_sooner(images: Images) -> None:
     with answering(lambda b: (500, b"", {}) if "Say yes." not in said(b) else ok()) as server:
         _, errors = collect(
             opened(server, tries=12, concurrency=1).ask(rows(5), [SCORE], images), 5
@@ -104,7 +104,7 @@ def test_rows_that_fail_as_others_did_are_given_up_sooner(images: Images) -> Non
     assert tries == [13, 13, 6, 6, 6]
 
 
-def test_rows_that_were_given_up_in_an_outage_are_asked_again(images: Images) -> None:
+def test_rows_abandoned_during_an_outage_are_requested_again(images: Images) -> None:
     refused = {"left": 0, "begun": 0}
 
     def answer(body: dict[str, Any]) -> Answer:
@@ -123,7 +123,7 @@ def test_rows_that_were_given_up_in_an_outage_are_asked_again(images: Images) ->
 
 
 @pytest.mark.parametrize("after", [3, 20])
-def test_an_outage_stops_the_run_and_blames_no_row(images: Images, after: int) -> None:
+def test_outage_stops_the_run_without_row_failures(images: Images, after: int) -> None:
     count = 0
 
     def answer(body: dict[str, Any]) -> Answer:
@@ -189,7 +189,7 @@ def test_an_outage_stops_the_run_and_blames_no_row(images: Images, after: int) -
         ((403, {"error": {"message": "Country not supported"}}), "Country not supported"),
     ],
 )
-def test_the_words_of_a_server_that_fails_everything(
+def test_message_of_a_server_that_rejects_everything(
     images: Images, reply: tuple[int, Any], words: str
 ) -> None:
     with answering(always(*reply)) as server, pytest.raises(ServerError, match="127") as stopped:
@@ -198,7 +198,7 @@ def test_the_words_of_a_server_that_fails_everything(
 
 
 @pytest.mark.parametrize("value", [None, math.nan, -9999.0, -1e400])
-def test_a_null_logprob_is_minus_infinity(images: Images, value: Any) -> None:
+def test_null_logprob_is_minus_infinity(images: Images, value: Any) -> None:
     body = completion()
     body["choices"][0]["logprobs"]["content"][0]["top_logprobs"][1]["logprob"] = value
     with answering(always(200, body)) as server:
@@ -207,7 +207,7 @@ def test_a_null_logprob_is_minus_infinity(images: Images, value: Any) -> None:
     assert values["logprob"][0, 4] == pytest.approx(-0.3)
 
 
-def test_a_key_that_a_server_repeats_is_not_shown(
+def test_key_repeated_by_the_server_is_redacted(
     images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = "sk-proj-5up3rs3cr3t-0123456789"
@@ -255,7 +255,7 @@ def refuses(
         ("max_tokens", "max_tokens is not supported, use max_completion_tokens instead"),
     ],
 )
-def test_any_parameter_that_a_refusal_names_is_learned_and_said_once(
+def test_parameter_named_in_a_refusal_is_adapted_with_one_warning(
     images: Images, caplog: pytest.LogCaptureFixture, name: str, message: str
 ) -> None:
     with answering(refuses(name, message)) as server:
@@ -267,7 +267,7 @@ def test_any_parameter_that_a_refusal_names_is_learned_and_said_once(
     assert len(warnings) == 1 and name in warnings[0] and backend.notes == warnings
 
 
-def test_several_parameters_are_learned_one_after_the_other(images: Images) -> None:
+def test_several_parameters_are_adapted_in_turn(images: Images) -> None:
     def answer(body: dict[str, Any]) -> Answer:
         for name in ("seed", "temperature", "n", "max_tokens"):
             if name in body:
@@ -301,7 +301,7 @@ def test_temperature_zero(images: Images, message: str, temperature: float | Non
     assert errors == [""] * 4 and server.asked[-1].get("temperature") == temperature
 
 
-def test_a_limit_that_is_too_small_is_raised(images: Images) -> None:
+def test_too_small_limit_is_raised(images: Images) -> None:
     message = (
         "Invalid 'max_tokens': integer below minimum value. Expected a value >= 16, but got 1 "
         "instead."
@@ -317,7 +317,7 @@ def test_a_limit_that_is_too_small_is_raised(images: Images) -> None:
     "message",
     ["property 'logprobs' is unsupported", ("logprobs are not supported with reasoning models")],
 )
-def test_what_an_answer_cannot_do_without_stops_the_run(images: Images, message: str) -> None:
+def test_refusal_of_a_required_parameter_stops_the_run(images: Images, message: str) -> None:
     with (
         answering(refuses("logprobs", message)) as server,
         pytest.raises(CapabilityError, match="score=generate"),
@@ -335,7 +335,7 @@ def test_what_an_answer_cannot_do_without_stops_the_run(images: Images, message:
         (200, completion(None, refusal="I cannot help with that")),
     ],
 )
-def test_equal_refusals_before_any_answer_stop_the_run(
+def test_repeated_refusals_before_any_answer_stop_the_run(
     images: Images, reply: tuple[int, Any]
 ) -> None:
     with answering(always(*reply)) as server:
@@ -343,7 +343,7 @@ def test_equal_refusals_before_any_answer_stop_the_run(
     assert not seen and "refuses every request" in message and len(server.asked) == 4
 
 
-def test_refusals_of_rows_only_are_failures_though_they_come_first(images: Images) -> None:
+def test_row_specific_refusals_at_the_start_are_row_failures(images: Images) -> None:
     def answer(body: dict[str, Any]) -> Answer:
         pictures = [
             p
@@ -377,7 +377,7 @@ def test_refusals_of_rows_only_are_failures_though_they_come_first(images: Image
         (200, b"pong"),
     ],
 )
-def test_a_server_that_does_not_list_its_models(reply: tuple[int, Any]) -> None:
+def test_server_without_a_model_list(reply: tuple[int, Any]) -> None:
     with (
         answering(always(*reply)) as server,
         pytest.raises(ServerError, match=r"does not say which models.*--model NAME"),
@@ -405,7 +405,7 @@ def test_redirects_on_the_same_host_are_followed(
 
 
 @pytest.mark.parametrize("code", [302, 307])
-def test_the_key_goes_to_no_other_server(
+def test_key_is_sent_to_no_other_server(
     images: Images, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-1234567890")
@@ -426,7 +426,7 @@ def test_the_key_goes_to_no_other_server(
 @pytest.mark.parametrize(
     "headers", [{}, {"Location": "http://["}, {"Location": "/v1/chat/completions"}]
 )
-def test_redirects_that_lead_nowhere(images: Images, headers: dict[str, str]) -> None:
+def test_invalid_redirects(images: Images, headers: dict[str, str]) -> None:
     with (
         answering(lambda _: (307, b"", headers)) as server,
         pytest.raises(ServerError, match=r"307|without end"),
@@ -459,7 +459,7 @@ TOP = (
     ],
     ids=range(8),
 )
-def test_hostile_answers_are_failures_and_no_tracebacks(images: Images, raw: bytes) -> None:
+def test_hostile_answers_are_row_failures(images: Images, raw: bytes) -> None:
     with answering(lambda b: (200, raw, {}) if "1?" in said(b) else ok()) as server:
         backend = opened(server, tries=2)
         _, errors = collect(backend.ask(rows(4), [SCORE], images), 4)
@@ -469,7 +469,7 @@ def test_hostile_answers_are_failures_and_no_tracebacks(images: Images, raw: byt
         assert not errors[0] and "Error" not in errors[1]
 
 
-def test_texts_and_names_lose_lone_surrogates(images: Images) -> None:
+def test_lone_surrogates_are_removed_from_texts_and_names(images: Images) -> None:
     with answering(always(200, completion("4 \ud800 four \ud83d\ude00"))) as server:
         values, _ = collect(opened(server).generate(rows(1), images, 8), 1)
     assert values["text"][0] == "4 \ufffd four \U0001f600"
@@ -494,7 +494,7 @@ def test_texts_and_names_lose_lone_surrogates(images: Images) -> None:
     ],
     ids=["body", "headers"],
 )
-def test_a_dripping_answer_ends_at_the_timeout(images: Images, pieces: list[bytes]) -> None:
+def test_slow_answer_ends_at_the_timeout(images: Images, pieces: list[bytes]) -> None:
     began = time.monotonic()
     with (
         sending(pieces, 0.2) as port,
@@ -508,7 +508,7 @@ def test_a_dripping_answer_ends_at_the_timeout(images: Images, pieces: list[byte
     assert time.monotonic() - began < 30
 
 
-def test_an_endless_answer_has_an_end(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_answer_is_limited(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thresher.backends.openai.transport.MAX_BYTES", 1 << 20)
     with (
         answering(always(200, b" " * (2 << 20))) as server,
@@ -548,7 +548,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> ssl.SSLContext:
     return context
 
 
-def test_faults_of_tls_are_said_at_once(images: Images, certificate: ssl.SSLContext) -> None:
+def test_tls_errors_are_reported_at_once(images: Images, certificate: ssl.SSLContext) -> None:
     def stopped(url: str) -> str:
         began = time.monotonic()
         with pytest.raises(ServerError) as error:

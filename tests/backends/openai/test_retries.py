@@ -48,7 +48,7 @@ def state(error: Exception, tries: int) -> RetryCallState:
     return out
 
 
-def test_waits_grow_by_chance_and_end() -> None:
+def test_backoff_grows_with_jitter_and_is_limited() -> None:
     wait = wait_strategy(0.5)
     for tries, most in ((1, 0.5), (2, 1.0), (4, 4.0), (12, MAX_WAIT)):
         drawn = [wait(state(Transient("HTTP 503", overloaded=True), tries)) for _ in range(200)]
@@ -56,12 +56,12 @@ def test_waits_grow_by_chance_and_end() -> None:
         assert len(dict.fromkeys(drawn)) > 100
 
 
-def test_the_server_is_waited_for_as_long_as_it_asks() -> None:
+def test_waits_as_long_as_retry_after() -> None:
     drawn = [wait_strategy(0.5)(state(Transient("HTTP 429", after=20.0), 3)) for _ in range(50)]
     assert min(drawn) >= 20.0 and max(drawn) <= 23.0
 
 
-def test_a_server_that_never_spoke_is_given_up_after_few_timeouts() -> None:
+def test_server_without_any_answer_is_abandoned_after_few_timeouts() -> None:
     answered = False
     stop = StopOnTimeouts(lambda: answered)
     late, busy = (
