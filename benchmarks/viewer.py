@@ -174,7 +174,7 @@ def measure(
     opened: list[Session] = []
     note("open the selection", lambda: opened.append(Session(out)), 1)
     session = opened[0]
-    browser, first = Browser(session.pool), session.first
+    browser, first = Browser(session.pool, session.suspects), session.first
 
     def again(budget: str) -> Callable[[], Any]:
         return lambda: session.select(SelectionParams(name, first.settings, budget, 0))

@@ -44,7 +44,7 @@ def opened(folder: Path, ascii_only: bool) -> Session:
 
 
 def found(session: Session, words: str) -> list[int]:
-    browser, rows = Browser(session.pool), []
+    browser, rows = Browser(session.pool, session.suspects), []
     page = browser.page(session.displayed, Query(words=words))
     while not page.complete:
         page = browser.page(session.displayed, Query(words=words), more=True)
@@ -104,7 +104,7 @@ def test_search_finds_matches(tmp_path: Path, ascii_only: bool) -> None:
 def test_search_ends_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("thresher.viewer.browse.CHUNK", 2)
     session = opened(tmp_path / "pool", True)
-    browser = Browser(session.pool)
+    browser = Browser(session.pool, session.suspects)
     browser._waiting = 1
     page = browser.page(session.displayed, Query(words="no such"))
     assert page.looked == 2 and not page.complete

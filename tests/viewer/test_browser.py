@@ -21,8 +21,10 @@ from typing import Any
 import pytest
 
 from tests.report.image_pools import hostile_records, selected
+from tests.report.planted_suspects import plant, wrong_rows
 from tests.viewer.sessions import pool_of
 from thresher.cli import main
+from thresher.storage.columns import Store
 
 pytestmark = pytest.mark.browser
 WIDTHS, THEMES = (400, 1000, 1600), ("light", "dark")
@@ -217,6 +219,91 @@ def test_pins_and_bans_survive_a_restart(browser: Any, serve: Any, tmp_path: Pat
     again.settle()
     assert "No row is pinned" in again.text("#pins")
     again.close()
+
+
+@pytest.fixture
+def suspected(tmp_path: Path) -> Path:
+    """A selection whose store knows that 24 of its 160 rows are likely wrong."""
+    pool = pool_of(tmp_path / "pool", 160)
+    store = Store(tmp_path / "work-out" / "store")
+    plant(pool, store, answers=wrong_rows(pool), words="which colour")
+    return selected(pool, "length", tmp_path / "out")
+
+
+def test_likely_wrong_rows_are_looked_through_and_banned(
+    browser: Any, serve: Any, suspected: Path
+) -> None:
+    visit = Visit(browser, serve(suspected).address)
+    page = visit.page
+    assert page.locator("#of-skill").is_hidden() and page.locator("#suspects").is_hidden()
+    assert visit.show(show="suspected") == "24 rows"
+    assert page.locator("#sort").input_value() == "suspicion"
+    assert "24 of 160 rows (15.0%) are likely wrong" in visit.text("#suspects")
+    assert page.locator("#rows .card").count() == 24
+    card = page.locator("#rows .card").first.inner_text()
+    assert "Model" in card and "Blue." in card and "1.00" in card
+    page.locator("#suspects summary").click()
+    assert page.locator("#skill option").count() == 4
+    page.locator("#skill").select_option(index=1)
+    visit.settle()
+    rows = int(visit.text("#found").split()[0])
+    assert rows == page.locator("#rows .card").count() < 24
+    assert page.locator("#suspects details").first.get_attribute("open") is not None
+    page.locator("#ban-page").focus()
+    page.keyboard.press("Enter")
+    visit.settle()
+    assert f"{rows} banned" in visit.text("#pins") and page.locator("#ban-page").count() == 0
+    assert page.evaluate("document.activeElement.id") == "rows"
+    page.locator("#as").select_option("table")
+    visit.settle()
+    assert page.locator("#rows tbody tr").count() == rows
+    assert visit.show(show="banned") == f"{rows} rows"
+    assert page.locator("#sort").input_value() == "" and page.locator("#of-skill").is_hidden()
+    assert page.locator("#suspects").is_hidden()
+    page.locator("#undo").click()
+    visit.settle()
+    assert "No row is pinned or banned" in visit.text("#pins")
+    assert visit.show(show="suspected") == "24 rows"  # of every skill again
+    visit.quiet()
+    visit.close()
+
+
+def test_likely_wrong_rows_that_are_not_known(browser: Any, serve: Any, folder: Path) -> None:
+    visit = Visit(browser, serve(folder).address)
+    assert visit.show(show="suspected kept") == "0 rows"
+    assert "thresher suspects" in visit.text("#suspects code")
+    assert visit.page.locator("#of-skill").is_hidden()
+    visit.page.locator("button[type=reset]").click()
+    visit.settle()
+    assert visit.text("#found") == "160 rows" and visit.page.locator("#suspects").is_hidden()
+    visit.quiet()
+    visit.close()
+
+
+@pytest.mark.parametrize("theme", THEMES)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_likely_wrong_rows_fit_and_axe_finds_nothing(
+    browser: Any, serve: Any, suspected: Path, width: int, theme: str
+) -> None:
+    axe_api = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
+    )
+    visit = Visit(
+        browser,
+        serve(suspected).address,
+        color_scheme=theme,
+        viewport={"width": width, "height": 900},
+    )
+    visit.show(show="suspected")
+    visit.page.locator("#suspects summary").click()
+    for view in ("cards", "table"):
+        visit.page.locator("#as").select_option(view)
+        visit.settle()
+        assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
+        found = axe_api.Axe().run(visit.page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"][:150]) for v in found] == []
+    visit.quiet()
+    visit.close()
 
 
 def test_the_focus_stays_where_it_was(browser: Any, serve: Any, folder: Path) -> None:

@@ -163,7 +163,7 @@ def print_suspects(found: Suspects, show: int) -> None:
         by_skill.setdefault(row.skill, []).append(row)
     for skill, rows in by_skill.items():
         words = plain(rows[0].skill_words) or "no words"
-        out.add_row(f"[bold]skill {skill + 1}[/]", *[""] * 4, f"[bold]{escape(words)}[/]")
+        out.add_row(f"[bold]skill {skill}[/]", *[""] * 4, f"[bold]{escape(words)}[/]")
         for r in rows:
             texts = [r.question, r.given, *([r.answer or "–"] if asked else [])]
             out.add_row(

@@ -15,21 +15,18 @@ import numpy as np
 from thresher.answers.candidates import expected, question
 from thresher.answers.metrics import exact_match
 from thresher.console.formatting import pluralize
+from thresher.doctor.suspicion_notes import suspicion_notes
 from thresher.engine import ColumnEngine, RunContext, create_engine
 from thresher.errors import ConfigError
 from thresher.pools import Pool
 from thresher.request import RunRequest
 from thresher.signals.answer import Answer
 from thresher.signals.suspicion import SUSPECTED, UNCHECKED, suspicion_signals
-from thresher.stats.two_normals import LEAST_ROWS
 from thresher.types import IMAGE_PLACEHOLDER, Columns, digests_to_bytes
 
 THRESHOLD = 0.5
 """Suspicion from which a row is listed."""
-FEW = 0.1  # share of rows in small skills above which they are worth a note
-COARSE = 20  # skills below which they are said to be mixtures
 _READ_ROWS = 8192  # at once
-WEAK = 0.3  # estimated share of wrong rows below which the loss is said to show nothing
 
 
 @dataclass(frozen=True)
@@ -153,7 +150,7 @@ def find_suspects(
         expected_wrong=float(suspicion[reaches].sum()),
         skills=len(np.unique(columns["skills"]["leaf"])),
         options=options,
-        rows=tuple(_suspects(pool, rows, listed, columns, answers)),
+        rows=tuple(suspects_of(pool, rows, listed, columns, answers)),
         notes=tuple(_notes(columns, failed, len(pool), options, answers, len(listed))),
         asked=max((run.scored for run in engine.runs), default=0) + asked,
     )
@@ -190,14 +187,22 @@ def _own_answers(
     return answers, sum(run.scored for run in engine.runs)
 
 
-def _suspects(
+def suspects_of(
     pool: Pool,
     rows: np.ndarray,
     listed: np.ndarray,
     columns: Columns,
     answers: Mapping[int, str],
 ) -> Iterator[Suspect]:
-    """`rows`: int64 [e], pool rows of `columns`. `listed`: int64 [k], which of them."""
+    """The rows `listed`, in this order.
+
+    Arguments:
+        pool: the pool.
+        rows: int64 [e], pool rows of `columns`.
+        listed: int64 [k], indices into `rows`.
+        columns: named as in `suspicion_signals`; without `gain` nothing was checked by images.
+        answers: pool row -> the model's own answer, of those that are known.
+    """
     found, skills = columns["suspicion"], columns["skills"]
     loss = columns["loss"]["nll"]
     gain = columns["gain"]["gain"] if "gain" in columns.values else np.full(len(rows), np.nan)
@@ -244,65 +249,15 @@ def _notes(
     listed: int,
 ) -> list[str]:
     """What the list is worth."""
-    found, n = columns["suspicion"], len(columns)
-    hump, size, leaf = found["hump"], found["rows"], columns["skills"]["leaf"]
     notes = []
     if failed:
         notes.append(f"{failed:,} of {pool_rows:,} rows could not be scored and are not judged.")
-    skills = len(np.unique(leaf))
-    if skills < COARSE:
-        notes.append(
-            f"The pool has only {pluralize(skills, 'skill')}, each a mixture of questions: "
-            "suspicions of a small pool are unreliable."
-        )
-    small = int((size < LEAST_ROWS).sum())
-    if small > FEW * n:
-        notes.append(
-            f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
-            "nothing: they are not suspected. Fewer skills (--leaves N) are larger."
-        )
-    judged = np.bincount(leaf, hump)[leaf] > 0
-    notes.append(
-        f"In skills that hold {judged.mean():.0%} of the rows the losses form two humps; in the "
-        "others no row is suspected."
-        if n
-        else "No row is left."
-    )
-    suspected = hump >= SUSPECTED
-    if "gain" in columns.values:
-        notes += _image_notes(np.asarray(columns["gain"]["gain"]), suspected)
-    elif suspected.any():
+    notes += suspicion_notes(columns)
+    if "gain" not in columns.values and (columns["suspicion"]["hump"] >= SUSPECTED).any():
         notes.append(
             f"Nothing was checked by images (--no-image-gain): no suspicion is above {UNCHECKED}, "
             "so give a lower --threshold to list rows."
         )
     if options.answers and len(answers) < listed:
         notes.append(f"{pluralize(listed - len(answers))} of the list could not be answered.")
-    return notes
-
-
-def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
-    """Whether the images confirm what the losses say."""
-    seen = ~np.isnan(gain)
-    notes = []
-    high, others = gain[seen & suspected], gain[seen & ~suspected]
-    if len(high) and len(others):
-        helped, usual = float((high > 0).mean()), float((others > 0).mean())
-        share = max(1 - helped / usual, 0.0) if usual else 0.0
-        note = (
-            f"The image makes the answer likelier in {helped:.0%} of the rows of the higher humps "
-            f"and in {usual:.0%} of the others, as if {share:.0%} of the former were wrong."
-        )
-        if share < WEAK:
-            note += (
-                " The model's loss does not show which rows are wrong here: hardly any is, or it "
-                "cannot read these images. So no suspicion is high. A model that was tuned on a "
-                "part of the pool may judge it (thresher train)."
-            )
-        notes.append(note)
-    if unchecked := int((suspected & ~seen).sum()):
-        notes.append(
-            f"{pluralize(unchecked)} of the higher humps have no image to check them by: their "
-            f"suspicion is at most {UNCHECKED}. A lower --threshold lists them."
-        )
     return notes

@@ -24,6 +24,9 @@ BEST = 24  # of the kept, the first by rank
 FAILED = 12  # of the dropped, at most, rows that could not be used
 HIGHEST = 3  # number of a method's many scores that a card shows
 LONG = 160  # maximum characters of a text reason
+LEFT_OUT = (
+    "left out before the method saw it: by a filter, --drop, --drop-suspects or as a duplicate"
+)
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,10 @@ def explained(
     at: position in `selection.rows`; -1: the method did not see the row.
     error: why the row could not be used, if known.
     """
+    if at < 0 and not error and not sample.problem:
+        return replace(card, state="dropped", kind="left out", reason=LEFT_OUT)
     if at < 0:
-        reason = (error or sample.problem or "it was left out")[:400]
+        reason = (error or sample.problem)[:400]
         return replace(card, state="failed", kind="could not be used", reason=reason)
     why = explain(at)
     rank = int(selection.rank[at]) + 1

@@ -20,6 +20,7 @@ from thresher.report.folder import LoadedSelection, load
 from thresher.report.gallery import ROWS, gallery
 from thresher.report.health import Remark, remarks
 from thresher.report.method_section import method_section
+from thresher.report.suspects_section import suspects_section
 from thresher.selection.saving import Saving, of_run, percent
 from thresher.storage.columns import Store
 
@@ -64,6 +65,8 @@ def build(selection: LoadedSelection, rows: int = ROWS) -> str:
             "top": max((p.top for p in panels_with_bars), default=100.0),
             "plain": plain,
             "section": method_section(selection),
+            "suspects": suspects_section(selection),
+            "again": shlex.join(["thresher", "report", str(selection.folder)]),
             "gallery": gallery(selection, rows),
             "command": command(selection.run["config"]),
             "replay": shlex.join(

@@ -24,13 +24,14 @@ from starlette.routing import Route
 from thresher.errors import ImageError, ThresherError
 from thresher.text import parse_json
 from thresher.viewer import render
-from thresher.viewer.browse import Browser, Query
+from thresher.viewer.browse import SUSPECTS, Browser, Query
 from thresher.viewer.cards import Thumbnails, items
 from thresher.viewer.displayed import DisplayedSelection, SelectionParams
 from thresher.viewer.export import export
 from thresher.viewer.guard import Keys
 from thresher.viewer.problems import Problem, problem_of
 from thresher.viewer.session import Session
+from thresher.viewer.suspects import suspects_by_row
 
 STATIC = {
     "viewer.js": "text/javascript",
@@ -58,7 +59,10 @@ class Viewer:
 
     def __init__(self, session: Session, keys: Keys) -> None:
         self.session, self.keys = session, keys
-        self.browser, self.thumbnails = Browser(session.pool), Thumbnails(session.pool)
+        self.browser, self.thumbnails = (
+            Browser(session.pool, session.suspects),
+            Thumbnails(session.pool),
+        )
         self.drawn = (-1, "")  # number of the selection on display, its plots
 
     def routes(self) -> list[Route]:
@@ -84,6 +88,7 @@ class Viewer:
 
     def page(self, request: Request) -> Response:
         displayed = self.session.displayed
+        self.session.suspects.renew()
         return Json({"ok": True, **render.page(self.session, displayed)})
 
     def static(self, request: Request) -> Response:
@@ -99,12 +104,16 @@ class Viewer:
         """Cards of a page, and what may be filtered and ordered by now."""
         displayed, query = self.session.displayed, request.query_params
         try:
-            found = self.browser.page(displayed, Query.of(query), more=query.get("more") == "1")
+            asked = Query.of(query)
+            found = self.browser.page(displayed, asked, more=query.get("more") == "1")
+            known = self.session.suspects.get() if asked.suspects else None
+            suspects = suspects_by_row(known, found.rows) if known else None
             html = render.rows(
                 found,
-                items(displayed, found.rows, self.keys.sign),
+                items(displayed, found.rows, self.keys.sign, suspects),
                 query.get("view") == "table",
                 bool(self.session.fixed),
+                asked.show in SUSPECTS,
             )
         except ThresherError as error:  # the pool's file was changed under us
             return Json(
@@ -120,6 +129,7 @@ class Viewer:
                 "complete": found.complete,
                 "kinds": displayed.kinds,
                 "sorts": displayed.sortable,
+                **(render.suspects(displayed, known) if asked.suspects else {}),
             }
         )
 

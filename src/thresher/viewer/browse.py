@@ -10,13 +10,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.html import printable
+from thresher.viewer import suspects
 from thresher.viewer.displayed import DROPPED, FAILED, KEPT, LEFT_OUT, DisplayedSelection
+from thresher.viewer.suspects import SORT, SuspectSource
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -26,12 +28,14 @@ SECONDS = 0.7  # that one request may look through texts
 CHUNK = 128  # rows looked through between looks at the clock
 SCANS = 8  # searches whose state is kept
 LONGEST = 200  # characters of a search
-SHOW = ("all", "kept", "dropped", "pinned", "banned", "failed", "left out")
+SUSPECTS = ("suspected", "suspected kept")
+SHOW = ("all", "kept", "dropped", *SUSPECTS, "pinned", "banned", "failed", "left out")
 
 
 @dataclass(frozen=True)
 class Query:
-    """`kind`: of reason. `words`: all must occur, in any case. `page`: from 0."""
+    """`kind`: of reason. `words`: all must occur, in any case. `page`: from 0. `skill`: number of
+    one, where suspects are shown."""
 
     show: str = "all"
     source: str = ""
@@ -39,6 +43,12 @@ class Query:
     words: str = ""
     sort: str = ""
     page: int = 0
+    skill: str = ""
+
+    @property
+    def suspects(self) -> bool:
+        """Whether it takes what is known of likely wrong rows."""
+        return self.show in SUSPECTS or self.sort == SORT
 
     @classmethod
     def of(cls, parameters: Mapping[str, str]) -> Query:
@@ -51,6 +61,7 @@ class Query:
             " ".join(parameters.get("words", "")[:LONGEST].split()),
             parameters.get("sort", ""),
             int(page) if page.isdecimal() and len(page) < 9 else 0,
+            parameters.get("skill", "")[:9],
         )
 
 
@@ -89,8 +100,8 @@ class Scan:
 class Browser:
     """Finds pages. Keeps where each of the latest searches has come to."""
 
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
+    def __init__(self, pool: Pool, suspects: SuspectSource) -> None:
+        self.pool, self._suspects = pool, suspects
         # as the page holds them
         self._sources = {printable(name): i for i, name in enumerate(pool.source_names)}
         self._scans: OrderedDict[tuple[int, Query], Scan] = OrderedDict()
@@ -126,7 +137,13 @@ class Browser:
             fits = fits & (
                 self.pool.source == self._sources.get(query.source.removeprefix("="), -1)
             )
+        found = self._suspects.get() if query.suspects else None
+        if query.show in SUSPECTS:
+            fits = fits & (suspects.fitting(found, query.skill) if found else False)
         rows = np.flatnonzero(fits)
+        if query.sort == SORT:
+            order = suspects.ordered(found) if found else rows
+            return order[fits[order]]
         if query.sort:
             order = displayed.order(query.sort)
             rows = order[fits[order]]
@@ -135,7 +152,7 @@ class Browser:
     def _scan(self, displayed: DisplayedSelection, query: Query, rows: np.ndarray) -> Scan:
         key = (
             displayed.number,
-            Query(query.show, query.source, query.kind, query.words, query.sort),
+            replace(query, page=0),
         )
         scan = self._scans.setdefault(key, Scan(rows))
         self._scans.move_to_end(key)
@@ -201,7 +218,13 @@ def fitting(displayed: DisplayedSelection, show: str) -> np.ndarray:
         return displayed.keep
     if show == "banned":
         return displayed.drop
-    codes = {"kept": KEPT, "dropped": DROPPED, "failed": FAILED, "left out": LEFT_OUT}
+    codes = {
+        "kept": KEPT,
+        "suspected kept": KEPT,
+        "dropped": DROPPED,
+        "failed": FAILED,
+        "left out": LEFT_OUT,
+    }
     if show not in codes:
         return np.ones(len(displayed.pool), bool)
     fits = displayed.state == codes[show]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,11 @@ from thresher.errors import ImageError
 from thresher.html import Card, Thumbnail
 from thresher.pools.cards import IMAGES, PIXELS, QUALITY, plain_cards
 from thresher.report.gallery import explained
+from thresher.report.suspects_section import with_suspicion
 from thresher.viewer.displayed import FAILED, KEPT, DisplayedSelection
 
 if TYPE_CHECKING:
+    from thresher.doctor.suspects import Suspect
     from thresher.pools import Pool
     from thresher.types import Sample
 
@@ -32,16 +34,24 @@ AT_ONCE = 3  # images decoded at the same time: a large one takes 300 MB
 
 @dataclass(frozen=True)
 class Item:
-    """A row with its state: `mark` is "pinned", "banned" or ""."""
+    """A row with its state: `mark` is "pinned", "banned" or "". `suspect`: what is known of its
+    answer, where suspects are shown."""
 
     card: Card
     mark: str
+    suspect: Suspect | None = None
 
 
 def items(
-    displayed: DisplayedSelection, rows: np.ndarray, sign: Callable[[str], str]
+    displayed: DisplayedSelection,
+    rows: np.ndarray,
+    sign: Callable[[str], str],
+    suspects: Mapping[int, Suspect] | None = None,
 ) -> list[Item]:
-    """The pool rows `rows`, in this order. `sign`: the path of an image -> its address."""
+    """The pool rows `rows`, in this order.
+
+    `sign`: the path of an image -> its address. `suspects`: what is known of these rows' answers.
+    """
     samples = displayed.pool.samples(rows)
     plain = plain_cards(displayed.pool, rows, samples, max_images=0)
     out = []
@@ -49,9 +59,9 @@ def items(
         rows.tolist(), displayed.place(rows).tolist(), plain, samples, strict=True
     ):
         mark = "pinned" if displayed.keep[row] else "banned" if displayed.drop[row] else ""
-        out.append(
-            Item(_with_outcome(displayed, row, at, _with_images(card, sample, sign), sample), mark)
-        )
+        card = _with_outcome(displayed, row, at, _with_images(card, sample, sign), sample)
+        suspect = (suspects or {}).get(row)
+        out.append(Item(with_suspicion(card, suspect) if suspect else card, mark, suspect))
     return out
 
 

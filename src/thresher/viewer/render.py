@@ -24,10 +24,13 @@ from thresher.methods.settings import settings_of
 from thresher.report.breakdown import panels
 from thresher.report.health import remarks
 from thresher.report.method_section import method_section
+from thresher.report.suspects_section import suspects_overview
 from thresher.text import parse_json
 from thresher.viewer.browse import PAGE, SHOW
+from thresher.viewer.suspects import skills
 
 if TYPE_CHECKING:
+    from thresher.doctor.stored_suspects import StoredSuspects
     from thresher.viewer.browse import Page
     from thresher.viewer.cards import Item
     from thresher.viewer.displayed import DisplayedSelection, SelectionParams
@@ -38,6 +41,8 @@ FILTER_LABELS = {
     "all": "all rows",
     "kept": "kept",
     "dropped": "not kept",
+    "suspected": "likely wrong",
+    "suspected kept": "likely wrong and kept",
     "pinned": "pinned",
     "banned": "banned",
     "failed": "not usable",
@@ -238,11 +243,28 @@ def fields(params: SelectionParams) -> list[Field]:
 # ---------------------------------------------------------------------------------------- fragments
 
 
-def rows(found: Page, items: list[Item], table: bool, fixed: bool) -> str:
-    """Cards or a table, and the pager."""
+def rows(found: Page, items: list[Item], table: bool, fixed: bool, suspects: bool = False) -> str:
+    """Cards or a table, and the pager. `suspects`: with a button that bans all rows of the page,
+    and in a table with what is known of their answers."""
+    free = [item.card.row for item in items if not item.mark] if suspects else []
     return _render(
-        "rows.html.jinja", found=found, items=items, table=table, fixed=fixed, page_size=PAGE
+        "rows.html.jinja",
+        found=found,
+        items=items,
+        table=table,
+        fixed=fixed,
+        suspects=suspects,
+        free=free,
+        page_size=PAGE,
     )
+
+
+def suspects(displayed: DisplayedSelection, found: StoredSuspects | None) -> dict[str, Any]:
+    """What the rows' filters need, and what the suspicions are worth. `found`: None where they are
+    not known."""
+    content = suspects_overview(displayed.made, found)
+    html = _render("suspects_overview.html.jinja", s=content)
+    return {"skills": skills(found) if found else [], "suspects": html}
 
 
 def count_text(found: Page) -> str:

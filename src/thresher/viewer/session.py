@@ -37,6 +37,7 @@ from thresher.mixture import resolve_mixture
 from thresher.mixture.cache import MixtureCache
 from thresher.report import folder as folders
 from thresher.report.select_report import command
+from thresher.report.suspects_section import suspects_of_run
 from thresher.request import SERVER, RunRequest
 from thresher.samplers.ordering import SortCache, use_cache
 from thresher.selection import config as configs
@@ -49,6 +50,7 @@ from thresher.types import Budget, Method, ModelIdentity
 from thresher.viewer.displayed import DisplayedSelection, SelectionParams
 from thresher.viewer.pins import DROP, KEEP, Pins
 from thresher.viewer.recall import NeedsModel, Recall
+from thresher.viewer.suspects import SuspectSource
 
 if TYPE_CHECKING:
     from thresher.mixture import ResolvedMixture
@@ -84,6 +86,7 @@ class Session:
         self._target: Pool | None = None
         self._leaked: tuple[np.ndarray, str] | None = None
         saved = folders.load(self.folder, self.pool)
+        self.suspects = SuspectSource(lambda: suspects_of_run(saved))
         self.saved = saved.in_pool  # bool [n]: kept by the selection in the folder
         self.first = first = SelectionParams.of(self.run)
         self.fixed = ""  # why nothing can be chosen again here; "" where it can

@@ -206,15 +206,17 @@
   };
 
   // ---- rows
-  const query = { show: "all", source: "", kind: "", words: "", sort: "", view: "cards", page: 0 };
+  const query = { show: "all", source: "", kind: "", words: "", sort: "", skill: "", view: "cards", page: 0 };
   let loaded = 0;
-  const options = (select, first, list) => {
-    const value = select.value;
+  const SUSPICION = "suspicion"; // the order of rows that are likely wrong
+  const suspects = () => query.show.startsWith("suspected");
+  const options = (select, first, list, value) => {
     const texts = list.map(([v, t]) => v + "\n" + t).join("\n\n");
-    if (select.dataset.list === texts) return;
-    select.dataset.list = texts;
-    const make = (v, t) => { const o = document.createElement("option"); o.value = v; o.textContent = t; return o; };
-    select.replaceChildren(make("", first), ...list.map(([v, t]) => make(v, t)));
+    if (select.dataset.list !== texts) {
+      select.dataset.list = texts;
+      const make = (v, t) => { const o = document.createElement("option"); o.value = v; o.textContent = t; return o; };
+      select.replaceChildren(make("", first), ...list.map(([v, t]) => make(v, t)));
+    }
     select.value = [...select.options].some((o) => o.value === value) ? value : "";
   };
   const loadRows = async (more) => {
@@ -227,17 +229,29 @@
     query.page = result.page;
     place(id("rows"), result.html);
     id("found").textContent = result.said;
-    options(id("kind"), "every reason", result.kinds.map((k) => [k, k]));
+    options(id("kind"), "every reason", result.kinds.map((k) => [k, k]), query.kind);
     const both = result.sorts.flatMap(([name, title]) => [["-" + name, title + ", largest first"], [name, title + ", smallest first"]]);
-    options(id("sort"), "as in the file", [["rank", "best rank first"], ...both]);
-    if (id("kind").value !== query.kind || id("sort").value !== query.sort) {
-      query.kind = id("kind").value;
-      query.sort = id("sort").value;
+    options(id("sort"), "as in the file", [["rank", "best rank first"], [SUSPICION, "likeliest wrong first"], ...both], query.sort);
+    if (result.skills) options(id("skill"), "every skill", result.skills, query.skill);
+    id("of-skill").hidden = !(suspects() && result.skills && result.skills.length);
+    overview(result.suspects || "");
+    if (["kind", "sort", "skill"].some((name) => id(name).value !== query[name])) {
+      for (const name of ["kind", "sort", "skill"]) query[name] = id(name).value;
       loadRows();
     }
   };
+  let overviewed = "";
+  const overview = (html) => { // left alone where it is the same, so that what the user opened stays open
+    id("suspects").hidden = !html;
+    if (html !== overviewed) place(id("suspects"), html);
+    overviewed = html;
+  };
   const readFilters = () => {
-    for (const name of ["show", "source", "kind", "sort"]) query[name] = id(name).value;
+    const before = suspects();
+    for (const name of ["show", "source", "kind", "sort", "skill"]) query[name] = id(name).value;
+    if (suspects() && !before && !query.sort) query.sort = SUSPICION;
+    if (before && !suspects() && query.sort === SUSPICION) query.sort = "";
+    if (!suspects()) query.skill = "";
     query.words = id("words").value;
     query.view = id("as").value;
     query.page = 0;
@@ -259,7 +273,7 @@
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button");
     if (!button) return;
-    const { row, state, page, more, show, whole } = button.dataset;
+    const { row, rows, state, page, more, show, whole } = button.dataset;
     if (whole !== undefined) {
       const result = await get("/row/" + whole, {});
       if (!result.ok) { showProblem(result.problem); return; }
@@ -268,6 +282,7 @@
       id("whole").showModal();
     } else if (button.id === "whole-close") id("whole").close();
     else if (row !== undefined) decide("/pin", { rows: [Number(row)], state });
+    else if (rows !== undefined) decide("/pin", { rows: rows.split(",").map(Number), state });
     else if (page !== undefined) {
       query.page = Number(page);
       await loadRows();

@@ -1,0 +1,243 @@
+"""Suspects from what a store already holds: for reports and the viewer. No model is opened.
+
+Suspicion needs a loss and the skills of the rows; image gain is used where it is stored, and so are
+the model's own answers. Reads the store and, for the listed rows, the pool.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NoReturn
+
+import numpy as np
+
+from thresher.backends import ModelHandle
+from thresher.doctor.suspects import THRESHOLD, Suspect, suspects_of, suspicion_order
+from thresher.doctor.suspicion_notes import suspicion_notes
+from thresher.engine import (
+    ColumnEngine,
+    RunContext,
+    ScoredKeys,
+    ScoringRequest,
+    create_engine,
+)
+from thresher.engine.pool_columns import PoolColumn
+from thresher.errors import TooManyFailures
+from thresher.fingerprint import fingerprint
+from thresher.pools import Pool
+from thresher.request import RunRequest
+from thresher.signals.answer import Answer
+from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.embedding import Embedding
+from thresher.signals.skills import Skills, skills_of
+from thresher.signals.suspicion import SUSPECTED, Suspicion
+from thresher.signals.visual_gain import VisualGain
+from thresher.storage.columns import Store
+from thresher.storage.described import described
+from thresher.types import Columns, ModelIdentity, Signal
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSuspects:
+    """Suspicions of one model about the rows of a pool.
+
+    pool, store: what was read.
+    model: whose loss and states they are made from.
+    rows: int64 [e], pool rows that are judged.
+    columns: e rows, named as in `suspicion_signals`; without `gain` nothing was checked by images.
+    """
+
+    pool: Pool
+    store: Store
+    model: ModelIdentity
+    rows: np.ndarray
+    columns: Columns
+
+    @property
+    def checked(self) -> bool:
+        """Whether images were asked."""
+        return "gain" in self.columns.values
+
+    @cached_property
+    def suspected(self) -> np.ndarray:
+        """bool [e]: at or above `THRESHOLD`; where nothing was checked, more likely than not in the
+        higher hump of the skill."""
+        found = self.columns["suspicion"]
+        if self.checked:
+            return np.asarray(found["suspicion"] >= np.float32(THRESHOLD))
+        return np.asarray(found["hump"] >= np.float32(SUSPECTED))
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """int64 [e], indices into `rows`, the likeliest wrong first."""
+        return suspicion_order(self.columns)
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """int64 [pool rows]: index into `rows`; -1 where a row is not judged."""
+        out = np.full(len(self.pool), -1, np.int64)
+        out[self.rows] = np.arange(len(self.rows))
+        return out
+
+    @cached_property
+    def answers(self) -> np.ndarray:
+        """object [e]: the model's own answer (str), None where it is not stored."""
+        return _answers(self.store, self.model, self.pool.digest[self.rows])
+
+    @property
+    def notes(self) -> list[str]:
+        """What these suspicions are worth."""
+        return suspicion_notes(self.columns)
+
+    def suspects(self, at: np.ndarray) -> list[Suspect]:
+        """`at`: int64 [k], indices into `rows`; in this order."""
+        known = {int(self.rows[i]): self.answers[i] for i in at.tolist()}
+        answers = {row: text for row, text in known.items() if text is not None}
+        return list(suspects_of(self.pool, self.rows, at, self.columns, answers))
+
+
+def stored_suspects(
+    pool: Pool, store: Store, model: ModelIdentity | None, seen: np.ndarray
+) -> StoredSuspects | None:
+    """What the store knows; None where no model's loss and skills are there.
+
+    Suspicions that images checked come first, then those of `model`, then those about all rows.
+
+    Arguments:
+        pool: the pool.
+        store: where columns are looked for; a folder that does not exist holds none.
+        model: the selection's model; others that the store knows are tried after it.
+        seen: int64, pool rows that the selection's method considered: its skills are of these.
+
+    Raises StoreError where the store cannot be read.
+    """
+    within = np.zeros(len(pool), bool)  # [n]
+    within[seen] = True
+    first: StoredSuspects | None = None
+    for identity in _models(store, model):
+        for part in (None, within) if len(seen) < len(pool) else (None,):
+            found = _of_model(pool, store, identity, part)
+            if found is not None and found.checked:
+                return found
+            first = first or found
+    return first
+
+
+def _models(store: Store, first: ModelIdentity | None) -> list[ModelIdentity]:
+    """Models with a loss in the store whose weights are at hand, `first` before the others."""
+    known = [] if first is None else [first]
+    for _, fields in described(store, "answer_loss"):
+        found = _identity(fields.get("model"))
+        if found is not None and found not in known:
+            known.append(found)
+    return [model for model in known if not model.served]
+
+
+def _identity(described_model: Any) -> ModelIdentity | None:
+    """The model of a description; None for one that thresher trained."""
+    if not isinstance(described_model, Mapping) or described_model.get("kind") != "model":
+        return None
+    try:
+        return ModelIdentity(**described_model["fields"])
+    except (KeyError, TypeError):
+        return None
+
+
+def _of_model(
+    pool: Pool, store: Store, model: ModelIdentity, within: np.ndarray | None
+) -> StoredSuspects | None:
+    loss = AnswerLoss(model)
+    context = RunContext(store, ModelHandle("", model, open=_refuse))
+    scoring = RunRequest(on_missing="exclude")
+    try:
+        engine = create_engine(
+            pool, {"loss": loss}, scoring, context, within=within, scorer=_NoScorer()
+        )
+        engine.column(loss, "loss")
+        skills = _stored_skills(engine, store, model)
+        if skills is None:
+            return None
+        signals: dict[str, Signal] = {"loss": loss, "skills": skills}
+        gain = VisualGain(loss)
+        try:
+            engine.column(gain, "gain")
+        except _NotStored:
+            signals["suspicion"] = Suspicion(loss, skills)
+        else:
+            signals |= {"gain": gain, "suspicion": Suspicion(loss, skills, gain)}
+        columns = engine.columns(signals)
+    except (_NotStored, TooManyFailures):  # of the rows none has a loss, or all have failed
+        return None
+    return StoredSuspects(pool, store, model, engine.eligible.pool_rows, columns)
+
+
+def _stored_skills(engine: ColumnEngine, store: Store, model: ModelIdentity) -> Skills | None:
+    """The skills that are stored for the rows that are eligible now, the usual ones first."""
+    usual = skills_of(model)
+    digest = engine.numbering.digest[np.flatnonzero(engine.eligible.mask)]
+    rows = PoolColumn.of(usual, digest).rows
+    every = [usual]
+    for name, fields in described(store, "pool_column"):
+        if fields.get("rows") == rows:
+            skills = _skills(fields.get("signal"), model)
+            # any other setting than those that were read back gives another fingerprint
+            if skills is not None and fingerprint(PoolColumn(skills, rows)) == name:
+                every.append(skills)
+    for skills in every:
+        if (values := engine.stored(skills)) is not None:
+            engine.table[skills] = values
+            return skills
+    return None
+
+
+def _skills(description: Any, model: ModelIdentity) -> Skills | None:
+    """Skills of this model by their description; None for anything else."""
+    try:
+        if description["kind"] != Skills.kind:
+            return None
+        own, asked = description["fields"], description["fields"]["question"]["fields"]
+        layer = float.fromhex(asked["layer"]["float"])
+        return Skills(
+            Embedding(model, layer, "question"),
+            Embedding(model, layer, "answer"),
+            own["leaves"],
+            own["dims"],
+            own["iterations"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _answers(store: Store, model: ModelIdentity, digest: np.ndarray) -> np.ndarray:
+    """object [m]: stored answers of rows (DIGEST [m]), of the longest limit first; else None."""
+    out = np.full(len(digest), None, object)
+    limits = {
+        fields.get("max_new_tokens")
+        for _, fields in described(store, Answer.kind)
+        if _identity(fields.get("model")) == model
+    }
+    for limit in sorted((n for n in limits if isinstance(n, int)), reverse=True):
+        signal = Answer(model, limit)
+        values, errors, found = store.load(fingerprint(signal), signal.fields, digest)
+        unknown = np.fromiter((text is None for text in out), bool, len(out))
+        new = found & (errors == "") & unknown
+        out[new] = values["text"][new]
+    return out
+
+
+class _NotStored(Exception):
+    """A column that is needed is not there."""
+
+
+@dataclass(frozen=True)
+class _NoScorer:
+    """Scores nothing."""
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
+        raise _NotStored
+
+
+def _refuse() -> NoReturn:
+    raise _NotStored

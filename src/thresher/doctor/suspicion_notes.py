@@ -1,0 +1,72 @@
+"""What a list of suspects is worth: whether losses form two humps, and whether images confirm what
+the losses say. Arithmetic on columns named as in `signals.suspicion.suspicion_signals`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from thresher.console.formatting import pluralize
+from thresher.signals.suspicion import SUSPECTED, UNCHECKED
+from thresher.stats.two_normals import LEAST_ROWS
+from thresher.types import Columns
+
+FEW = 0.1  # share of rows in small skills above which they are worth a note
+COARSE = 20  # skills below which they are said to be mixtures
+WEAK = 0.3  # estimated share of wrong rows below which the loss is said to show nothing
+
+
+def suspicion_notes(columns: Columns) -> list[str]:
+    """Sentences about the rows of `columns`."""
+    found, n = columns["suspicion"], len(columns)
+    hump, size, leaf = found["hump"], found["rows"], columns["skills"]["leaf"]
+    notes = []
+    skills = len(np.unique(leaf))
+    if skills < COARSE:
+        notes.append(
+            f"The pool has only {pluralize(skills, 'skill')}, each a mixture of questions: "
+            "suspicions of a small pool are unreliable."
+        )
+    small = int((size < LEAST_ROWS).sum())
+    if small > FEW * n:
+        notes.append(
+            f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
+            "nothing: they are not suspected. Fewer skills (--leaves N) are larger."
+        )
+    judged = np.bincount(leaf, hump)[leaf] > 0
+    notes.append(
+        f"In skills that hold {judged.mean():.0%} of the rows the losses form two humps; in the "
+        "others no row is suspected."
+        if n
+        else "No row is left."
+    )
+    if "gain" in columns.values:
+        notes += _image_notes(np.asarray(columns["gain"]["gain"]), hump >= SUSPECTED)
+    return notes
+
+
+def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
+    """Whether the images confirm what the losses say."""
+    seen = ~np.isnan(gain)
+    notes = []
+    high, others = gain[seen & suspected], gain[seen & ~suspected]
+    if len(high) and len(others):
+        helped, usual = float((high > 0).mean()), float((others > 0).mean())
+        share = max(1 - helped / usual, 0.0) if usual else 0.0
+        note = (
+            f"The image makes the answer likelier in {helped:.0%} of the rows of the higher humps "
+            f"and in {usual:.0%} of the others, as if {share:.0%} of the former were wrong."
+        )
+        if share < WEAK:
+            note += (
+                " The model's loss does not show which rows are wrong here: hardly any is, or it "
+                "cannot read these images. So no suspicion is high. A model that was tuned on a "
+                "part of the pool may judge it (thresher train)."
+            )
+        notes.append(note)
+    if unchecked := int((suspected & ~seen).sum()):
+        notes.append(
+            f"{pluralize(unchecked)} of the higher humps have no image to check them by: their "
+            f"suspicion is at most {UNCHECKED}. A lower --threshold lists them."
+        )
+    return notes

@@ -1,0 +1,225 @@
+"""The section on rows that are likely wrong: the likeliest ones by skill, from what the store
+holds. Runs no model; where columns are missing it names the command that computes them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from thresher.console.formatting import format_percent, pluralize
+from thresher.doctor.stored_suspects import StoredSuspects, stored_suspects
+from thresher.doctor.suspects import THRESHOLD, Suspect
+from thresher.html import Card
+from thresher.pools.cards import message
+from thresher.report.folder import LoadedSelection
+from thresher.report.gallery import make_cards
+from thresher.signals.suspicion import UNCHECKED
+from thresher.storage.columns import Store
+from thresher.types import ModelIdentity
+
+SHOWN = 24  # rows
+OF_A_SKILL = 4  # of these, as long as other skills have suspected rows
+THUMBNAIL_BYTES = 1_000_000  # of this section's images together
+WEIGHTS = 24  # characters of a model that is known by its weights only
+
+
+@dataclass(frozen=True)
+class SkillGroup:
+    """Suspected rows of a skill. `rows`: of the skill; `suspected`, `kept`: how many of them are
+    suspected, and how many of the suspected were kept."""
+
+    title: str
+    rows: int
+    suspected: int
+    kept: int
+    cards: tuple[Card, ...]
+
+    @property
+    def count(self) -> str:
+        return f"{self.suspected:,} of {pluralize(self.rows)} suspected, {self.kept:,} of them kept"
+
+
+@dataclass(frozen=True)
+class SuspectsSection:
+    """`lead`: what is known. `missing`: what is not in the store, "" for nothing; `command`
+    computes it. `notes`: what the list is worth."""
+
+    lead: str
+    groups: tuple[SkillGroup, ...] = ()
+    notes: tuple[str, ...] = ()
+    missing: str = ""
+    command: str = ""
+
+
+def suspects_section(selection: LoadedSelection) -> SuspectsSection:
+    """The section for a selection that was written. Raises StoreError, PoolError."""
+    found = suspects_of_run(selection)
+    overview = suspects_overview(selection, found)
+    if found is None:
+        return overview
+    suspected = _likeliest(found)
+    shown = first_of_skills(found, suspected)
+    lead = overview.lead
+    if len(shown) < len(suspected):
+        lead += f" Shown: {len(shown):,} of the likeliest."
+    return replace(overview, lead=lead, groups=_groups(selection, found, suspected, shown))
+
+
+def suspects_overview(selection: LoadedSelection, found: StoredSuspects | None) -> SuspectsSection:
+    """The section without rows. `found`: None where nothing is known."""
+    if found is None:
+        return SuspectsSection(
+            "Not known: the store holds no model's losses and skills of these rows.",
+            missing="This command computes them",
+            command=suspects_command(selection.run),
+        )
+    suspected = _likeliest(found)
+    missing = missing_columns(found, suspected)
+    return SuspectsSection(
+        _lead(selection, found, suspected),
+        (),
+        tuple(found.notes),
+        f"Not in the store: {missing}. This command computes what is missing" if missing else "",
+        suspects_command(selection.run) if missing else "",
+    )
+
+
+def _likeliest(found: StoredSuspects) -> np.ndarray:
+    """Suspected rows, the likeliest wrong first: int64 indices into `found.rows`."""
+    return np.asarray(found.order[found.suspected[found.order]])
+
+
+def _groups(
+    selection: LoadedSelection, found: StoredSuspects, suspected: np.ndarray, shown: np.ndarray
+) -> tuple[SkillGroup, ...]:
+    """The rows `shown` by skill. `suspected`, `shown`: int64 indices into `found.rows`."""
+    suspects = {s.row: s for s in found.suspects(shown)}
+    failed = {f.row: f.error for f in selection.failures}
+    cards = make_cards(selection, found.rows[shown], failed, max_image_bytes=THUMBNAIL_BYTES)
+    kept = selection.in_pool[found.rows]  # bool [e]
+    leaf = np.asarray(found.columns["skills"]["leaf"])
+    sizes = np.bincount(leaf)
+    out = []
+    for skill in dict.fromkeys(leaf[shown].tolist()):
+        of_skill = suspected[leaf[suspected] == skill]
+        those = [c for c, i in zip(cards, shown.tolist(), strict=True) if leaf[i] == skill]
+        out.append(
+            SkillGroup(
+                skill_title(suspects[those[0].row]),
+                int(sizes[skill]),
+                len(of_skill),
+                int(kept[of_skill].sum()),
+                tuple(with_suspicion(c, suspects[c.row]) for c in those),
+            )
+        )
+    return tuple(out)
+
+
+def suspects_of_run(selection: LoadedSelection) -> StoredSuspects | None:
+    """What the store of a selection knows about suspects; None where it knows nothing."""
+    noted = selection.run.get("model")
+    model = ModelIdentity(**noted["identity"]) if noted else None
+    return stored_suspects(selection.pool, Store(selection.run["store"]), model, selection.rows)
+
+
+def first_of_skills(found: StoredSuspects, suspected: np.ndarray) -> np.ndarray:
+    """At most `SHOWN` of `suspected`, in its order: of each skill the first `OF_A_SKILL`, and
+    further ones where that leaves room. int64 indices into `found.rows`."""
+    leaf = np.asarray(found.columns["skills"]["leaf"])[suspected]
+    order = np.argsort(leaf, kind="stable")
+    start = np.searchsorted(leaf[order], leaf[order])
+    place = np.empty(len(leaf), np.int64)  # of each row among the suspected ones of its skill
+    place[order] = np.arange(len(leaf)) - start
+    preferred = np.argsort(place >= OF_A_SKILL, kind="stable")[:SHOWN]
+    return np.asarray(suspected[np.sort(preferred)])
+
+
+def with_suspicion(card: Card, suspect: Suspect) -> Card:
+    """The card with the model's own answer below the given one, and why the row is suspected."""
+    messages = list(card.messages)
+    if card.more_messages:  # the last answer is not among those that are shown
+        messages.append(message("assistant", suspect.given))
+        messages[-1] = replace(messages[-1], role="Last answer")
+    if suspect.answer is not None:
+        own = message("assistant", suspect.answer or "(an empty answer)")
+        messages.append(replace(own, role="Model"))
+    facts = [
+        ("suspicion", f"{suspect.suspicion:.2f}"),
+        ("loss", f"{suspect.nll:.2f} nats"),
+        ("rank in its skill", f"{suspect.rank:,} of {suspect.skill_rows:,}"),
+        ("image gain", "not known" if suspect.gain is None else f"{suspect.gain:+.2f} nats"),
+    ]
+    if suspect.same is not None:
+        facts.append(("model agrees", "yes" if suspect.same else "no"))
+    names = {name for name, _ in facts}  # the method may have given the same number as a reason
+    others = (pair for pair in card.scores if pair[0] not in names)
+    return replace(card, messages=tuple(messages), scores=(*facts, *others))
+
+
+def skill_title(suspect: Suspect) -> str:
+    """The words of a skill, or its number, as winnow names it."""
+    return suspect.skill_words or f"Skill {suspect.skill}"
+
+
+def missing_columns(found: StoredSuspects, suspected: np.ndarray) -> str:
+    """What `thresher suspects --answers` would add, in words; "" for nothing. `suspected`: indices
+    into `found.rows`."""
+    parts = [] if found.checked else ["the image gain that checks these rows"]
+    without = sum(text is None for text in found.answers[suspected])
+    if without == len(suspected) and without:
+        parts.append("the model's own answers")
+    elif without:
+        parts.append(f"the model's own answers to {pluralize(without)}")
+    return " and ".join(parts)
+
+
+def suspects_command(run: Mapping[str, Any]) -> str:
+    """`thresher suspects` for the pool of a selection, `run`: its run.yaml."""
+    config, pool = run["config"], run["pool"]
+    model = config.get("model") if not config.get("url") else None
+    words = ["thresher", "suspects", str(pool["path"])]
+    words += ["--images", str(pool["images"])] if pool.get("images") else []
+    words += ["--format", pool["read_as"]] if pool.get("read_as") else []
+    words += ["--trust-paths"] if pool.get("trust_paths") else []
+    words += ["--model", str(model or "MODEL")]
+    for name in ("device", "dtype"):
+        if model and config.get(name) not in (None, "auto"):
+            words += [f"--{name}", str(config[name])]
+    words += ["--trust-remote-code"] if model and config.get("trust_remote_code") else []
+    return shlex.join([*words, "--store", str(run["store"]), "--answers"])
+
+
+def _lead(selection: LoadedSelection, found: StoredSuspects, suspected: np.ndarray) -> str:
+    n, judged = len(suspected), len(found.rows)
+    kept = int(selection.in_pool[found.rows[suspected]].sum())
+    share = f"{n:,} of {pluralize(judged)} ({format_percent(n, judged)})"
+    by = f"by the loss of {_model_name(selection, found.model)}"
+    if found.checked:
+        total = float(found.columns["suspicion"]["suspicion"][suspected].sum())
+        text = (
+            f"{share} {'is' if n == 1 else 'are'} likely wrong {by}: suspicion of {THRESHOLD:g} or "
+            "more, where suspicion is the confidence from 0 to 1 that the answer is wrong."
+        )
+        text += f" About {total:,.0f} of them are wrong." if n else ""
+    else:
+        text = (
+            f"{share} {'has' if n == 1 else 'have'} a loss that belongs to the higher hump of the "
+            f"losses of {'its skill' if n == 1 else 'their skills'}, {by}. Images were not asked, "
+            f"so the answers may be hard instead of wrong, and no suspicion is above {UNCHECKED}."
+        )
+    if n:
+        text += f" {kept:,} of them {'is' if kept == 1 else 'are'} kept."
+    rest = len(selection.pool) - judged
+    return text + (f" {pluralize(rest)} of the pool were not judged." if rest else "")
+
+
+def _model_name(selection: LoadedSelection, model: ModelIdentity) -> str:
+    noted = selection.run.get("model")
+    if noted and ModelIdentity(**noted["identity"]) == model:
+        return str(noted["name"])
+    return f"the model {model.weights[:WEIGHTS]}…, which is not the one of this selection"
