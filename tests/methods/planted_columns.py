@@ -9,6 +9,7 @@ import numpy as np
 
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.skill_vector import encoded
+from thresher.signals.vectors import WIDTH, as_bytes
 from thresher.types import Columns, digests_to_array, seeded_ties
 
 
@@ -58,6 +59,7 @@ def columns_of(
     values.update(grouped(length[order], nll[order]))
     values.update(judged(nll[order], length[order]))
     values.update(skilled(length[order]))
+    values.update(turned(nll[order], length[order]))
     names = ("chart", "photo", "text")
     return Columns(digest, ties, source[order].astype(np.int32), names, values)
 
@@ -90,6 +92,33 @@ def grouped(length: np.ndarray, nll: np.ndarray) -> dict[str, dict[str, np.ndarr
             "worse": np.full(len(leaf), 5, np.int32),
             "passed": np.ones(len(leaf), bool),
         },
+    }
+
+
+def turned(nll: np.ndarray, length: np.ndarray) -> dict[str, dict[str, np.ndarray]]:
+    """dics's columns: losses that the image changes by the row's length, every fifth row without an
+    image, and vectors that tell lengths apart."""
+    bare = length % 5 == 0
+    lone = np.where(bare, np.nan, nll)
+    directions = np.eye(WIDTH)[length % WIDTH] + np.eye(WIDTH)[(nll * 7).astype(int) % WIDTH]
+
+    def words(mean: np.ndarray) -> dict[str, np.ndarray]:
+        tokens = np.where(np.isnan(mean), 0, 2).astype(np.int32)
+        return {
+            "content": (2 * mean).astype(np.float32),
+            "content_tokens": tokens,
+            "light": np.where(np.isnan(mean), np.nan, 1).astype(np.float32),
+            "light_tokens": tokens,
+        }
+
+    return {
+        "answer": words(nll),
+        "answer_without_image": words(lone * (1 + length % 3)),
+        "question": words(lone + length % 4),
+        "question_of_answer": words(lone),
+        "asked": {"vector": as_bytes(directions)},
+        "answered": {"vector": as_bytes(np.roll(directions, 3, axis=1))},
+        "images": {"images": (~bare).astype(np.int32)},
     }
 
 

@@ -63,6 +63,8 @@ VARIANTS = [
     ("winnow", {"trust": "base", "guard": "off"}),
     ("winnow", {"image_gain": "true", "guard": "on"}),
     ("visnec", {"clusters": "3", "layer": "1"}),
+    ("dics", {"warmup": "off", "function_words": "1"}),
+    ("dics", {"warmup": "12.5%", "layer": "1"}),
 ]
 every = pytest.mark.parametrize(
     ("name", "settings"), VARIANTS, ids=lambda v: v if isinstance(v, str) else str(v)

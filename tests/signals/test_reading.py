@@ -336,7 +336,12 @@ def test_stored_signals_are_not_recomputed(tmp_path: Path) -> None:
     last = compute_all(every, pool, *given)
     assert backend.scored == 90
     wanted = {k: v for k, v in asked_for[-1].items() if k != "among_images"}
-    assert wanted == {"loss": False, "spread": True, "states": [(0.5, "answer")]}
+    assert wanted == {
+        "loss": False,
+        "spread": True,
+        "states": [(0.5, "answer")],
+        "light_spans": None,
+    }
     assert np.array_equal(last["loss"].values["nll"], known)
     vectors = [Embedding.array(x["question"].values) for x in (first, last)]
     assert np.array_equal(*vectors) and vectors[0].shape == (30, 256)

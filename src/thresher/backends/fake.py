@@ -99,16 +99,19 @@ class FakeBackend:
         loss: bool = True,
         spread: bool = False,
         states: Sequence[tuple[float, str]] = (),
+        light_spans: Callable[[str], Sequence[tuple[int, int]]] | None = None,
         among_images: bool = False,
     ) -> Iterator[Scored]:
         """Losses as `answer_loss`; entropy and own_gap in 0 … 8; states as `embed_rows`, whatever
-        the layer."""
+        the layer; every word a token."""
         for piece in self.answer_loss(samples, pool, among_images):
             part = [samples[i] for i in piece.index.tolist()]
             if spread:
                 for name in ("entropy", "own_gap"):
                     each = [_nats(name.encode(), s.digest) for s in part]
                     piece.values[name] = np.array(each, np.float32)
+            if light_spans is not None:
+                piece.values.update(_word_losses(part, piece.values["nll"], light_spans))
             if states:
                 bags = [_bags([_part(s, of) for s in part]) for _, of in states]
                 piece.values["states"] = np.stack(bags, axis=1)
@@ -190,6 +193,23 @@ def _unit(purpose: bytes, data: bytes) -> float:
 
 def _nats(purpose: bytes, data: bytes) -> float:
     return float(8 * _unit(purpose, data) ** 3)
+
+
+def _word_losses(
+    samples: Sequence[Sample],
+    nll: np.ndarray,
+    light_spans: Callable[[str], Sequence[tuple[int, int]]],
+) -> dict[str, np.ndarray]:
+    """As `HFBackend.read`: every word has the loss of its row, marked words half of it."""
+    words = [_words(s, "assistant") for s in samples]
+    light = np.array([sum(light_spans(w) == [(0, len(w))] for w in row) for row in words])
+    content = np.array([len(row) for row in words]) - light
+    return {
+        "content": (nll * content).astype(np.float32),
+        "content_tokens": content.astype(np.int32),
+        "light": (nll / 2 * light).astype(np.float32),
+        "light_tokens": light.astype(np.int32),
+    }
 
 
 def _words(sample: Sample, role: str) -> list[str]:

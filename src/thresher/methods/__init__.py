@@ -29,6 +29,7 @@ METHODS: dict[str, str] = {
     "error_driven": "thresher.methods.error_driven:ErrorDriven",
     "winnow": "thresher.methods.winnow:Winnow",
     "visnec": "thresher.methods.visnec:VisNec",
+    "dics": "thresher.methods.dics:Dics",
 }
 
 PLUG_INS = "thresher.methods"

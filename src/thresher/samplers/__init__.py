@@ -8,6 +8,7 @@ smaller one, and rows added to a pool do not reshuffle the others.
 """
 
 from thresher.samplers.apportionment import cumulative_apportionment, largest_remainder, water_fill
+from thresher.samplers.farthest_point import farthest_points
 from thresher.samplers.ks_distance import ks_distance, median_random_ks
 from thresher.samplers.match_distribution import MatchedSample, match_distribution
 from thresher.samplers.quantile_bins import quantile_bins
@@ -22,6 +23,7 @@ __all__ = [
     "WeightedStrata",
     "argsort_descending",
     "cumulative_apportionment",
+    "farthest_points",
     "ks_distance",
     "largest_remainder",
     "match_distribution",

@@ -7,7 +7,7 @@ prompt, image, template and end-of-turn tokens are masked. PPL = exp(NLL).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -117,17 +117,38 @@ def losses_without_images(
     `refused`: rows that cannot be asked without their images have an error; False: NaN.
     """
     bare = {i: without_images(sample) for i, sample in enumerate(samples) if sample.images}
-    index = np.array([i for i, row in bare.items() if isinstance(row, Sample)], np.int64)
-    rest = np.setdiff1d(np.arange(len(samples)), index)
+    if not refused:
+        bare = {i: row for i, row in bare.items() if isinstance(row, Sample)}
+    return score_some(
+        len(samples),
+        bare,
+        AnswerLoss.fields,
+        lambda rows: backend.answer_loss(rows, pool, False),
+    )
+
+
+def score_some(
+    n: int,
+    made: Mapping[int, Sample | str],
+    fields: Sequence[Field],
+    score: Callable[[Sequence[Sample]], Iterator[Scored]],
+) -> Iterator[Scored]:
+    """Score rows made from some of `n` samples; the others have no value (NaN and 0).
+
+    made: index of a sample -> the row made from it, or its error.
+    fields: of the values.
+    score: scores the rows.
+    """
+    index = np.array([i for i, row in made.items() if isinstance(row, Sample)], np.int64)
+    rest = np.setdiff1d(np.arange(n), index)
     if len(rest):
-        blank = np.zeros(len(rest), np.int32)
-        yield Scored(
-            rest,
-            {"nll": blank + np.float32(np.nan), "tokens": blank, "greedy_match": blank > 0},
-            [str(bare.get(i, "")) if refused else "" for i in rest.tolist()],
-        )
-    rows = [row for row in bare.values() if isinstance(row, Sample)]
-    for piece in backend.answer_loss(rows, pool, False) if rows else ():
+        blank = {
+            f.name: np.full(len(rest), np.nan if f.dtype == "float32" else 0, f.dtype)
+            for f in fields
+        }
+        yield Scored(rest, blank, [str(made.get(i, "")) for i in rest.tolist()])
+    rows = [row for row in made.values() if isinstance(row, Sample)]
+    for piece in score(rows) if rows else ():
         yield Scored(index[piece.index], piece.values, piece.errors)
 
 

@@ -8,13 +8,14 @@ what is stored of one of them is not read again.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from thresher.errors import CapabilityError
+from thresher.signals.function_words import function_word_spans
 from thresher.types import AnyModel, Columns, Sample, SampleSource, Scored, Signal, model_inputs
 
 
@@ -29,6 +30,7 @@ class ReadingBackend(Protocol):
         loss: bool,
         spread: bool,
         states: Sequence[tuple[float, str]],
+        light_spans: Callable[[str], Sequence[tuple[int, int]]] | None,
         among_images: bool,
     ) -> Iterator[Scored]: ...
 
@@ -40,6 +42,8 @@ class Reading:
     loss: bool = False
     spread: bool = False
     states: tuple[tuple[float, str], ...] = ()
+    words: bool = False
+    """The losses of function words and of other words apart."""
 
 
 class ReadSignal(Protocol):
@@ -98,6 +102,7 @@ class ReadTogether:
             loss=any(w.loss for w in wanted),
             spread=any(w.spread for w in wanted),
             states=states,
+            light_spans=function_word_spans if any(w.words for w in wanted) else None,
             among_images=self.among_images,
         ):
             out = []

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from thresher.signals.vectors import VECTOR, WIDTH, as_bytes
 from thresher.types import Columns, Field, Signal, digests_to_array, seeded_ties
 
 
@@ -28,8 +29,8 @@ def planted_columns(signals: Mapping[str, Signal], n: int, seed: int = 0) -> Col
 
 
 def _values(f: Field, n: int, rng: np.random.Generator) -> np.ndarray:
-    """[n] of the field's dtype: positive floats with a long tail, small integers, booleans, or
-    short texts."""
+    """[n] of the field's dtype: positive floats with a long tail, small integers, booleans, random
+    vectors, or short texts."""
     dtype = np.dtype(object if f.dtype in ("str", "text") else f.dtype)
     if dtype.kind == "f":
         return rng.gamma(2.0, 0.7, n).astype(dtype)
@@ -38,6 +39,8 @@ def _values(f: Field, n: int, rng: np.random.Generator) -> np.ndarray:
     if dtype.kind in "iu":
         return rng.integers(0, 9, n).astype(dtype)
     words = rng.integers(0, 9, n).tolist()
+    if f.dtype == VECTOR:
+        return as_bytes(rng.standard_normal((n, WIDTH)))
     if dtype.kind == "S":
         return np.array([hashlib.sha256(b"%d" % w).digest() for w in words], dtype)
     return np.array([f"text {w}" for w in words], object)

@@ -228,7 +228,7 @@ def reference_encoding(
     - `input_ids`: list of int, as the official processor gives them; `inputs`: all it gives, as
       tensors of one row
     - `answer_positions`: list of int, ascending; `answer_texts`: what each answer's tokens were
-      found from
+      found from; `pieces`: the text that was tokenized, (text, is it an answer)
     """
     waiting = iter(images)
     filled = [
@@ -262,11 +262,13 @@ def reference_encoding(
         if images and "text_replacement_offsets" in noted
         else []
     )
-    positions = answer_positions(processor.tokenizer, ids, _expanded(rendered, spans, replaced))
+    pieces = _expanded(rendered, spans, replaced)
+    positions = answer_positions(processor.tokenizer, ids, pieces)
     return {
         "inputs": inputs,
         "input_ids": ids,
         "answer_positions": positions,
+        "pieces": pieces,
         "answer_texts": [rendered[a:b] for a, b in spans],
     }
 

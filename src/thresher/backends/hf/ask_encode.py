@@ -183,7 +183,7 @@ class AskEncoder:
             in_query = int((trie.ids == image).sum())
             where = "after the query" if in_query else f"{len(image_positions)} times"
             return f"the chat template shows the row's {len(conv.images)} images {where}"
-        return EncodedText(ids, image_positions, [], trie)
+        return EncodedText(ids, image_positions, [], trie=trie)
 
     def _check_first_tokens(self, trie: Trie) -> None:
         """Raises ConfigError where two answers of a query would be read from the same logit."""

@@ -20,7 +20,7 @@ from thresher.backends.hf.blocks import Block, BlockPipeline
 from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import after_demonstration, conversation
 from thresher.backends.hf.embed import embed, embed_rows
-from thresher.backends.hf.encode import Encoder
+from thresher.backends.hf.encode import Encoder, LightSpans
 from thresher.backends.hf.forward import EncodedRow, Forward, Prefix, QueryMode
 from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import ImagePreparer
@@ -90,6 +90,7 @@ class HFBackend(BlockPipeline):
         loss: bool = True,
         spread: bool = False,
         states: Sequence[tuple[float, str]] = (),
+        light_spans: LightSpans | None = None,
         among_images: bool = False,
     ) -> Iterator[Scored]:
         """One teacher-forced pass per row; a number that is not finite is not an error here.
@@ -100,6 +101,10 @@ class HFBackend(BlockPipeline):
         spread: yield `entropy` and `own_gap` float32 [m], means over the answer tokens in nats.
         states: (layer, part) of each hidden state in `states` float32 [m, len(states), hidden
             size], of length 1. layer: 0 … 1 of the depth; part: image, question, answer or all.
+        light_spans: gives the character spans of words in an answer. Yield `content` float32 [m],
+            the summed loss in nats of the answer tokens outside of these words, `light` float32
+            [m], that of the tokens inside, and their numbers `content_tokens` and `light_tokens`
+            int32 [m]. A token is inside if all its characters but white space are.
         among_images: encode images as in a conversation of several.
         """
         return read(
@@ -109,6 +114,7 @@ class HFBackend(BlockPipeline):
             loss=loss,
             spread=spread,
             states=states,
+            light_spans=light_spans,
             among_images=among_images,
         )
 

@@ -268,4 +268,7 @@ def assemble(
     ids += text.ids[start:]
     if text.trie is not None:
         shifted = len(ids) + text.trie.output_nodes
-    return EncodedRow(np.array(ids, np.int64), shifted, tuple(keys), tuple(grids), trie=text.trie)
+    light = None if text.light is None else np.array(text.light, bool)
+    return EncodedRow(
+        np.array(ids, np.int64), shifted, tuple(keys), tuple(grids), trie=text.trie, light=light
+    )

@@ -12,10 +12,11 @@ image, which is later replaced by the image's tokens. Text that the processor wr
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +24,9 @@ from thresher.backends.hf.conversation import Conversation
 from thresher.backends.hf.template import MARK, ChatTemplate, RenderError
 from thresher.backends.hf.trie import Trie
 from thresher.errors import ModelError
+
+LightSpans = Callable[[str], Sequence[tuple[int, int]]]
+"""Finds the words of an answer that are counted apart, as character spans."""
 
 
 def template_arguments(processor: Any) -> dict[str, str]:
@@ -42,12 +46,14 @@ class EncodedText:
     ids: token ids, with one placeholder token per image.
     image_positions: positions of the placeholders.
     answer_positions: positions of the answer tokens that count.
+    light: for each of them, whether it belongs to words that the encoder marks; None: not marked.
     trie: what follows `ids`, where several prompts begin with them.
     """
 
     ids: list[int]
     image_positions: list[int]
     answer_positions: list[int]
+    light: list[bool] | None = None
     trie: Trie | None = None
 
 
@@ -68,6 +74,7 @@ class Encoder:
     images."""
 
     add_generation_prompt = False
+    light_spans: LightSpans | None = None
 
     def __init__(self, processor: Any) -> None:
         tokenizer = processor.tokenizer
@@ -91,6 +98,12 @@ class Encoder:
         self._special_token = re.compile(
             "|".join(re.escape(t) for t in sorted(special, key=len, reverse=True)) or "(?!)"
         )
+
+    def marking(self, light_spans: LightSpans) -> Encoder:
+        """This encoder, which also marks the answer tokens that `light_spans` finds."""
+        marking = copy.copy(self)
+        marking.light_spans = light_spans
+        return marking
 
     def encode(self, conversations: Sequence[Conversation]) -> list[EncodedText | str]:
         """Each conversation as token ids, or why the row cannot be encoded."""
@@ -123,7 +136,11 @@ class Encoder:
             for j, ids, offsets in zip(
                 rows, encoding["input_ids"], encoding["offset_mapping"], strict=True
             ):
-                out[index[j]] = self._locate(conversations[index[j]], ids, offsets, spans[j])
+                found = self._locate(conversations[index[j]], ids, offsets, spans[j])
+                if self.light_spans is not None and isinstance(found, EncodedText):
+                    chosen = [offsets[p] for p in found.answer_positions]
+                    found.light = _marks(strings[j], chosen, spans[j], self.light_spans)
+                out[index[j]] = found
         return out
 
     def _locate(
@@ -327,6 +344,28 @@ class Encoder:
             borders = list(itertools.accumulate(map(len, pieces[0::2])))
             spans = list(zip(borders[0:-1:2], borders[1:-1:2], strict=True))
         return rendering, [(a, b) for a, b in spans if a < b]
+
+
+def _marks(
+    text: str,
+    tokens: Sequence[tuple[int, int]],
+    spans: Sequence[tuple[int, int]],
+    light_spans: LightSpans,
+) -> list[bool]:
+    """For each token, whether `light_spans` finds all of its characters but white space.
+
+    text: the rendered conversation.
+    tokens: the character span of each answer token.
+    spans: those of the answers.
+    """
+    light = {
+        start + at
+        for start, end in spans
+        for a, b in light_spans(text[start:end])
+        for at in range(a, b)
+    }
+    letters = [[at for at in range(a, b) if not text[at].isspace()] for a, b in tokens]
+    return [bool(word) and light.issuperset(word) for word in letters]
 
 
 class PromptEncoder(Encoder):

@@ -32,7 +32,7 @@ import torch
 
 from thresher.backends.hf.answer_ends import AnswerEnds
 from thresher.backends.hf.images import ImageFeatures, Vision
-from thresher.backends.hf.outputs import LOSS, Loss, Outputs, entropy_and_gap
+from thresher.backends.hf.outputs import LOSS, Loss, Outputs, entropy_and_gap, word_losses
 from thresher.backends.hf.states import LayerStates, mean_states
 from thresher.backends.hf.traits import cache_argument
 from thresher.backends.hf.trie import Trie
@@ -72,6 +72,7 @@ class EncodedRow:
     prefix: an encoded beginning of `ids`; only the tokens after it run.
     trie: the tokens after `ids`, where several prompts begin with `ids`.
     ends: where `greedy_match` looks for the end of each answer; None: ends are not checked.
+    light: bool [m], the answer tokens whose loss is counted apart; None: not known.
     """
 
     ids: np.ndarray
@@ -81,6 +82,7 @@ class EncodedRow:
     prefix: Prefix | None = None
     trie: Trie | None = None
     ends: AnswerEnds | None = None
+    light: np.ndarray | None = None
 
     @property
     def start(self) -> int:
@@ -392,6 +394,7 @@ class Forward:
                 match,
                 float(entropy[row].sum() / n),
                 float(gap[row].sum() / n),
+                words=None if r.light is None else word_losses(nll[row], r.light),
             )
             begin += n
 

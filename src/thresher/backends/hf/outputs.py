@@ -18,15 +18,17 @@ class Outputs:
     loss: nll, tokens and greedy_match.
     spread: entropy and own_gap, which need the same logits.
     states: (depth, part) of each mean hidden state; see `states.py`.
+    words: the losses of marked and of other answer tokens apart.
     """
 
     loss: bool = True
     spread: bool = False
     states: tuple[tuple[int, str], ...] = ()
+    words: bool = False
 
     @property
     def logits(self) -> bool:
-        return self.loss or self.spread
+        return self.loss or self.spread or self.words
 
 
 LOSS = Outputs()
@@ -42,6 +44,7 @@ class Loss:
     entropy: mean entropy of the next token's distribution at the answer tokens, in nats.
     own_gap: mean log-probability of the likeliest token minus that of the answer's, in nats.
     states: float32 [len(Outputs.states), hidden size], of length 1.
+    words: see `word_losses`.
     """
 
     nll: float
@@ -50,6 +53,17 @@ class Loss:
     entropy: float = float("nan")
     own_gap: float = float("nan")
     states: np.ndarray | None = None
+    words: tuple[float, int, float, int] | None = None
+
+
+def word_losses(nll: np.ndarray, light: np.ndarray) -> tuple[float, int, float, int]:
+    """The summed loss in nats and the number of the tokens that are not marked, then of those that
+    are.
+
+    nll: float64 [m], of the answer tokens.
+    light: bool [m], the marked ones.
+    """
+    return float(nll[~light].sum()), int((~light).sum()), float(nll[light].sum()), int(light.sum())
 
 
 def entropy_and_gap(logits: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:

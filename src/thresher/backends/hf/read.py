@@ -14,6 +14,7 @@ import numpy as np
 
 from thresher.backends.hf.answer_ends import AnswerEnds
 from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.encode import LightSpans
 from thresher.backends.hf.outputs import Loss, Outputs
 from thresher.backends.hf.traits import stop_tokens
 from thresher.types import Sample, SampleSource, Scored
@@ -34,14 +35,16 @@ def read(
     loss: bool,
     spread: bool,
     states: Sequence[tuple[float, str]],
+    light_spans: LightSpans | None = None,
     among_images: bool,
 ) -> Iterator[Scored]:
     """See `HFBackend.read`."""
     forward = pipeline.forward
     depths = tuple((forward.layers.depth_of(layer), part) for layer, part in states)
-    outputs = Outputs(loss, spread, depths)
+    outputs = Outputs(loss, spread, depths, light_spans is not None)
+    encoder = None if light_spans is None else pipeline.encoder.marking(light_spans)
     stop_ids = stop_tokens(forward.model, pipeline.encoder) if loss else frozenset()
-    for block in pipeline.blocks(samples, conversation, pool, among_images):
+    for block in pipeline.blocks(samples, conversation, pool, among_images, encoder):
         for row in block.rows if stop_ids else ():
             row.ends = AnswerEnds.find(row.ids, row.answer_positions, stop_ids)
         yield from score(pipeline, block, pipeline.features(block), outputs)
@@ -84,6 +87,13 @@ def _scored(pipeline: BlockPipeline, results: dict[int, Loss | str], outputs: Ou
     if outputs.spread:
         values["entropy"] = np.array([x.entropy for x in losses], np.float32)
         values["own_gap"] = np.array([x.own_gap for x in losses], np.float32)
+    if outputs.words:
+        found = [x.words or (np.nan, 0, np.nan, 0) for x in losses]
+        content, content_tokens, light, light_tokens = zip(*found, strict=True)
+        values["content"] = np.array(content, np.float32)
+        values["content_tokens"] = np.array(content_tokens, np.int32)
+        values["light"] = np.array(light, np.float32)
+        values["light_tokens"] = np.array(light_tokens, np.int32)
     if outputs.states:
         width = pipeline.forward.layers.width
         empty = np.zeros((len(outputs.states), width), np.float32)

@@ -1,0 +1,238 @@
+"""DICS: rows whose answers need the image and whose questions need the answer, unlike each other.
+
+arXiv:2608.30209. docs/methods/dics.md keeps apart what is public of it and what was chosen here.
+Pure arithmetic on stored columns; the model is warmed up by the run (`TrainedModel`).
+
+    VIC     exp(L(answer | question) - L(answer | question, image))
+    RIC     exp(L(question | image) - L(question | image, answer))
+    score   the smaller of both; 1 for a row without an image
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from thresher.clusters import unit_vectors
+from thresher.console.formatting import pluralize
+from thresher.errors import ConfigError
+from thresher.methods.explanation import Evidence, Explanation, Histogram, Why
+from thresher.methods.needs import require_model
+from thresher.methods.settings import setting
+from thresher.samplers import argsort_descending, farthest_points
+from thresher.samplers.ordering import inverse_permutation
+from thresher.signals.embedding import Embedding
+from thresher.signals.image_count import ImageCount
+from thresher.signals.question_loss import BLIND, GIVEN, QuestionLoss
+from thresher.signals.seed_rows import SeedRows
+from thresher.signals.vectors import from_bytes
+from thresher.signals.word_loss import WordLoss, weighted_mean
+from thresher.training.recipe import Recipe
+from thresher.types import (
+    AnyModel,
+    Budget,
+    Columns,
+    MethodContext,
+    Selection,
+    Share,
+    Signal,
+    TrainedModel,
+)
+
+SPREAD_BELOW = 0.5  # budget, as a share of the rows, below which rows are spread out
+UNREAD = 0.5  # share of images that help below which the model is said not to read them
+
+
+@dataclass(frozen=True)
+class Dics:
+    """Below half of the rows: of twice as many of the highest score, those that are farthest from
+    each other. From half on: those of the highest score.
+
+    Best first: in the order in which they are taken.
+    """
+
+    warmup: str = setting(
+        "5%",
+        "share of the rows, drawn at random, that the model is trained on before it is asked; or "
+        "off",
+    )
+    function_words: float = setting(
+        0.1, "weight of a token of a function word (the, of, is, ...); others have 1"
+    )
+    layer: float = setting(
+        0.5, "depth of the hidden states that tell rows apart, 0 (first layer) to 1 (last)"
+    )
+
+    name: ClassVar[str] = "dics"
+    paper: ClassVar[str] = "DICS, arXiv:2608.30209"
+    summary: ClassVar[str] = (
+        "Answers that need the image, of questions that need the answer; unlike each other."
+    )
+
+    def __post_init__(self) -> None:
+        self._warmup_share()
+        if not 0 < self.function_words <= 1:
+            raise ConfigError(
+                f"--set function_words={self.function_words:g}: expected a weight above 0 and at "
+                "most 1, such as 0.1."
+            )
+        if not 0 <= self.layer <= 1:
+            raise ConfigError(f"--set layer={self.layer:g}: expected 0 to 1, such as 0.5.")
+
+    def _warmup_share(self) -> float:
+        """0 for off."""
+        if self.warmup == "off":
+            return 0.0
+        try:
+            share = Budget.parse(self.warmup)
+        except ConfigError:
+            share = None
+        if not isinstance(share, Share):
+            raise ConfigError(
+                f"--set warmup={self.warmup}: expected a share of the rows such as 5%, or off."
+            )
+        return float(share.fraction)
+
+    def signals(self, context: MethodContext) -> Mapping[str, Signal]:
+        given = require_model(context, self.name)
+        model: AnyModel = given
+        if share := self._warmup_share():
+            rows = SeedRows(share, context.seed)
+            model = TrainedModel(given, Recipe(seed=context.seed), rows)
+        return {
+            "answer": WordLoss(model),
+            "answer_without_image": WordLoss(model, image=False),
+            "question": QuestionLoss(model, BLIND),
+            "question_of_answer": QuestionLoss(model, GIVEN),
+            "asked": Embedding(model, self.layer, "question"),
+            "answered": Embedding(model, self.layer, "answer"),
+            "images": ImageCount(),
+        }
+
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
+        n, k = len(columns), min(budget, len(columns))
+        with_image = np.asarray(columns["images"]["images"]) > 0
+        image_gain = self._gain(columns, "answer_without_image", "answer")
+        answer_gain = self._gain(columns, "question", "question_of_answer")
+        least = np.fmin(image_gain, answer_gain)  # of what is known
+        score = np.where(with_image & np.isfinite(least), least, 0.0)
+        order = argsort_descending(score, columns.ties)
+        rank = inverse_permutation(order)
+        rows = order[:k]
+        spread = 0 < k < SPREAD_BELOW * n
+        if spread:
+            candidates = np.sort(order[: 2 * k])
+            vectors = unit_vectors(
+                [from_bytes(columns[part]["vector"][candidates]) for part in ("asked", "answered")]
+            )
+            first = int(np.searchsorted(candidates, order[0]))
+            ties = columns.ties[candidates]
+            rows = candidates[farthest_points(vectors, k, ties, first)]
+        place = np.zeros(n, np.int32)
+        place[rows] = np.arange(1, k + 1)
+        reason = {
+            "image_gain": np.where(with_image, image_gain, np.nan).astype(np.float32),
+            "answer_gain": np.where(with_image, answer_gain, np.nan).astype(np.float32),
+            "score": np.exp(np.minimum(score, 700.0)),  # a larger one would be infinite
+            "score_rank": (rank + 1).astype(np.int32),
+            "candidate": rank < (2 * k if spread else k),
+            "place": place,
+        }
+        return Selection(rows.astype(np.int64), reason, tuple(_notes(reason, with_image, rows)))
+
+    def _gain(self, columns: Columns, without: str, given: str) -> np.ndarray:
+        """How much likelier the tokens are made, nats per token, float64 [n]; NaN where either
+        loss is not known."""
+        before, after = (
+            weighted_mean(columns[name], self.function_words) for name in (without, given)
+        )
+        return before - after
+
+    @classmethod
+    def explain(cls, evidence: Evidence) -> Explanation:
+        names = ("image_gain", "answer_gain", "score", "score_rank", "candidate", "place")
+        if not evidence.has(*names):
+            return Explanation()
+        lead = (
+            "A row's score is the smaller of two factors: how much likelier the image makes its "
+            "answer, and how much likelier the answer makes its question."
+        )
+        candidates, kept = int(evidence.reasons["candidate"].sum()), int(evidence.kept.sum())
+        if candidates > kept:
+            lead += (
+                f" Of the {pluralize(candidates)} of the highest score, {kept:,} are kept: each "
+                "is the one least like those kept before it."
+            )
+        return Explanation(
+            _explain_rows(evidence),
+            lead,
+            (Histogram("image_gain"), Histogram("answer_gain")),
+            drawn=frozenset({"image_gain", "answer_gain"}),
+            hidden=frozenset({"score", "score_rank", "candidate", "place"}),
+        )
+
+
+def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
+    r, kept, n = evidence.reasons, evidence.kept, len(evidence.kept)
+    candidates, rows = int(r["candidate"].sum()), int(kept.sum())
+
+    def why(i: int) -> Why:
+        rank = f"{int(r['score_rank'][i]):,} of {n:,} by score"
+        says = f"score {float(r['score'][i]):.3g}, {rank}: {_factors(r, i)}"
+        if kept[i]:
+            if candidates == rows:
+                return Why("high score", f"kept: {says}")
+            place = f"taken {int(r['place'][i]):,} of {rows:,}, as the row least like those before"
+            if r["place"][i] == 1:
+                place = "taken first, for its score"
+            return Why("high score, unlike the others", f"kept: {says}; {place}")
+        if r["candidate"][i]:
+            return Why("high score, but like a kept row", f"not kept: {says}; others are less like")
+        if float(r["image_gain"][i]) < 0:
+            return Why("the image speaks against the answer", f"not kept: {says}")
+        return Why("score too low", f"not kept: {says}")
+
+    return why
+
+
+def _factors(reasons: Mapping[str, np.ndarray], i: int) -> str:
+    """
+    >>> _factors({"image_gain": np.log([2.0]), "answer_gain": np.array([np.nan])}, 0)
+    'the image makes the answer 2 times as likely per token'
+    """
+    image, answer = (float(reasons[name][i]) for name in ("image_gain", "answer_gain"))
+    if np.isnan(image) and np.isnan(answer):
+        return "a row without an image counts as 1"
+    parts = []
+    if not np.isnan(image):
+        parts.append(f"the image makes the answer {_times(image)} times as likely per token")
+    if not np.isnan(answer):
+        parts.append(f"the answer makes the question {_times(answer)} times as likely")
+    return " and ".join(parts)
+
+
+def _times(nats: float) -> str:
+    return f"{np.exp(min(nats, 700.0)):.3g}"
+
+
+def _notes(reason: Mapping[str, np.ndarray], with_image: np.ndarray, rows: np.ndarray) -> list[str]:
+    notes = []
+    gain = reason["image_gain"][with_image]
+    if not with_image.any():
+        notes.append("No row has an image, so all have the same score.")
+    elif len(rows):
+        helped = float((gain > 0).mean())
+        note = f"The image makes the answer likelier in {helped:.0%} of the rows with one."
+        if helped < UNREAD:
+            note += " The model hardly reads these images, so the score says little about the rows."
+        notes.append(note)
+    bare = int((~with_image).sum())
+    if bare and with_image.any():
+        notes.append(
+            f"{pluralize(bare)} without an image count as 1, above rows with a lower score: "
+            f"{int((~with_image[rows]).sum()):,} of them are kept."
+        )
+    return notes
