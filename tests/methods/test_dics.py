@@ -24,7 +24,8 @@ MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 VIC = np.array([8.0, 4, 2, 0.5, 6, 3, NAN, NAN, 2, 5])
 RIC = np.array([4.0, 4, 3, 4.0, 2, 3, NAN, NAN, NAN, 0.5])
 # score: the smaller       4  4  2  0.5  2  3    1    1    2  0.5
-PLACE = np.array([0, 0, 1, 0, 0, 1, 2, 2, 3, 3])  # which rows are alike
+# degrees; rows of a close angle are alike
+ANGLE = np.array([10.0, 0, 180, 50, 270, 170, 30, 40, 60, 70])
 TIES = np.array([9, 3, 7, 5, 1, 8, 6, 2, 4, 0], np.uint64)
 
 
@@ -42,7 +43,8 @@ def words(content: np.ndarray, light: np.ndarray, tokens: int = 1) -> dict[str, 
 def columns_of(vic: np.ndarray = VIC, ric: np.ndarray = RIC) -> Columns:
     """Only content words differ: by 1.1 times the gain, as they have 1/1.1 of the weight."""
     n = len(vic)
-    vectors = as_bytes(np.eye(WIDTH)[PLACE])
+    vectors = np.zeros((n, WIDTH))
+    vectors[:, 0], vectors[:, 1] = np.cos(np.radians(ANGLE)), np.sin(np.radians(ANGLE))
     base = np.where(np.isnan(vic), NAN, 3.0)
     turned = np.where(np.isnan(ric), NAN, 2.0)
     values = {
@@ -50,8 +52,8 @@ def columns_of(vic: np.ndarray = VIC, ric: np.ndarray = RIC) -> Columns:
         "answer_without_image": words(base + 1.1 * np.log(vic), base * 3),
         "question": words(turned + 1.1 * np.log(ric), turned),
         "question_of_answer": words(turned, turned),
-        "asked": {"vector": vectors},
-        "answered": {"vector": vectors},
+        "asked": {"vector": as_bytes(vectors)},
+        "answered": {"vector": as_bytes(vectors)},
         "images": {"images": (~np.isnan(vic)).astype(np.int32)},
     }
     return Columns(np.sort(digests(n)), TIES, np.zeros(n, np.int32), ("",), values)
@@ -63,13 +65,14 @@ def run(budget: int, vic: np.ndarray = VIC, ric: np.ndarray = RIC) -> Selection:
 
 def test_ten_rows_by_hand() -> None:
     """By score 1 and 0 (4; ties 3, 9), 5 (3), 4, 8, 2 (2; ties 1, 4, 7), 7, 6 (1; ties 2, 6), 9, 3
-    (0.5; ties 0, 5). Of 3 rows: the first six, then 1, and two of other places by their ties."""
+    (0.5; ties 0, 5). For 3 rows the candidates are the first six; from 1, at 0 degrees, 2 is the
+    farthest, and from both 4."""
     found = run(3)
     assert found.reason["score"].tolist() == pytest.approx([4, 4, 2, 0.5, 2, 3, 1, 1, 2, 0.5])
     assert found.reason["score_rank"].tolist() == [2, 1, 6, 10, 4, 3, 8, 7, 5, 9]
     assert np.flatnonzero(found.reason["candidate"]).tolist() == [0, 1, 2, 4, 5, 8]
-    assert found.rows.tolist() == [1, 8, 2]  # places 0, 3 (tie 4), 1 (tie 7 before 8)
-    assert found.reason["place"].tolist() == [0, 1, 3, 0, 0, 0, 0, 0, 2, 0]
+    assert found.rows.tolist() == [1, 2, 4]
+    assert found.reason["place"].tolist() == [0, 1, 2, 0, 3, 0, 0, 0, 0, 0]
 
 
 def test_from_half_on_the_highest_scores_are_taken() -> None:
@@ -147,6 +150,7 @@ def test_settings_that_are_impossible(settings: dict[str, str]) -> None:
 
 def test_notes() -> None:
     helped, bare = run(3).notes
+    assert "score below 1" in run(10).notes[1] and run(10).notes[1].endswith("row: 2 rows.")
     assert helped == "The image makes the answer likelier in 88% of the rows with one."
     assert bare.startswith("2 rows without an image count as 1") and "0 of them are kept" in bare
     assert "hardly reads" in run(3, 1 / VIC).notes[0]
@@ -170,7 +174,7 @@ def test_reasons_in_words() -> None:
         assert told.why(3).kind == "the image speaks against the answer"
         assert "a row without an image counts as 1" in told.why(6).text
         if budget == 3:
-            assert "taken 2 of 3, as the row least like those before" in told.why(8).text
+            assert "taken 2 of 3, as the row least like those before" in told.why(2).text
             assert told.why(0).kind == "high score, but like a kept row"
             assert "Of the 6 rows of the highest score, 3 are kept" in told.lead
     assert Dics.explain(Evidence({}, kept)).lead == ""

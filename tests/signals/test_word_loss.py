@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -62,14 +63,9 @@ def slow_words(tiny: Loaded, row: Sample) -> tuple[float, int, float, int]:
     known = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
     light, other = [], []
     for text, is_answer in known["pieces"]:
-        words = text.split(" ") if is_answer else [text]
-        for k, word in enumerate(words):
-            if k:
-                light.append((" ", False))
-                other.append((" ", False))
-            bare = word.strip()
-            light.append((word, is_answer and bare in LIGHT))
-            other.append((word, is_answer and bare not in LIGHT and bool(bare)))
+        for word in re.split(r"(\s+)", text) if is_answer else [text]:
+            light.append((word, is_answer and word in LIGHT))
+            other.append((word, is_answer and word not in LIGHT and not word.isspace()))
     tokenizer, ids = tiny.processor.tokenizer, known["input_ids"]
     heavy = set(answer_positions(tokenizer, ids, other))
     marked = set(answer_positions(tokenizer, ids, light)) - heavy

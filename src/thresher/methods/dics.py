@@ -229,6 +229,11 @@ def _notes(reason: Mapping[str, np.ndarray], with_image: np.ndarray, rows: np.nd
         if helped < UNREAD:
             note += " The model hardly reads these images, so the score says little about the rows."
         notes.append(note)
+        if low := int((reason["score"][rows] < 1).sum()):
+            notes.append(
+                f"Selected with a score below 1, where image or answer speak against the row: "
+                f"{pluralize(low)}."
+            )
     bare = int((~with_image).sum())
     if bare and with_image.any():
         notes.append(
