@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.backends.hf.random_rows import Images, ask
+from tests.backends.hf.random_rows import Images, ask, collect
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
-from tests.signals.test_word_loss import MODEL, columns_of
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, load
 from thresher.backends import resolve
 from thresher.signals.question_loss import BLIND, GIVEN, QuestionLoss, turn_around
 from thresher.signals.word_loss import weighted_mean
-from thresher.types import ImageRef, Sample, Turn
+from thresher.types import ImageRef, ModelIdentity, Sample, Turn
+
+MODEL = ModelIdentity("sha256:0", "tiny", "float32", "pil")
 
 
 def sample(*texts: str, images: int = 1, system: str = "") -> Sample:
@@ -60,8 +61,9 @@ def test_losses_are_those_of_the_models_probabilities(name: str, prompt: str) ->
         sample("<image>", "a mat"),
         sample("what", "<image>"),
     ]
-    found, errors = columns_of(QuestionLoss(MODEL, prompt), rows, backend)
-    assert [bool(e) for e in errors] == [False, False, False, False, True]
+    pieces = QuestionLoss(MODEL, prompt).rows(rows, None, backend, Images())
+    found, errors = collect(pieces, len(rows))
+    assert list(errors) == [4]
     loss = weighted_mean(found, 1.0)
     assert np.isnan(loss).tolist() == [False, True, False, True, True]
     for i in (0, 2):
