@@ -33,7 +33,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "exact_hash": (1, "algorithm"),
     "gap": (1, "mistake missing_skill"),
     "guard_rows": (1, "held rows seed trust loss skills keep power gain"),
-    "guard_verdict": (1, "held selected random"),
+    "guard_verdict": (1, "held selected random judgement"),
     "held_out": (2, "seed most"),
     "if_measured": (1, "sample rows"),
     "image_count": (1, ""),

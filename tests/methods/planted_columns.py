@@ -90,6 +90,7 @@ def grouped(length: np.ndarray, nll: np.ndarray) -> dict[str, dict[str, np.ndarr
             "rows": np.full(len(leaf), 40, np.int32),
             "better": np.full(len(leaf), 7, np.int32),
             "worse": np.full(len(leaf), 5, np.int32),
+            "chance": np.full(len(leaf), 0.8, np.float32),
             "passed": np.ones(len(leaf), bool),
         },
     }

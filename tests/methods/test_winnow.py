@@ -43,6 +43,7 @@ def verdict(n, better, worse, passed):
         "rows": np.full(n, 50, np.int32),
         "better": np.full(n, better, np.int32),
         "worse": np.full(n, worse, np.int32),
+        "chance": np.full(n, 0.5 if passed else 0.03),
         "passed": np.full(n, passed),
     }
 
@@ -174,8 +175,8 @@ def test_a_fall_back_to_random_says_why_in_one_note(monkeypatch):
         judgement=judgement(10, helped=0.37, readable=False),
     )
     (note,) = Winnow().select(given, 5).notes
-    assert "random rows are taken instead" in note and "only 37% of 500 rows" in note
-    assert "try --set trust=seed" not in note
+    assert "The guard takes random rows instead" in note and "only 37% of 500 rows" in note
+    assert "--set trust=seed" not in note
 
 
 def test_image_gain_is_a_further_condition():
@@ -204,7 +205,7 @@ def test_the_guard_takes_random_rows_instead_and_says_so():
     out = Winnow(trust="base", guard="on").select(given, 5)
     assert out.rows.tolist() == [0, 1, 2, 3, 4]  # the seeded order
     assert out.reason["skill_quota"].tolist() == [5] * 6 + [0] * 4
-    assert len(out.notes) == 1 and "random rows are taken instead" in out.notes[0]
+    assert len(out.notes) == 1 and "The guard takes random rows instead" in out.notes[0]
     found = explained(out)
     assert {found.why(i).kind for i in range(10)} == {"random sample", "not drawn"}
     assert "random sample" in found.lead

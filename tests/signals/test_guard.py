@@ -102,12 +102,31 @@ def test_the_verdict_counts_held_out_rows_only(better, worse, passed):
         random={"greedy_match": theirs},
     )
     out = GuardVerdict(HeldOut(0), LOSS, LOSS).pool(given)
+    assert out.pop("chance").tolist() == pytest.approx([sign_test(better, worse)] * n)
     assert {name: set(a.tolist()) for name, a in out.items()} == {
         "rows": {100},
         "better": {better},
         "worse": {worse},
         "passed": {passed},
     }
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "readable", "passed"),
+    [(24, 29, False, True), (22, 29, False, False), (22, 29, True, True), (0, 4, False, True)],
+)
+def test_a_pool_that_the_base_cannot_judge_is_doubted_sooner(better, worse, readable, passed):
+    n = 100
+    ours, theirs = np.arange(n) < better, np.arange(n)[::-1] < worse
+    given = columns(
+        n,
+        held={"chosen": np.ones(n, bool)},
+        selected={"greedy_match": ours},
+        random={"greedy_match": theirs},
+        judgement={"readable": np.full(n, readable)},
+    )
+    out = GuardVerdict(HeldOut(0), LOSS, LOSS, LOSS).pool(given)
+    assert set(out["passed"].tolist()) == {passed}
 
 
 def test_fewer_than_the_least_differing_answers_cannot_refuse():

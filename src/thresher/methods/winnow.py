@@ -134,11 +134,11 @@ class Winnow:
             rows = min(GUARD_ROWS, context.budget or GUARD_ROWS)
             held, recipe = HeldOut(seed), Recipe(seed=seed)
             ours = GuardRows(held, rows, seed, trust, loss, skills, self.keep, self.power, gain)
-            under = [
+            selected, random = (
                 PartLoss(TrainedModel(model, recipe, drawn), held)
                 for drawn in (ours, GuardRows(held, rows, seed))
-            ]
-            named["guard"] = GuardVerdict(held, *under)
+            )
+            named["guard"] = GuardVerdict(held, selected, random, named.get("judgement"))
         return named
 
     def _can_train(self) -> bool:
@@ -323,11 +323,13 @@ def _guard_note(
         if judgement is not None and not judgement["readable"]
         else ""
     )
-    advice = "" if seeds else "try --set trust=seed, or "
+    advice = "" if seeds else "--set trust=seed asks models trained on a part of the rows; "
     return (
-        f"{found}. The selection is significantly worse, so random rows are taken instead. {whose} "
-        f"not tell wrong rows from hard ones here{known}: {advice}--set guard=off to select all "
-        "the same."
+        f"The guard takes random rows instead of winnow's selection: of {rows:,} rows held out, "
+        f"{better:,} are answered as given only after a small training on the selection and "
+        f"{worse:,} only after one on random rows (chance {verdict['chance']:.1%} if both were "
+        f"equally good). {whose} not tell wrong rows from hard ones here{known}. {advice}--set "
+        "guard=off selects without this check."
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from thresher.samplers.trusted_strata import trusted_strata
 from thresher.types import Columns, Field, Signal, seeded_ties
 
 LEVEL = 0.05  # one-sided: how often a selection that is as good as random may be refused
+UNREAD_LEVEL = 0.25  # the same where the model cannot judge the pool: there a gain is unlikely
 LEAST = 5  # answers that must differ before any outcome is significant: 1/2^5 is below `LEVEL`
 
 
@@ -113,30 +114,43 @@ class GuardVerdict:
     """`PartLoss` under the model of the selection."""
     random: Signal
     """`PartLoss` under the model of the random rows."""
+    judgement: Signal | None = None
+    """With a bool field `readable`; None: the base is taken to judge the pool."""
 
     kind: ClassVar[str] = "guard_verdict"
     version: ClassVar[int] = 1
+    added: ClassVar[Mapping[str, Any]] = {"judgement": None}
     fields: ClassVar[tuple[Field, ...]] = (
         Field("rows", "int32", "rows that both models were asked about; 0: too few distinct rows"),
         Field("better", "int32", "of these, answered as given after the selection only"),
         Field("worse", "int32", "of these, answered as given after the random rows only"),
-        Field("passed", "bool", "the selection is not significantly worse"),
+        Field("chance", "float32", "of so many or more `worse` if both were equally good"),
+        Field("passed", "bool", "the selection is not worse, by the chance"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {"held": self.held, "selected": self.selected, "random": self.random}
+        given = {
+            "held": self.held,
+            "selected": self.selected,
+            "random": self.random,
+            "judgement": self.judgement,
+        }
+        return {name: signal for name, signal in given.items() if signal is not None}
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         held = np.asarray(inputs["held"]["chosen"], bool)
         ours = np.asarray(inputs["selected"]["greedy_match"], bool)[held]
         theirs = np.asarray(inputs["random"]["greedy_match"], bool)[held]
         better, worse = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-        n = len(inputs)
+        n, level, chance = len(inputs), LEVEL, sign_test(better, worse)
+        if self.judgement is not None and not np.all(inputs["judgement"]["readable"]):
+            level = UNREAD_LEVEL
         return {
             "rows": np.full(n, held.sum(), np.int32),
             "better": np.full(n, better, np.int32),
             "worse": np.full(n, worse, np.int32),
-            "passed": np.full(n, sign_test(better, worse) >= LEVEL),
+            "chance": np.full(n, chance, np.float32),
+            "passed": np.full(n, chance >= level or better + worse < LEAST),
         }
 
 
