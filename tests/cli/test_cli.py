@@ -20,6 +20,7 @@ import yaml
 from rich.console import Console
 
 import thresher.backends
+from tests.fake_training import FakeTraining
 from tests.text_pools import Model, record, write_pool
 from thresher import cli
 from thresher.cli import guard
@@ -777,24 +778,32 @@ def test_signals(thresher_: Thresher, pool: str, model: Model) -> None:
 
 
 def test_demo(thresher_: Thresher, monkeypatch: pytest.MonkeyPatch, model: Model) -> None:
-    from thresher.demo import command
+    from thresher.demo import command, comparison
 
+    training = FakeTraining(Path("trainings"))
     monkeypatch.setattr(command, "resolve", lambda spec, **options: model.handle)
+    monkeypatch.setattr(command, "is_usable", lambda extra: True)
+    monkeypatch.setattr(comparison, "make_trainer", lambda **options: training.trainer)
     ended = thresher_("demo", "--rows", "300", "--out", "d")
     assert ended.code == 0, ended.err
     for word in (
         "1. A pool.",
         "source: basic_vqa",
         "answer: yes/no",
-        "KS distance",
         "wrong answers *",
+        "3. Left out as probably wrong",
+        "The interval contains zero",  # a fake model answers nothing
         "thresher select",
     ):
         assert word in ended.out
-    assert len(json.loads(Path("d/subset.json").read_text())) == 90
+    assert len(json.loads(Path("d/subset.json").read_text())) == 30
+    assert [call["rows"] for call in training.calls()] == [30, 30]
     assert Path("d/run.yaml").is_file() and Path("d/selection.parquet").is_file()
     again = thresher_("demo", "--rows", "300", "--out", "d")
-    assert "0 scores now" in again.out and model.opened == 1
+    assert "(0 now, " in again.out and len(training.calls()) == 2
+    monkeypatch.setattr(command, "is_usable", lambda extra: False)
+    untrained = thresher_("demo", "--rows", "300", "--out", "d")
+    assert untrained.code == 0 and "training is not installed" in untrained.out
 
 
 # ------------------------------------------------------------------------------------------- config

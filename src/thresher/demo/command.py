@@ -1,8 +1,9 @@
-"""`thresher demo`: generates the built-in pool, selects from it with CLIPPER and at random, and
-reports the difference.
+"""`thresher demo`: generates the built-in pool, selects from it with winnow and at random, shows
+what was left out, and trains a model on each subset to compare them.
 
 Reads the hidden labels of the built-in world for its report; no method has access to them. Writes
-the pool to `OUT/pool`, scores to `OUT/store` and the selection to OUT; prints to stdout.
+the pool to `OUT/pool`, questions to `OUT/questions`, scores and trained models to `OUT/store` and
+the selection to OUT; prints to stdout.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,14 +22,16 @@ import numpy as np
 from thresher.backends import resolve
 from thresher.console.formatting import format_duration, format_percent
 from thresher.console.progress import Progress
+from thresher.demo.comparison import compare_with_random
+from thresher.demo.left_out import LeftOut, left_out
 from thresher.demo.pool import make_pool
 from thresher.engine import RunContext
-from thresher.extras import require
+from thresher.extras import install_command, is_usable, require
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.report import try_to_write
 from thresher.request import RunRequest
-from thresher.samplers import ks_distance, median_random_ks
+from thresher.request.run_request import DEFAULT_METHOD
 from thresher.selection import folder as output
 from thresher.selection import select as run
 from thresher.selection import summary
@@ -43,7 +47,8 @@ if TYPE_CHECKING:
 
     from thresher.selection.result import Outcome
 
-BUDGET = "30%"
+BUDGET = "10%"
+SHOWN = 6  # rows left out that are shown
 STYLES = (
     "yes/no",
     "letter of a choice",
@@ -55,8 +60,8 @@ STYLES = (
 
 NEXT = (
     "thresher doctor POOL --images DIR",
-    "thresher plan POOL --images DIR -m clipper -b 30% --model MODEL",
-    "thresher select POOL --images DIR -m clipper -b 30% --model MODEL -o OUT",
+    "thresher plan POOL --images DIR -b 10% --model MODEL",
+    "thresher select POOL --images DIR -b 10% --model MODEL -o OUT",
 )
 
 
@@ -82,73 +87,103 @@ def answer_style(answer: str) -> str:
 
 
 def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: int) -> None:
-    """Run the demo: generate the pool, select, and print the result.
+    """Run the demo: generate the pool, select, compare with random rows, and print the result.
 
     console: for the report.
-    progress: for scoring.
+    progress: for scoring and training.
     out: output folder.
     rows: number of rows of the pool.
-    seed: of the pool and the selection.
+    seed: of the pool, the selection and the trainings.
 
     Raises the same errors as a selection.
     """
-    from rich.padding import Padding
-
     require("hf", "thresher demo asks the built-in model, which")
     began = time.monotonic()
     check_folder(out)
-    summary.say(
-        console,
+    say = partial(summary.say, console)
+    say(
         f"[bold]1. A pool.[/] {rows:,} questions and answers about rendered images from nine "
-        "sources, generated now.",
+        "sources, generated now. Many answers are wrong, as in pools from the web, and short ones "
+        'have a style that the model has to learn ("Red colour").'
     )
-    pool = open_pool(make_pool(out / "pool", rows=rows, seed=seed), cache=out / "store" / "pools")
+    pool = open_pool(
+        make_pool(out / "pool", rows=rows, seed=seed, house_style=True),
+        cache=out / "store" / "pools",
+    )
     store = Store(out / "store")
     model = resolve("demo", cache=store.root / "models")
-    budget = Budget.parse(BUDGET)
-    summary.say(
-        console,
-        "[bold]2. A selection.[/] CLIPPER scores every row with the built-in model and keeps "
-        f"{BUDGET}; a random sample of the same size is the baseline.",
+    say(
+        f"[bold]2. A selection.[/] winnow scores every row with the built-in model and keeps "
+        f"{BUDGET}; a random sample of the same size is the baseline."
     )
     request = RunRequest(
         pool=str(pool.path),
-        method="clipper",
+        method=DEFAULT_METHOD,
         budget=BUDGET,
+        settings={"guard": "off"},
         seed=seed,
         model="demo",
         store=str(store.root),
         out=str(out),
     )
-    task = SelectionTask(pool, load("clipper"), budget, request)
-    clipper = run.select(task, RunContext(store, model, progress=progress))
+    task = SelectionTask(
+        pool, load(request.method, request.settings), Budget.parse(BUDGET), request
+    )
+    context = RunContext(store, model, progress=progress)
+    chosen = run.select(task, context)
     random = run.select(replace(task, method=load("random")), RunContext(store))
-    output.write(clipper, pool, request, out, overwrite=_is_a_demo(out))
+    output.write(chosen, pool, request, out, overwrite=_is_a_demo(out))
     problem = try_to_write(out, pool)
+    _list(console, in_words(chosen))
+    console.print(before_after(pool, chosen, random))
 
-    console.print("[bold]3. The result.[/]")
-    for line in in_words(clipper, random):
-        console.print(Padding(line, (0, 0, 0, 3)))
-    console.print(before_after(pool, clipper, random))
+    say("[bold]3. Left out as probably wrong[/], by the losses alone:")
+    wrong = wrong_answers(pool)
+    suspects = left_out(chosen, pool, request, context, SHOWN)
+    console.print(suspects_table(suspects, wrong))
+    if suspects:
+        _list(console, [found_wrong(suspects, wrong)])
+
+    say("[bold]4. Does it help?[/] One model is trained on winnow's rows, one on the random rows.")
+    if is_usable("train"):
+        trial = compare_with_random(
+            pool, chosen.rows, random.rows, model, store, out / "questions", seed, progress
+        )
+        _list(console, trial.sentences())
+    else:
+        say(f"Not tried: training is not installed ({install_command('train')}).", markup=False)
+    _list(
+        console,
+        [
+            "The guard, which makes such a comparison on held-out rows of the pool before it lets "
+            "a selection pass, is off in this demo: this step takes its place."
+        ],
+    )
     console.print(
         "* Known only because this world is built in: no method sees it. One small world proves "
         "nothing about your data.",
         style="dim",
     )
-    summary.say(
-        console,
+    say(
         f"\nWritten to [bold]{out}[/]: subset.json, selection.parquet, run.yaml"
-        + ("" if problem else ", and report.html, which shows what was kept and why"),
+        + ("" if problem else ", and report.html, which shows what was kept and why")
     )
     if problem:
-        summary.say(console, problem, markup=False)
-    summary.say(
-        console,
+        say(problem, markup=False)
+    say(
         f"The whole job took {format_duration(time.monotonic() - began)}. [bold]Next[/], with "
-        "your own pool and model:",
+        "your own pool and model:"
     )
     for command in NEXT:
         console.print(f"   [cyan]{command}[/]", soft_wrap=True)
+
+
+def _list(console: Console, lines: Sequence[str]) -> None:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    for line in lines:
+        console.print(Padding(Text(line), (0, 0, 0, 3)))
 
 
 def _is_a_demo(out: Path) -> bool:
@@ -158,34 +193,28 @@ def _is_a_demo(out: Path) -> bool:
     return Path(output.read(out)["pool"]["path"]).parent == (out / "pool").resolve()
 
 
-def in_words(clipper: Outcome, random: Outcome) -> list[str]:
-    """Sentences about this run of CLIPPER."""
-    reason = clipper.evidence
-    known = float((reason["knowledge"] == "P").mean())
-    helped = float((reason["effect"] > 0).mean())
-    critical = int(clipper.reason["critical"].sum())
-    wanted = clipper.signals[0].wanted
-    scored = sum(s.scored for s in clipper.signals)
-    reused = sum(s.reused for s in clipper.signals)
-    n, k = len(clipper.considered), len(clipper.rows)
+def in_words(chosen: Outcome) -> list[str]:
+    """Sentences about this run of winnow."""
+    reason = chosen.evidence
+    trusted, n = int(reason["trusted"].sum()), len(chosen.considered)
+    wanted = chosen.signals[0].wanted
+    scored = max(s.scored for s in chosen.signals)
+    judged = [note for note in chosen.notes if note.startswith("trust=auto")]
     return [
-        f"{wanted:,} distinct rows were scored three times, alone and after two other rows as "
-        f"demonstrations: {scored:,} scores now, {reused:,} from an earlier run.",
-        f"The model knows {known:.0%} of the answers already (P); the others the data must teach "
-        "it (W).",
-        f"A demonstration made the answer more likely in {helped:.0%} of the rows; {critical:,} of "
-        f"the {k:,} rows kept are there because it helped them most.",
-        "The kept rows have the pool's distribution of perplexity: their distance from it (KS) is "
-        f"{_ks(clipper, clipper):.4f}; this random sample has {_ks(clipper, random):.4f}, random "
-        f"samples usually about {median_random_ks(n, k):.4f}.",
+        f"{wanted:,} distinct rows passed through the model once ({scored:,} now, "
+        f"{wanted - scored:,} in an earlier run), and fall into "
+        f"{len(np.unique(reason['skill'])):,} skills by its hidden states.",
+        f"In each skill the half with the lower loss is trusted: {trusted:,} of {n:,} rows. Skills "
+        "that the model does not know yet get more of the budget.",
+        *judged,
     ]
 
 
-def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
-    """A table of pool, CLIPPER and random sample: shares by source and answer style, KS distance of
-    the perplexity, wrong answers."""
-    table = summary.table("", "pool", "clipper", "random")
-    subsets = [np.arange(len(pool)), clipper.rows, random.rows]
+def before_after(pool: Pool, chosen: Outcome, random: Outcome) -> Table:
+    """A table of pool, winnow and random sample: shares by source and answer style, wrong
+    answers."""
+    table = summary.table("", "pool", "winnow", "random")
+    subsets = [np.arange(len(pool)), chosen.rows, random.rows]
     table.add_row("rows", *(f"{len(s):,}" for s in subsets))
     style = np.array([STYLES.index(answer_style(text)) for text in first_answers(pool)])
     groups: Sequence[tuple[str, list[tuple[str, np.ndarray]]]] = (
@@ -199,29 +228,33 @@ def before_after(pool: Pool, clipper: Outcome, random: Outcome) -> Table:
                 f"{title}: {name}", *(format_percent(int(mask[s].sum()), len(s)) for s in subsets)
             )
     table.add_section()
-    table.add_row(
-        "log-perplexity, KS distance to the pool",
-        "0",
-        *(f"{_ks(clipper, o):.4f}" for o in (clipper, random)),
-    )
     wrong = wrong_answers(pool)
     table.add_row(
         "wrong answers *", *(format_percent(int(wrong[s].sum()), len(s)) for s in subsets)
     )
-    dropped = [np.setdiff1d(subsets[0], s) for s in subsets[1:]]
-    table.add_row(
-        "wrong answers among the dropped *",
-        "",
-        *(format_percent(int(wrong[s].sum()), len(s)) for s in dropped),
-    )
     return table
 
 
-def _ks(scored: Outcome, chosen: Outcome) -> float:
-    """KS distance between the zero-shot log-perplexity of `chosen`'s rows and of all rows of
-    `scored`."""
-    nll = scored.evidence["nll"]
-    return ks_distance(nll, nll[np.isin(scored.considered, chosen.rows)])
+def suspects_table(suspects: Sequence[LeftOut], wrong: np.ndarray) -> Table:
+    """The rows left out, with what is true of them. `wrong`: bool [n], by pool row."""
+    from rich.text import Text
+
+    table = summary.table("question", "answer given", "model's own", "given is *", numbers=False)
+    for s in suspects:
+        table.add_row(
+            *(Text(text) for text in (s.question, s.given, s.own or "–")),
+            "wrong" if wrong[s.row] else "right",
+        )
+    return table
+
+
+def found_wrong(suspects: Sequence[LeftOut], wrong: np.ndarray) -> str:
+    """How many of the rows shown are wrong, in words."""
+    count = sum(bool(wrong[s.row]) for s in suspects)
+    return (
+        f"{count} of these {len(suspects)} are wrong. `thresher suspects` lists such rows of a "
+        "pool, with a confidence."
+    )
 
 
 def first_answers(pool: Pool) -> list[str]:
