@@ -60,7 +60,7 @@ class FakeTraining:
         time.sleep(self.seconds)
         rows = np.arange(len(pool)) if rows is None else rows
         out.mkdir(parents=True, exist_ok=True)
-        told = {
+        values = {
             "base": base,
             "rows": len(rows),
             "sum": int(np.sum(rows)),
@@ -68,8 +68,8 @@ class FakeTraining:
             "steps": recipe.steps,
             "out": out.name,
         }
-        (out / "model.json").write_text(json.dumps(told))
-        append(self.log, json.dumps(told))
+        (out / "model.json").write_text(json.dumps(values))
+        append(self.log, json.dumps(values))
         return FakeTrained(out, len(rows) * 0.01, 1)
 
     def open(self, folder: Path) -> ModelHandle:
@@ -108,15 +108,15 @@ class FakeEvaluation:
     def __call__(
         self, model: ModelHandle, pool: Any, *, store: Any, progress: Any = None
     ) -> FakeEvaluated:
-        told = json.loads((Path(model.name) / "model.json").read_text())
+        data = json.loads((Path(model.name) / "model.json").read_text())
         time.sleep(self.seconds)
         rng = np.random.default_rng(0)
         difficulty = rng.standard_normal(len(pool))  # the same for every model
-        flips = np.random.default_rng([told["seed"], told["sum"] % 2**31]).standard_normal(
+        flips = np.random.default_rng([data["seed"], data["sum"] % 2**31]).standard_normal(
             len(pool)
         )
         luck = 0.9 * difficulty + np.sqrt(1 - 0.81) * flips
-        correct = [bool(c) for c in luck < NormalDist().inv_cdf(self.accuracy(told))]
+        correct = [bool(c) for c in luck < NormalDist().inv_cdf(self.accuracy(data))]
         error = ["no" if i in self.failed else "" for i in range(len(pool))]
         rows = pa.table(
             {
@@ -127,7 +127,7 @@ class FakeEvaluation:
                 "error": error,
             }
         )
-        append(self.log, json.dumps({**told, "model": Path(model.name).parent.name}))
+        append(self.log, json.dumps({**data, "model": Path(model.name).parent.name}))
         share = float(np.mean([c for c, e in zip(correct, error, strict=True) if not e]))
         return FakeEvaluated(share, share, rows)
 

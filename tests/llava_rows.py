@@ -45,9 +45,9 @@ def tiny_rows() -> list[dict[str, Any]]:
         {"from": "gpt", "value": "Yes, quite sure — größer geht’s nicht."},
     ]
     rows.append(chat)
-    told = row("sys", "one/blue.png", "<image>\nName it.", "Blue.", data_source="one")
-    told["conversations"].insert(0, {"from": "system", "value": "Be brief."})
-    rows.append(told)
+    result = row("sys", "one/blue.png", "<image>\nName it.", "Blue.", data_source="one")
+    result["conversations"].insert(0, {"from": "system", "value": "Be brief."})
+    rows.append(result)
     rows.append(row("u", None, "日本語で？", "はい。", source="text"))
     return rows
 

@@ -242,7 +242,7 @@ def app_of(server: Server) -> FastAPI:
         text, number = text_of(body["messages"][-1]), len(server.asked)
         fate = plan.fate(number)
         server.sent_keys.append(request.headers.get("authorization"))
-        said = (
+        output = (
             refusal(401, f"Incorrect API key provided: {server.sent_keys[-1]}")
             if plan.key and server.sent_keys[-1] != f"Bearer {plan.key}"
             else refusal(404, f"The model `{body['model']}` does not exist.")
@@ -263,9 +263,9 @@ def app_of(server: Server) -> FastAPI:
             if body.get("top_logprobs", 0) > plan.top
             else None
         )
-        server.asked.append((fate if said is None else "refused", text, body))
-        if said is not None:
-            return said
+        server.asked.append((fate if output is None else "refused", text, body))
+        if output is not None:
+            return output
         if plan.slow:
             await asyncio.sleep(plan.slow)
         if plan.breaks and plan.breaks in text:

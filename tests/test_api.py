@@ -65,7 +65,7 @@ def test_keyword_values_match_the_command(tiny_pool: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "text"),
     [
         ({"budgett": "3"}, r"select\(\) .*'budgett'.* Did you mean 'budget'\?"),
         ({"set": ["a=1"]}, r"Did you mean 'settings'\?"),
@@ -73,9 +73,9 @@ def test_keyword_values_match_the_command(tiny_pool: Path, tmp_path: Path) -> No
     ],
 )
 def test_unknown_keywords_are_refused_with_a_hint(
-    tiny_pool: Path, given: dict[str, Any], said: str
+    tiny_pool: Path, given: dict[str, Any], text: str
 ) -> None:
-    with pytest.raises(TypeError, match=said):
+    with pytest.raises(TypeError, match=text):
         thresher.select(tiny_pool, "random", **given)
     with pytest.raises(TypeError, match="must be a path or what open_pool gave, not list"):
         thresher.select([], "random")  # type: ignore[arg-type]

@@ -31,10 +31,10 @@ def test_first_selection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     for variable in ("HOME", "IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "TMPDIR"):
         monkeypatch.setenv(variable, str(tmp_path))
     code = [cell for cell in run("first_selection.ipynb") if cell.cell_type == "code"]
-    said = [
+    texts = [
         output.text for cell in code for output in cell.outputs if output.output_type == "stream"
     ]
-    assert [text for text in said if WIDGETS not in text] == [], (
+    assert [text for text in texts if WIDGETS not in text] == [], (
         "no warnings, no progress: only what cells show"
     )
     _, pool, random, clipper, smaller, difference, files, export = code

@@ -124,9 +124,9 @@ def test_ten_kills_at_random_moments(tmp_path: Path, warm: WarmServer) -> None:
     assert killed >= 5
     assert job.start().wait() == 0
     assert job.files() == expected
-    lost = job.asked() - 3 * rows
-    assert 0 <= lost <= killed * (FLUSH_ROWS + PIECE), (
-        f"{lost} rows were paid for twice after {killed} kills"
+    lost_rows = job.asked() - 3 * rows
+    assert 0 <= lost_rows <= killed * (FLUSH_ROWS + PIECE), (
+        f"{lost_rows} rows were paid for twice after {killed} kills"
     )
 
     before = job.asked()

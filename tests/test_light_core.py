@@ -80,15 +80,17 @@ def run(
     )
     code = WITHOUT.format(absent=set(absent)) + ONE_AFTER_THE_OTHER
     environment = {**os.environ, "THRESHER_STORE": str(folder / "store")}
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code, str(listed)],
         capture_output=True,
         text=True,
         check=False,
         env=environment,
     )
-    assert said.returncode == 0, said.stderr
-    return {name: Done(*found) for name, found in json.loads(said.stdout.splitlines()[-1]).items()}
+    assert output.returncode == 0, output.stderr
+    return {
+        name: Done(*found) for name, found in json.loads(output.stdout.splitlines()[-1]).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +131,10 @@ def test_starting_up_imports_nothing_heavy() -> None:
         "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    assert not stop.code\n"
         "print('\\n' + ' '.join(sorted({m.partition('.')[0] for m in sys.modules})))"
     )
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
-    loaded = set(said.strip().splitlines()[-1].split())
+    loaded = set(output.strip().splitlines()[-1].split())
     assert "thresher" in loaded
     unwanted = {
         *HEAVY,

@@ -148,8 +148,10 @@ class Pair:
             d == s.digest.rstrip(b"\0")
             for d, s in zip(inputs.digest.tolist(), samples, strict=True)
         )
-        shown = [pool.by_digest(d.ljust(32, b"\0")) for d in inputs["partner"]["digest"].tolist()]
-        return backend.one_shot(samples, shown, pool)
+        displayed = [
+            pool.by_digest(d.ljust(32, b"\0")) for d in inputs["partner"]["digest"].tolist()
+        ]
+        return backend.one_shot(samples, displayed, pool)
 
 
 @dataclass(frozen=True)

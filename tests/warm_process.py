@@ -69,10 +69,10 @@ class WarmProcess:
         """What it writes to stdout and to stderr until it ends. Raises
         subprocess.TimeoutExpired."""
         self.stdin.close()
-        said: dict[str, str] = {}
+        values: dict[str, str] = {}
 
         def read(name: str) -> None:
-            said[name] = getattr(self, name).read()
+            values[name] = getattr(self, name).read()
 
         readers = [threading.Thread(target=read, args=(n,)) for n in ("stdout", "stderr")]
         for reader in readers:
@@ -86,7 +86,7 @@ class WarmProcess:
         finally:
             for reader in readers:
                 reader.join()
-        return said["stdout"], said["stderr"]
+        return values["stdout"], values["stderr"]
 
     def send_signal(self, number: int) -> None:
         if self.returncode is None:

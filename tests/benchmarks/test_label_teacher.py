@@ -58,8 +58,8 @@ def test_answers_judge_and_styler_questions(world):
             rows, piece.values["best"], piece.values["score"], strict=True
         ):
             first = [TRAINS[k][0] for k in label["kinds"]]
-            wanted = 0 if label["noisy"] else 5 if c.name in first else None
-            assert wanted is None or best == wanted, (c.name, label)
+            expected = 0 if label["noisy"] else 5 if c.name in first else None
+            assert expected is None or best == expected, (c.name, label)
             assert math.isclose(score, best, abs_tol=0.1)
     chosen = np.stack([p.values["chosen"] for p in pieces[14:]], axis=1)
     assert chosen.any(axis=1).all()

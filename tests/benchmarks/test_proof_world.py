@@ -68,10 +68,10 @@ def test_control_pool_has_no_flaw(made: dict[str, Path]) -> None:
 
 def test_answers_are_equally_frequent(tmp_path: Path) -> None:
     path = make_questions(tmp_path, 60, 3, "development")
-    told = labels(path, "evaluation_labels.jsonl")
+    result = labels(path, "evaluation_labels.jsonl")
     answers = [r["conversations"][1]["value"] for r in json.loads(path.read_text())]
-    assert Counter(t["kind"] for t in told) == dict.fromkeys(ASKED, 60)
-    assert not any(t["noisy"] for t in told) and {t["style"] for t in told} == {"word", "yesno"}
+    assert Counter(t["kind"] for t in result) == dict.fromkeys(ASKED, 60)
+    assert not any(t["noisy"] for t in result) and {t["style"] for t in result} == {"word", "yesno"}
     for kind, candidates in (
         ("colour", 6),
         ("shape", 5),
@@ -79,15 +79,15 @@ def test_answers_are_equally_frequent(tmp_path: Path) -> None:
         ("existence", 2),
         ("logic", 2),
     ):
-        counts = Counter(a for a, t in zip(answers, told, strict=True) if t["kind"] == kind)
+        counts = Counter(a for a, t in zip(answers, result, strict=True) if t["kind"] == kind)
         assert len(counts) == candidates and max(counts.values()) <= -(-60 // candidates)
     heights = [
-        a for a, t in zip(answers, told, strict=True) if t["kind"] == "chart" and a[0].isdigit()
+        a for a, t in zip(answers, result, strict=True) if t["kind"] == "chart" and a[0].isdigit()
     ]
     assert len(heights) == 30 and set(Counter(heights).values()) == {5}
     named = [
         t["candidates"].index(a)
-        for a, t in zip(answers, told, strict=True)
+        for a, t in zip(answers, result, strict=True)
         if t["kind"] == "comparison"
     ]  # as the first or the second
     assert named.count(0) == named.count(1) == 30
@@ -119,9 +119,11 @@ def test_pretraining_scenes_are_disjoint(monkeypatch: pytest.MonkeyPatch) -> Non
 
     from thresher.demo import scenes
 
-    shown: list[Scene] = []
+    displayed: list[Scene] = []
     real = scenes.sample_in_split
-    monkeypatch.setattr(scenes, "sample_in_split", lambda *a: shown.append(real(*a)) or shown[-1])
+    monkeypatch.setattr(
+        scenes, "sample_in_split", lambda *a: displayed.append(real(*a)) or displayed[-1]
+    )
     rng = Random(1)
     for make in (
         curriculum.refinement_conversation,
@@ -130,7 +132,7 @@ def test_pretraining_scenes_are_disjoint(monkeypatch: pytest.MonkeyPatch) -> Non
     ):
         for _ in range(40):
             make(rng)
-    assert len(shown) > 100 and {s.split for s in shown} == {"pretraining"}
+    assert len(displayed) > 100 and {s.split for s in displayed} == {"pretraining"}
 
 
 def test_house_style_changes_short_answers_only(tmp_path: Path) -> None:
@@ -138,24 +140,24 @@ def test_house_style_changes_short_answers_only(tmp_path: Path) -> None:
     formed = make_pool(tmp_path / "formed", 200, 3, MIXES["redundant"], house_style=True)
     changed = 0
     hidden = labels(formed)
-    for a, b, told in zip(
+    for a, b, result in zip(
         json.loads(plain.read_text()), json.loads(formed.read_text()), hidden, strict=True
     ):
         assert a["image"] == b["image"]
         for x, y in zip(a["conversations"], b["conversations"], strict=True):
-            if x["from"] == "gpt" and told["style"] == "word":
-                assert y["value"] == FORMS[told["kind"]].format(x["value"])
+            if x["from"] == "gpt" and result["style"] == "word":
+                assert y["value"] == FORMS[result["kind"]].format(x["value"])
                 changed += 1
             else:
                 assert x["value"] == y["value"]
     assert changed > 60 and set(FORMS) >= set(ASKED) - {"existence", "logic"}
     path = make_questions(tmp_path / "questions", 6, 3, "evaluation")
-    for record, told in zip(
+    for record, result in zip(
         json.loads(path.read_text()), labels(path, "evaluation_labels.jsonl"), strict=True
     ):
         answer = record["conversations"][1]["value"]
-        assert answer in told["candidates"] or not told["candidates"]
-        assert (told["style"] == "word") == any(
+        assert answer in result["candidates"] or not result["candidates"]
+        assert (result["style"] == "word") == any(
             answer.endswith(form.removeprefix("{}")) for form in FORMS.values()
         )
 

@@ -26,7 +26,7 @@ def command(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main(list(words))
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
 
     return call

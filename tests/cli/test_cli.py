@@ -65,8 +65,8 @@ def thresher_(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main([str(w) for w in words])
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
 
     return call
 
@@ -289,8 +289,8 @@ def test_values_with_spaces(thresher_: Thresher, pool: str, tmp_path: Path) -> N
         assert ended.code == 0, ended.err
         labels = [s["label"] for s in json.loads(ended.out)["signals"]]
         assert labels[:2] == ["score_optical_character_recognition", "score_gauge_reading"]
-    gone = thresher_(*words, "--set", f"capability_file={folder / 'y.yaml'}")
-    failed(gone, 2, f"{folder / 'y.yaml'} cannot be read")
+    missing = thresher_(*words, "--set", f"capability_file={folder / 'y.yaml'}")
+    failed(missing, 2, f"{folder / 'y.yaml'} cannot be read")
     failed(thresher_(*words, "--set", "weights=ocr:2,", "icl:1"), 2, "(icl:1)", "quote the setting")
 
 
@@ -316,7 +316,7 @@ def test_missing_model_is_reported_as_typed(
     monkeypatch.chdir(Path(pool).parent)
     monkeypatch.setenv("THRESHER_STORE", "store")
     words = ("select", pool, "-m", "mmssr", "-b", "5", "-o", "a")
-    for typed, said in (
+    for typed, text in (
         (("--set", "judge=/no/such"), "--set judge=/no/such: no such folder"),
         (("--set", "scorer=/no/such", "styler=demo"), "--set scorer=/no/such: no such folder"),
         (("--set", "scorer=demo", "styler=/no/such"), "--set styler=/no/such: no such folder"),
@@ -333,8 +333,8 @@ def test_missing_model_is_reported_as_typed(
         ),
     ):
         ended = thresher_(*words, *typed)
-        failed(ended, 2, said)
-        assert "--model" not in ended.err or "--model /no" in said
+        failed(ended, 2, text)
+        assert "--model" not in ended.err or "--model /no" in text
 
 
 def test_run_yaml_replays_and_flags_take_precedence(thresher_: Thresher, pool: str) -> None:
@@ -629,8 +629,8 @@ def test_wrong_models(
                 str(folder),
             ]
         )
-    said = capsys.readouterr()
-    failed(Ended(int(ended.value.code or 0), said.out, said.err), code, str(folder), *words)
+    captured = capsys.readouterr()
+    failed(Ended(int(ended.value.code or 0), captured.out, captured.err), code, str(folder), *words)
 
 
 @pytest.mark.parametrize("name", ["nothing", "no/such"])
@@ -662,9 +662,9 @@ def test_missing_model(
                 name,
             ]
         )
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     failed(
-        Ended(int(ended.value.code or 0), said.out, said.err),
+        Ended(int(ended.value.code or 0), captured.out, captured.err),
         2,
         f"--model {name}",
         "no such folder",
@@ -697,9 +697,9 @@ def test_errors_without_a_terminal_are_plain(pool: str, tmp_path: Path) -> None:
 
 def test_version_and_help(thresher_: Thresher) -> None:
     assert thresher_("--version").out == f"thresher {thresher.__version__}\n"
-    shown = thresher_("--help").out
+    displayed = thresher_("--help").out
     for command in ("demo", "select", "plan", "methods", "doctor", "signals", "export"):
-        assert f" {command} " in shown
+        assert f" {command} " in displayed
         assert thresher_(command, "--help").code == 0
     nothing = thresher_()
     assert nothing.code == 2 and "Usage" in nothing.out
@@ -708,15 +708,15 @@ def test_version_and_help(thresher_: Thresher) -> None:
 def test_methods(thresher_: Thresher) -> None:
     from thresher.methods import METHODS
 
-    shown = thresher_("methods").out
-    assert all(f" {name} " in shown for name in METHODS)
+    displayed = thresher_("methods").out
+    assert all(f" {name} " in displayed for name in METHODS)
     for word in (
         "knowledge_ratio",
         "most_helped | least_helped | none",
         "log-probabilities",
         "nothing",
     ):
-        assert word in shown
+        assert word in displayed
     only = thresher_("methods", "perplexity").out
     assert "where" in only and "clipper" not in only
     rows = json.loads(thresher_("methods", "--json").out)
@@ -843,17 +843,17 @@ def test_config_values_have_command_line_syntax(tmp_path: Path) -> None:
     file.write_text(
         "budget: 500\nsettings: {bins: 20, mirror: true, ratio: 0.5, knowledge_ratio: null}\n"
     )
-    told = config.combine(config.read(file), {})
-    assert told.budget == "500"
-    assert told.settings == {
+    result = config.combine(config.read(file), {})
+    assert result.budget == "500"
+    assert result.settings == {
         "bins": "20",
         "mirror": "true",
         "ratio": "0.5",
         "knowledge_ratio": "none",
     }
     again = tmp_path / "again.yaml"
-    again.write_text(yaml.safe_dump({"config": told.to_mapping()}))
-    assert config.combine(config.read(again), {}) == told
+    again.write_text(yaml.safe_dump({"config": result.to_mapping()}))
+    assert config.combine(config.read(again), {}) == result
 
 
 def test_another_method_ignores_settings_of_the_config_file() -> None:
@@ -885,11 +885,11 @@ def test_plain_lines_are_printed_at_most_every_ten_seconds(
         now[0] += 0.125
         lines.advance(1)
     lines.finish()
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "loss: 800 to do, 200 in the store"
-    assert said[1] == "loss: 280 of 1,000 (28%), 8.0/s, 1 min 30 s left"
-    assert said[-1] == "loss: 800 in 1 min 40 s (8.0/s)"
-    assert len(said) == 1 + 9 + 1
+    captured = capsys.readouterr().err.splitlines()
+    assert captured[0] == "loss: 800 to do, 200 in the store"
+    assert captured[1] == "loss: 280 of 1,000 (28%), 8.0/s, 1 min 30 s left"
+    assert captured[-1] == "loss: 800 in 1 min 40 s (8.0/s)"
+    assert len(captured) == 1 + 9 + 1
     assert lines.rows == 800
 
 
@@ -945,9 +945,9 @@ def test_lines_wrap_on_terminals_only() -> None:
         "go on."
     )
     for width in (20, 33, 200):
-        shown = _Terminal()
-        summary.say(Console(file=shown, width=width, no_color=True, highlight=False), text)
-        lines = re.sub("\x1b\\[[0-9;]*m", "", shown.getvalue()).splitlines()
+        displayed = _Terminal()
+        summary.say(Console(file=displayed, width=width, no_color=True, highlight=False), text)
+        lines = re.sub("\x1b\\[[0-9;]*m", "", displayed.getvalue()).splitlines()
         assert " ".join(" ".join(lines).split()) == " ".join(re.sub(r"\[.*?\]", "", text).split())
         assert all(len(line) <= width or " " not in line for line in lines)
     piped = io.StringIO()
@@ -961,9 +961,9 @@ def test_summary_without_a_model_mentions_no_scores(
     pool = str(write_pool(tmp_path / "p.json", [record(i) for i in range(60)]))
     # the model knows no answer
     monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)
-    said = thresher_("select", pool, "-m", "clipper", "--model", "demo", "-b", "20", "-o", "a").out
-    assert "one_shot_p: 60 wanted, none sent to the model" in said
-    assert "one_shot_w: 60 wanted, 60 scored" in said and model.scored == 120
+    text = thresher_("select", pool, "-m", "clipper", "--model", "demo", "-b", "20", "-o", "a").out
+    assert "one_shot_p: 60 wanted, none sent to the model" in text
+    assert "one_shot_w: 60 wanted, 60 scored" in text and model.scored == 120
 
 
 def test_failures_are_grouped_by_kind() -> None:
@@ -990,10 +990,10 @@ def test_no_color(
 ) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    said: list[str] = []
-    monkeypatch.setattr(guard.typer, "echo", lambda text, err: said.append(text))
+    texts: list[str] = []
+    monkeypatch.setattr(guard.typer, "echo", lambda text, err: texts.append(text))
     guard.fail("bad")
-    assert ("\x1b[1;31m" in said[0]) == red and "bad" in said[0]
+    assert ("\x1b[1;31m" in texts[0]) == red and "bad" in texts[0]
 
 
 @pytest.mark.parametrize(

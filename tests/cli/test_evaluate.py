@@ -13,8 +13,8 @@ from thresher.cli import main
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     with pytest.raises(SystemExit) as ended:
         main(["evaluate", *arguments])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
 
 
 def test_demo_model_on_ten_rows(
@@ -30,12 +30,12 @@ def test_demo_model_on_ten_rows(
         str(tmp_path / "store"),
     ]
     given += ["--model", "demo", "--out", str(out)]
-    code, said, _ = run(capsys, *given)
+    code, output, _ = run(capsys, *given)
     assert (
         code == 0
-        and "Accuracy" in said
-        and "chosen among candidates" in said
-        and "generated" in said
+        and "Accuracy" in output
+        and "chosen among candidates" in output
+        and "generated" in output
     )
     content = json.loads(out.read_text())
     assert (
@@ -43,8 +43,8 @@ def test_demo_model_on_ten_rows(
         and set(content["by"]) == {"one", "two", "text"}
         and out.with_suffix(".parquet").exists()
     )
-    code, said, _ = run(capsys, *given)
-    assert code == 0 and "0 asked of the model now" in said
+    code, output, _ = run(capsys, *given)
+    assert code == 0 and "0 asked of the model now" in output
     assert json.loads(out.read_text()) == content
 
 

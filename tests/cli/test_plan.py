@@ -28,13 +28,13 @@ def plan(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     """Exit code, and all that was printed."""
     with pytest.raises(SystemExit) as ended:
         cli.main(["plan", "pool.json", "--method", "mmssr", "--budget", "10", "--no-probe", *words])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out + said.err
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out + captured.err
 
 
-def rows_of(said: str) -> list[list[str]]:
+def rows_of(text: str) -> list[list[str]]:
     """The cells of the table."""
-    _, _, table = said.partition("─\n")
+    _, _, table = text.partition("─\n")
     return [line.split("  ") for line in table.split("\n \n")[0].splitlines() if line.strip()]
 
 
@@ -59,23 +59,23 @@ def signal(
 def test_shared_questions_are_one_line_and_cost_one_pass(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, said = plan(capsys, "--model", "demo")
-    assert code == 0 and said.count("score_") == 1 == said.count("style_")
-    assert "score_* (14), style_* (9)" in said and "In total 50 rows to score" in said
-    code, said = plan(capsys, "--model", "demo", "--json")
-    told = json.loads(said)
+    code, text = plan(capsys, "--model", "demo")
+    assert code == 0 and text.count("score_") == 1 == text.count("style_")
+    assert "score_* (14), style_* (9)" in text and "In total 50 rows to score" in text
+    code, text = plan(capsys, "--model", "demo", "--json")
+    data = json.loads(text)
     # in detail
-    assert len(told["signals"]) == 23 and told["to_score"] == 23 * 50 and told["passes"] == 50
-    first = told["signals"][0]["label"]
-    assert {s["asked_with"] for s in told["signals"]} == {first}
+    assert len(data["signals"]) == 23 and data["to_score"] == 23 * 50 and data["passes"] == 50
+    first = data["signals"][0]["label"]
+    assert {s["asked_with"] for s in data["signals"]} == {first}
 
 
 def test_separate_questions_are_one_line_and_cost_one_pass_each(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, said = plan(capsys, "--model", "demo", "--set", "score=generate")
-    assert code == 0 and "score_* (14) " in said and "style_* (9) " in said
-    assert f"In total {15 * 50:,} rows to score" in said
+    code, text = plan(capsys, "--model", "demo", "--set", "score=generate")
+    assert code == 0 and "score_* (14) " in text and "style_* (9) " in text
+    assert f"In total {15 * 50:,} rows to score" in text
 
 
 def test_every_line_fits_80_columns(
@@ -86,8 +86,8 @@ def test_every_line_fits_80_columns(
     from thresher.selection import summary
 
     monkeypatch.setattr(summary, "stdout", lambda: Console(width=80, highlight=False))
-    code, said = plan(capsys, "--model", "demo", "--set", "teacher=demo")
-    table = [line for line in said.splitlines() if "*" in line or "─" in line]
+    code, text = plan(capsys, "--model", "demo", "--set", "teacher=demo")
+    table = [line for line in text.splitlines() if "*" in line or "─" in line]
     assert code == 0 and table and max(map(len, table)) <= 80
     # a name is not broken in the middle
     assert any("teacher_style_* (9)" in line for line in table)
@@ -113,18 +113,18 @@ def test_lines_are_split_where_counts_differ() -> None:
 def test_server_plan_counts_requests_and_cost(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    code, said = plan(capsys, *SERVED)
-    assert code == 0 and "750 requests to a server" in said and "prices" not in said
+    code, text = plan(capsys, *SERVED)
+    assert code == 0 and "750 requests to a server" in text and "prices" not in text
     prices = ("--price-in", "2", "--price-out", "10")
-    code, said = plan(capsys, *SERVED, *prices, "--json")
-    told = json.loads(said)
+    code, text = plan(capsys, *SERVED, *prices, "--json")
+    data = json.loads(text)
     # one token a score, a short text for the styles
-    paid = 2 * told["tokens"] + 10 * (14 * 50 * 1 + 50 * 32)
-    assert told["cost"] == pytest.approx(paid / 1e6)
+    paid = 2 * data["tokens"] + 10 * (14 * 50 * 1 + 50 * 32)
+    assert data["cost"] == pytest.approx(paid / 1e6)
     # the question's words are paid, too
-    assert sum(s["tokens"] for s in told["signals"][:14]) > 14 * 50 * 1.4 * 25
-    code, said = plan(capsys, *SERVED, *prices, "--max-cost", "0.01", "--max-requests", "749")
-    assert f"At the prices given about {told['cost']:.4g}" in said
-    assert "--max-cost 0.01 stops" in said and "--max-requests 749 stops" in said
-    code, said = plan(capsys, *SERVED, *prices, "--max-cost", "100", "--max-requests", "750")
-    assert code == 0 and "stops the run" not in said
+    assert sum(s["tokens"] for s in data["signals"][:14]) > 14 * 50 * 1.4 * 25
+    code, text = plan(capsys, *SERVED, *prices, "--max-cost", "0.01", "--max-requests", "749")
+    assert f"At the prices given about {data['cost']:.4g}" in text
+    assert "--max-cost 0.01 stops" in text and "--max-requests 749 stops" in text
+    code, text = plan(capsys, *SERVED, *prices, "--max-cost", "100", "--max-requests", "750")
+    assert code == 0 and "stops the run" not in text

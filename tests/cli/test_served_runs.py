@@ -121,9 +121,9 @@ def test_no_row_is_lost_or_repeated_after_failures_and_two_kills(runs: Any, rows
     # nothing is left to ask
     assert made.start(*options).wait(60) == 0 and len(server.asked) == asked
 
-    told = yaml.safe_load((made.folder / "out" / "run.yaml").read_text())
-    assert told["config"]["url"] == server.url and told["config"]["api_key_env"] == "THE_KEY"
-    assert told["model"]["identity"]["weights"] == "api:scripted"
+    config = yaml.safe_load((made.folder / "out" / "run.yaml").read_text())
+    assert config["config"]["url"] == server.url and config["config"]["api_key_env"] == "THE_KEY"
+    assert config["model"]["identity"]["weights"] == "api:scripted"
     assert all(key == f"Bearer {KEY}" for key in server.sent_keys)
     for file in sorted(made.folder.rglob("*")):
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
@@ -159,9 +159,10 @@ def test_a_teacher_behind_a_server(runs: Any) -> None:
     assert made.start(*teacher, "--max-requests", "20").wait(60) == 1, made.said()
     assert len(made.stored()) == 20
     assert made.start(*teacher).wait(60) == 0, made.said()
-    told = yaml.safe_load((made.folder / "out" / "run.yaml").read_text())
+    config = yaml.safe_load((made.folder / "out" / "run.yaml").read_text())
     assert (
-        told["model"] is None and told["roles"]["teacher"]["identity"]["weights"] == "api:scripted"
+        config["model"] is None
+        and config["roles"]["teacher"]["identity"]["weights"] == "api:scripted"
     )
 
 

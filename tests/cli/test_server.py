@@ -35,13 +35,13 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, method: str = "asked") 
         cli.main(
             ["select", "pool.json", "--method", method, "--budget", "5", "--out", "out", *words]
         )
-    said = capsys.readouterr()
-    assert "Traceback" not in said.err
-    return int(ended.value.code or 0), said.out + said.err
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return int(ended.value.code or 0), captured.out + captured.err
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "result"),
     [
         (["--backend", "openai"], "add --url"),
         (["--url", URL], "Add --backend openai"),
@@ -92,10 +92,10 @@ def run(capsys: pytest.CaptureFixture[str], *words: str, method: str = "asked") 
     ],
 )
 def test_wrong_combinations(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], told: str
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, words: list[str], result: str
 ) -> None:
-    code, said = run(capsys, *words)
-    assert code == 2 and told in said and SECRET not in said
+    code, output = run(capsys, *words)
+    assert code == 2 and result in output and SECRET not in output
     kept = b"".join(p.read_bytes() for p in tmp_path.rglob("*") if p.is_file())
     assert SECRET.encode() not in kept
 
@@ -103,7 +103,7 @@ def test_wrong_combinations(
 def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with serving(Plan(name="org/m")) as server:
         served = ["--backend", "openai", "--url", server.url]
-        code, said = run(
+        code, output = run(
             capsys,
             *served,
             "--price-in",
@@ -115,10 +115,10 @@ def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Pa
             "--image-side",
             "512",
         )
-        assert code == 0 and "20 requests sent" in said and "at the prices given" in said
-        told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
+        assert code == 0 and "20 requests sent" in output and "at the prices given" in output
+        run_config = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
         kept = {
-            k: told["config"][k]
+            k: run_config["config"][k]
             for k in ("backend", "url", "model", "max_cost", "price_in", "price_out", "image_side")
         }
         assert kept == {
@@ -131,12 +131,12 @@ def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Pa
             "image_side": 512,
         }
         assert (
-            "512px" in told["model"]["identity"]["pixels"]
-            and "torch" not in told["model"]["identity"].values()
+            "512px" in run_config["model"]["identity"]["pixels"]
+            and "torch" not in run_config["model"]["identity"].values()
         )
-        code, said = run(capsys, "--config", "out/run.yaml")
+        code, output = run(capsys, "--config", "out/run.yaml")
         assert code == 0 and len(server.asked) == 20
-        code, said = run(
+        code, output = run(
             capsys, "--model", f"{server.url}#org/m", "--image-side", "512"
         )  # the same, written in another way
         assert code == 0 and len(server.asked) == 20
@@ -145,12 +145,16 @@ def test_a_run_and_its_run_yaml(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 def test_method_without_a_model_ignores_the_server(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    code, said = run(
+    code, output = run(
         capsys, "--backend", "openai", "--url", URL, "--max-requests", "3", method="random"
     )
-    assert code == 0 and "random asks no model; --backend openai is not used" in said
-    told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
-    assert told["backend"] == "hf" and "url" not in told and "max_requests" not in told
+    assert code == 0 and "random asks no model; --backend openai is not used" in output
+    run_config = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
+    assert (
+        run_config["backend"] == "hf"
+        and "url" not in run_config
+        and "max_requests" not in run_config
+    )
 
 
 def test_limits_of_an_unused_served_model_are_ignored(
@@ -158,8 +162,8 @@ def test_limits_of_an_unused_served_model_are_ignored(
 ) -> None:
     code, _ = run(capsys, "--model", f"{URL}#m", "--max-requests", "3", method="random")
     assert code == 0
-    code, said = run(capsys, "--config", "out/run.yaml", method="random")
-    assert code == 0, said
+    code, output = run(capsys, "--config", "out/run.yaml", method="random")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize("method", ["perplexity", "clipper", "mllm_selector"])
@@ -167,17 +171,17 @@ def test_methods_that_need_weights_fail_before_any_request(
     capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
     with serving(Plan()) as server:
-        code, said = run(
+        code, output = run(
             capsys, "--backend", "openai", "--url", server.url, "--model", "scripted", method=method
         )
-        assert code == 2 and "behind a server" in said and "--model with a folder" in said
+        assert code == 2 and "behind a server" in output and "--model with a folder" in output
         assert not server.asked
 
 
 def test_a_server_without_logprobs(capsys: pytest.CaptureFixture[str]) -> None:
     with serving(Plan(logprobs=False)) as server:
-        code, said = run(capsys, "--backend", "openai", "--url", server.url)
-    assert code == 2 and server.url in said and "--set score=generate" in said
+        code, output = run(capsys, "--backend", "openai", "--url", server.url)
+    assert code == 2 and server.url in output and "--set score=generate" in output
 
 
 def config(**values: Any) -> RunRequest:
@@ -186,8 +190,8 @@ def config(**values: Any) -> RunRequest:
 
 def test_another_backend_ignores_the_server_of_the_config_file() -> None:
     file = {"backend": "openai", "url": URL, "model": "m", "max_requests": 5, "seed": 3}
-    told = combine(file, {"backend": "hf"})
-    assert (told.backend, told.url, told.model, told.max_requests, told.seed) == (
+    result = combine(file, {"backend": "hf"})
+    assert (result.backend, result.url, result.model, result.max_requests, result.seed) == (
         "hf",
         None,
         None,

@@ -17,12 +17,12 @@ def test_scores_can_be_listed_exported_and_imported(command: Command, tmp_path: 
     (column,) = json.loads(command("store", "ls", "--json", "--kind", "answer_loss")[1])
     assert column["rows"] == 60 and column["model"].startswith("llava float32 ")
     assert "columns" in command("store", "du")[1]
-    code, said, _ = command("store", "export", "scores.tar")
-    assert code == 0 and said.startswith("Written: scores.tar (1 column in ")
-    code, said, _ = command("store", "import", "scores.tar", "--store", "other")
-    assert code == 0 and " of 1 column, " in said
-    code, said, _ = command(*SELECT, "-o", "two", "--store", "other")
-    assert code == 0 and "60" in said, said
+    code, output, _ = command("store", "export", "scores.tar")
+    assert code == 0 and output.startswith("Written: scores.tar (1 column in ")
+    code, output, _ = command("store", "import", "scores.tar", "--store", "other")
+    assert code == 0 and " of 1 column, " in output
+    code, output, _ = command(*SELECT, "-o", "two", "--store", "other")
+    assert code == 0 and "60" in output, output
     assert Path("one/subset.json").read_bytes() == Path("two/subset.json").read_bytes()
 
 
@@ -32,16 +32,16 @@ def test_gc_lists_and_then_deletes(command: Command, tmp_path: Path) -> None:
     (folder,) = (tmp_path / "store" / "columns").iterdir()
     damaged = folder / "part-0.damaged"
     damaged.write_bytes(b"x" * 2000)
-    code, said, _ = command("store", "gc", "--dry-run")
-    assert code == 0 and "1 item would be deleted, 2.0 kB" in said and damaged.exists()
-    code, said, _ = command("store", "gc")
-    assert code == 0 and "1 item deleted" in said and not damaged.exists()
+    code, output, _ = command("store", "gc", "--dry-run")
+    assert code == 0 and "1 item would be deleted, 2.0 kB" in output and damaged.exists()
+    code, output, _ = command("store", "gc")
+    assert code == 0 and "1 item deleted" in output and not damaged.exists()
 
 
 def test_invalid_arguments_are_explained(command: Command, tmp_path: Path) -> None:
     assert command("store")[0] == 2
-    code, _, said = command("store", "ls")
-    assert code == 2 and "nothing has been stored there yet" in said
+    code, _, output = command("store", "ls")
+    assert code == 2 and "nothing has been stored there yet" in output
     assert command(*SELECT, "-o", "one")[0] == 0
     for words, expected in [
         (("ls", "--kind", "answer_los"), "Did you mean 'answer_loss'?"),
@@ -51,8 +51,8 @@ def test_invalid_arguments_are_explained(command: Command, tmp_path: Path) -> No
         (("gc", "--older-than", "-1"), "older-than"),
         (("lss",), "No such command"),
     ]:
-        code, _, said = command("store", *words)
-        assert code == 2 and expected in said, (words, said)
+        code, _, output = command("store", *words)
+        assert code == 2 and expected in output, (words, output)
 
 
 def test_processes_of_several_devices_give_the_same_files(command: Command, tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ def test_file_name_that_is_not_utf8(name: bytes, capsys: pytest.CaptureFixture[s
 def test_deleted_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
+    missing = tmp_path / "gone"
+    missing.mkdir()
+    monkeypatch.chdir(missing)
+    missing.rmdir()
 
     @guarded
     def command() -> None:

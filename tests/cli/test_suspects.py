@@ -27,8 +27,8 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main(["suspects", *arguments])
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out, said.err
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_wrong_rows_are_listed_and_written_in_every_format(
     world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "new" / "list.jsonl"
-    code, said, err = run(capsys, *given(world), "-o", str(path), "--answers", "--show", "5")
-    assert code == 0 and " suspected" in said and "model's answer" in said
+    code, output, err = run(capsys, *given(world), "-o", str(path), "--answers", "--show", "5")
+    assert code == 0 and " suspected" in output and "model's answer" in output
     assert "Note: The image makes the answer likelier in" in err and "only" in err
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     labels = (world / "hidden_labels.jsonl").read_text("utf-8").splitlines()
@@ -81,8 +81,8 @@ def test_a_list_can_be_dropped(
 ) -> None:
     path, out = tmp_path / f"list{suffix}", tmp_path / "out"
     words = [*given(world), "--limit", "9"]
-    code, said, _ = run(capsys, *words, "--out", str(path), "--json")
-    listed = {row["row"] for row in json.loads(said)["suspects"]}
+    code, output, _ = run(capsys, *words, "--out", str(path), "--json")
+    listed = {row["row"] for row in json.loads(output)["suspects"]}
     words = ["--method", "random", "--budget", "100%", "--drop", str(path), "-o", str(out)]
     with pytest.raises(SystemExit) as ended:
         main(["select", str(world / "pool.json"), *words])
@@ -94,8 +94,8 @@ def test_a_list_can_be_dropped(
 def test_json_lists_all_rows_at_threshold_0(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said, _ = run(capsys, *given(world), "--json", "--threshold", "0", "--leaves", "4")
-    content: dict[str, Any] = json.loads(said)
+    code, output, _ = run(capsys, *given(world), "--json", "--threshold", "0", "--leaves", "4")
+    content: dict[str, Any] = json.loads(output)
     assert code == 0 and content["found"] == content["judged"] == ROWS == len(content["suspects"])
     assert content["skills"] == 4 and content["notes"]
     assert {row["skill"] for row in content["suspects"]} == {0, 1, 2, 3}
@@ -104,17 +104,17 @@ def test_json_lists_all_rows_at_threshold_0(
 def test_without_the_check_suspicion_is_limited(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, said, err = run(capsys, *given(world), "--no-image-gain")
-    assert code == 0 and "0 rows of" in said and "no suspicion is above 0.4" in err
+    code, output, err = run(capsys, *given(world), "--no-image-gain")
+    assert code == 0 and "0 rows of" in output and "no suspicion is above 0.4" in err
     words = ("--no-image-gain", "--json", "--threshold", "0.3")
-    code, said, _ = run(capsys, *given(world), *words)
-    rows = json.loads(said)["suspects"]
+    code, output, _ = run(capsys, *given(world), *words)
+    rows = json.loads(output)["suspects"]
     assert code == 0 and rows and all(row["gain"] is row["agreement"] is None for row in rows)
     assert max(row["suspicion"] for row in rows) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "text"),
     [
         (["--threshold", "1.5"], "from 0 to 1"),
         (["--threshold", "-1"], "from 0 to 1"),
@@ -129,7 +129,7 @@ def test_without_the_check_suspicion_is_limited(
 )
 def test_invalid_options_fail_before_any_work(
     words: list[str],
-    said: str,
+    text: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -138,7 +138,7 @@ def test_invalid_options_fail_before_any_work(
     write_pool(tmp_path / "pool.json", [record(i) for i in range(9)])
     model = [] if "--model" in words else ["--model", "demo"]
     code, _, err = run(capsys, "pool.json", "--store", "store", *model, *words)
-    assert code == 2 and said in " ".join(err.split()) and not (tmp_path / "list.txt").exists()
+    assert code == 2 and text in " ".join(err.split()) and not (tmp_path / "list.txt").exists()
 
 
 def test_no_model_no_pool_and_the_pool_as_output(
@@ -160,6 +160,6 @@ def test_no_model_no_pool_and_the_pool_as_output(
 def test_text_only_rows_and_few_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write_pool(tmp_path / "pool.json", [record(i) for i in range(40)])
     words = (str(path), "--store", str(tmp_path / "store"), "--model", "demo", "--json")
-    code, said, _ = run(capsys, *words)
-    content = json.loads(said)
+    code, output, _ = run(capsys, *words)
+    content = json.loads(output)
     assert code == 0 and content["suspects"] == [] and content["judged"] == 40

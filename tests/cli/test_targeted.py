@@ -44,12 +44,12 @@ def test_complete_selection_and_replay(command: Command, rules: dict[str, Rules]
         "The model gets 12 of 18 validation rows wrong (67%)" in out
         and "errors.json, errors.jsonl" in out
     )
-    told = yaml.safe_load(Path("a/run.yaml").read_text())
+    config = yaml.safe_load(Path("a/run.yaml").read_text())
     assert (
-        told["config"]["validation"] == "../val.json"
-        and told["config"]["settings"]["teacher"] == "master"
+        config["config"]["validation"] == "../val.json"
+        and config["config"]["settings"]["teacher"] == "master"
     )
-    assert list(told["roles"]) == ["teacher"] and told["counts"]["selected"] == 9
+    assert list(config["roles"]) == ["teacher"] and config["counts"]["selected"] == 9
     code, out, _ = command("select", "--config", "a/run.yaml", "--out", "b")
     assert code == 0 and "Nothing was scored" in out
     assert Path("a/subset.json").read_bytes() == Path("b/subset.json").read_bytes()

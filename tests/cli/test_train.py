@@ -36,8 +36,8 @@ def train(
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             cli.main(["train", "--device", "cpu", *words])
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
+        captured = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), captured.out, captured.err)
 
     return call
 
@@ -64,8 +64,8 @@ def test_train_writes_a_model_and_a_summary(train: Train, tmp_path: Path) -> Non
         and "Use it: --model m" in first.out
     )
     assert "training: 20 to do" in first.err
-    told = json.loads((tmp_path / "m" / "training.json").read_text())
-    assert told["recipe"]["epochs"] == 2.0 and told["steps"] == 4
+    data = json.loads((tmp_path / "m" / "training.json").read_text())
+    assert data["recipe"]["epochs"] == 2.0 and data["steps"] == 4
     again = train(*words)
     assert again.code == 0 and "holds this training already" in again.out
     other = train(*words, "--seed", "1")
@@ -98,7 +98,7 @@ def test_failed_rows_are_counted_and_listed(train: Train, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "result"),
     [
         (["pool.json", "--epochs", "0"], 2, "--epochs 0"),
         (["pool.json", "--lr=-1e-4"], 2, "--lr -0.0001"),
@@ -121,7 +121,7 @@ def test_failed_rows_are_counted_and_listed(train: Train, tmp_path: Path) -> Non
     ],
 )
 def test_invalid_input(
-    train: Train, tmp_path: Path, words: list[str], code: int, told: str
+    train: Train, tmp_path: Path, words: list[str], code: int, result: str
 ) -> None:
     (tmp_path / "empty.json").write_text("[]")
     (tmp_path / "model").mkdir()
@@ -129,6 +129,6 @@ def test_invalid_input(
     words = [str(build("text_only")) if w == "text_only" else w for w in words]
     named = [] if "--model" in words else ["--model", "demo"]
     ended = train(*words, *named, *([] if "--out" in words else ["--out", "m"]))
-    assert ended.code == code and told in ended.err, ended
+    assert ended.code == code and result in ended.err, ended
     assert ended.out == "" and "Traceback" not in ended.err and ended.err.count("Error:") == 1
     assert not (tmp_path / "m").exists()

@@ -78,11 +78,11 @@ class Bench:
         self.evaluation = FakeEvaluation(folder / "evaluations", self._accuracy)
         self.gain = gain
 
-    def _accuracy(self, told: dict[str, Any]) -> float:
-        if told["rows"] == len(self.pool):
+    def _accuracy(self, result: dict[str, Any]) -> float:
+        if result["rows"] == len(self.pool):
             return 0.8
-        highest = np.argsort(-self.loss())[: told["rows"]]
-        return 0.5 + self.gain * (told["sum"] == highest.sum())
+        highest = np.argsort(-self.loss())[: result["rows"]]
+        return 0.5 + self.gain * (result["sum"] == highest.sum())
 
     def loss(self) -> np.ndarray:
         backend = Model().handle.open()
@@ -92,13 +92,13 @@ class Bench:
         return nll
 
     def job(self, **more: Any) -> Job:
-        told = {
+        values = {
             "methods": {"highest_loss": HighestLoss()},
             "budgets": [Budget.parse("10%")],
             "seeds": 3,
             **more,
         }
-        return make_job(self.pool, self.test, model=Model().handle, **told)
+        return make_job(self.pool, self.test, model=Model().handle, **values)
 
     def run(self, job: Job | None = None, **more: Any) -> Comparison:
         return compare(
@@ -112,9 +112,9 @@ class Bench:
 
 def test_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bench = Bench(tmp_path, gain=0.07)
-    said: list[str] = []
-    comparison = bench.run(report=said.append)
-    assert len(said) == 9 and said[0] == "1 of 9: random 10%, seed 0"
+    messages: list[str] = []
+    comparison = bench.run(report=messages.append)
+    assert len(messages) == 9 and messages[0] == "1 of 9: random 10%, seed 0"
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert len(written["cells"]) == 9 and all(set(cell) >= KEYS for cell in written["cells"])
     assert Counter((c["method"], c["budget"], c["rows"]) for c in written["cells"]) == {
@@ -131,18 +131,18 @@ def test_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture
         "seconds_saved"
     ] == pytest.approx(2.7)
     show(comparison, tmp_path / "out")
-    shown = capsys.readouterr().out
-    assert "beats random" in shown and "highest_loss at 10%: beats random by" in shown
-    assert "saves 3 s of training" in shown and "compare.svg" in shown
-    picture = ET.fromstring((tmp_path / "out" / "compare.svg").read_text())
-    texts = [t.text for t in picture.iter("{http://www.w3.org/2000/svg}text")]
+    output = capsys.readouterr().out
+    assert "beats random" in output and "highest_loss at 10%: beats random by" in output
+    assert "saves 3 s of training" in output and "compare.svg" in output
+    image = ET.fromstring((tmp_path / "out" / "compare.svg").read_text())
+    texts = [t.text for t in image.iter("{http://www.w3.org/2000/svg}text")]
     assert (
         "highest_loss" in texts
         and "10% (30 rows)" in texts
         and any("full pool" in (t or "") for t in texts)
     )
     # cells, difference, legend
-    assert len(list(picture.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 1 + 2
+    assert len(list(image.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 1 + 2
     # models of finished cells are gone
     assert not list((tmp_path / "out" / "cells").glob("*/model"))
 
@@ -156,12 +156,12 @@ def test_cell_stores_subset_and_answers(tmp_path: Path) -> None:
         assert len(rows) == cell.rows and len(read_answers(tmp_path / "out", cell)) == len(
             bench.test
         )
-        told = next(
+        result = next(
             c
             for c in bench.training.calls()
             if c["sum"] == int(rows.sum()) and c["seed"] == cell.seed
         )
-        assert told["rows"] == cell.rows
+        assert result["rows"] == cell.rows
     # the same records in another order: the cells are found, and the subset is the same records
     turned = open_pool(
         write_pool(tmp_path / "turned.json", [record(i) for i in reversed(range(300))])
@@ -322,10 +322,10 @@ def test_notes_of_selections_are_stored_and_printed_once(
 
 def test_concurrent_comparisons_compute_every_cell_once(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
-    said: list[str] = []
+    texts: list[str] = []
     with ThreadPoolExecutor(2) as both:
-        first, second = both.map(lambda _: bench.run(report=said.append), range(2))
-    assert len(bench.training.calls()) == len(said) == 9
+        first, second = both.map(lambda _: bench.run(report=texts.append), range(2))
+    assert len(bench.training.calls()) == len(texts) == 9
     assert first.to_json() == second.to_json()
 
 
@@ -333,9 +333,9 @@ def test_cell_of_an_older_version_without_notes_is_read(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     before = bench.run()
     for path in (tmp_path / "out" / "cells").glob("*.json"):
-        told = json.loads(path.read_text())
-        assert told.pop("notes") == [] and told.pop("files") and told.pop("sha256")
-        path.write_text(json.dumps(told))
+        data = json.loads(path.read_text())
+        assert data.pop("notes") == [] and data.pop("files") and data.pop("sha256")
+        path.write_text(json.dumps(data))
     assert bench.run().to_json() == before.to_json()
     assert len(bench.training.calls()) == 9
 
@@ -436,10 +436,10 @@ def test_killed_comparison_resumes_without_repeating_cells(
         finished = now
     assert killed >= 3
     before = Counter(
-        c["model"] for c in FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()
+        c["model"] for c in FakeEvaluation(tmp_path / "evaluations", lambda result: 0).calls()
     )
     assert start(tmp_path).wait() == 0
-    calls = FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()
+    calls = FakeEvaluation(tmp_path / "evaluations", lambda result: 0).calls()
     after = Counter(c["model"] for c in calls)
     assert len(after) == 12  # three methods and the full pool, three seeds
     assert all(after[cell] == before[cell] for cell in finished), (
@@ -451,7 +451,7 @@ def test_killed_comparison_resumes_without_repeating_cells(
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert len(written["cells"]) == 12 and len(written["verdicts"]) == 2
     assert start(tmp_path).wait() == 0
-    assert len(FakeEvaluation(tmp_path / "evaluations", lambda told: 0).calls()) == len(calls)
+    assert len(FakeEvaluation(tmp_path / "evaluations", lambda result: 0).calls()) == len(calls)
 
 
 # --------------------------------------------------------------------------------- plan and command
@@ -474,8 +474,8 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (p.unfinished, p.to_score, p.own_training_rows, p.answers) == (8, 900, 20, 8 * 1500)
     assert p.hours == pytest.approx(0.01 * (3 * (1560 + 20) + 900 + 2 * 12_000) / 3600)
     show_plan(p)
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "8 cells to make: 1,560 rows to train on (and at most 20 to train models on" in shown
+    captured = " ".join(capsys.readouterr().out.split())
+    assert "8 cells to make: 1,560 rows to train on (and at most 20 to train models on" in captured
     assert (
         not (tmp_path / "out").exists() and not bench.training.calls() and not store.root.exists()
     )
@@ -637,9 +637,9 @@ def test_questions_that_cannot_be_evaluated_are_refused_before_the_first_cell(
         with pytest.raises(SystemExit) as ended:
             main(["compare", *words, "--store", str(tmp_path / "store"), *more])
         assert ended.value.code == 1
-        told = capsys.readouterr().err
+        stderr = capsys.readouterr().err
         assert (
-            "test.json: None of the 10 rows can be evaluated: 10 × no-answer" in told
+            "test.json: None of the 10 rows can be evaluated: 10 × no-answer" in stderr
             and not out.exists()
         )
 
@@ -693,5 +693,5 @@ def test_a_model_behind_a_server_is_refused_before_the_first_cell(
         main(
             ["compare", *words, "--out", str(tmp_path / "out"), "--store", str(tmp_path / "store")]
         )
-    told = capsys.readouterr().err
-    assert ended.value.code == 2 and "'big' is behind a server" in told and "Cell" not in told
+    stderr = capsys.readouterr().err
+    assert ended.value.code == 2 and "'big' is behind a server" in stderr and "Cell" not in stderr

@@ -12,7 +12,7 @@ from thresher.console.peak_memory import in_bytes, peak_bytes
 
 
 @pytest.mark.parametrize(
-    ("maxrss", "platform", "wanted"),
+    ("maxrss", "platform", "expected"),
     [
         (1, "linux", 1024),
         (150_000, "linux", 153_600_000),
@@ -21,8 +21,8 @@ from thresher.console.peak_memory import in_bytes, peak_bytes
         (153_600_000, "darwin", 153_600_000),
     ],
 )
-def test_units(maxrss: int, platform: str, wanted: int) -> None:
-    assert in_bytes(maxrss, platform) == wanted
+def test_units(maxrss: int, platform: str, expected: int) -> None:
+    assert in_bytes(maxrss, platform) == expected
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows reports no peak memory")

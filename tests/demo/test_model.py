@@ -128,22 +128,20 @@ def test_digits_are_single_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
 
 def test_training_tokens_equal_template_and_processor(processor: LlavaProcessor) -> None:
     rng = np.random.default_rng(0)
-    pictures = [rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(2)]
+    images = [rng.integers(0, 256, (48, 48, 3), dtype=np.uint8) for _ in range(2)]
     rounds = [
-        Round("What is it?", "A cat", pictures[0]),
-        Round("And\nthis?", "Two dogs", pictures[1]),
+        Round("What is it?", "A cat", images[0]),
+        Round("And\nthis?", "Two dogs", images[1]),
     ]
     messages = []
     for r in rounds:
         messages.append({"role": "user", "content": [IMAGE, text(r.question)]})
         messages.append({"role": "assistant", "content": [text(r.answer)]})
     rendered = processor.apply_chat_template(messages, tokenize=False)
-    out = processor(
-        text=rendered, images=[Image.fromarray(p) for p in pictures], return_tensors="pt"
-    )
+    out = processor(text=rendered, images=[Image.fromarray(p) for p in images], return_tensors="pt")
     encoded = encode(processor.tokenizer, rounds)
     assert out["input_ids"][0].tolist() == encoded.ids
-    assert torch.allclose(out["pixel_values"], pixels(pictures), atol=1e-5)
+    assert torch.allclose(out["pixel_values"], pixels(images), atol=1e-5)
     learnt = [t for t in encoded.labels if t != IGNORED]
     assert processor.tokenizer.decode(learnt) == "A cat<|end|>Two dogs<|end|>"
 
@@ -157,8 +155,8 @@ def test_any_image_becomes_nine_tokens_and_is_answered(processor: LlavaProcessor
         tokenize=False,
         add_generation_prompt=True,
     )
-    for picture in (Image.new("L", (300, 20)), Image.new("RGBA", (64, 64))):
-        out = processor(text=prompt, images=[picture], return_tensors="pt")
+    for image in (Image.new("L", (300, 20)), Image.new("RGBA", (64, 64))):
+        out = processor(text=prompt, images=[image], return_tensors="pt")
         assert (out["input_ids"] == model.config.image_token_id).sum() == 9
         assert out["pixel_values"].shape == (1, 3, 48, 48)
         generated = model.generate(**out, max_new_tokens=4)

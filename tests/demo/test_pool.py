@@ -77,8 +77,8 @@ def test_shape_of_the_pool(pool: tuple[Path, list[dict], list[dict]]) -> None:
             len(row["conversations"]) // 2
         )
         for name in images:
-            with Image.open(folder / name) as picture:
-                assert picture.size == (48, 48) and picture.mode == "RGB"
+            with Image.open(folder / name) as image:
+                assert image.size == (48, 48) and image.mode == "RGB"
 
 
 def test_pathologies(pool: tuple[Path, list[dict], list[dict]]) -> None:

@@ -96,10 +96,10 @@ def test_wrong_answers_and_styles(kind: str) -> None:
             turn = phrase(rng, question, style, "pool")
             assert turn.question and turn.answer and "{" not in turn.question + turn.answer
             if turn.style == "choice":
-                shown = dict(
+                displayed = dict(
                     line.split(". ", 1) for line in turn.question.splitlines() if line[1:3] == ". "
                 )
-                assert shown[turn.answer] == question.answer
+                assert displayed[turn.answer] == question.answer
 
 
 def test_no_training_stage_has_a_wording_of_the_pool() -> None:

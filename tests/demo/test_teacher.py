@@ -128,11 +128,11 @@ def test_the_teacher_finds_the_false_step_and_names_skills(tmp_path: Path) -> No
     scene = next(iter(known.values())).scenes[0]
     thing = scene.things[0]
     other = "blue" if thing.colour != "blue" else "red"
-    told = (
+    results = (
         f"There is a {thing.phrase} at the {thing.position}.",
         f"There is a {other} {thing.name} at the {thing.position}.",
     )
-    text = f"1. {told[0]}\n2. {told[1]}\nAnswer: nothing"
+    text = f"1. {results[0]}\n2. {results[1]}\nAnswer: nothing"
     case = make_case(sample, text.replace("a orange", "an orange"), "nothing", ["a", "b"], 0.6)
     assert case is not None
     (piece,) = teacher.ask_incrementally(

@@ -243,16 +243,16 @@ def test_lost_rows_match_those_of_a_run(tmp_path, make_row):
     """The doctor's promise, held against what the pool itself refuses."""
     file, _ = bad_pool(tmp_path, make_row)
     pool = open_pool(file, tmp_path / "images")
-    lost = set(pool.problems)
+    lost_rows = set(pool.problems)
     for row, sample in enumerate(pool.samples(range(len(pool)))):
         if any("\0" in turn.text for turn in sample.turns):
-            lost.add(row)
+            lost_rows.add(row)
         for ref in sample.images:
             try:
                 pool.load_image(ref)
             except Exception:  # noqa: BLE001 - any failure at all loses the row
-                lost.add(row)
-    assert diagnose(pool).lost == len(lost)
+                lost_rows.add(row)
+    assert diagnose(pool).lost == len(lost_rows)
 
 
 def test_progress_counts_every_image(tiny_pool):
@@ -343,8 +343,8 @@ def test_select_counts_the_same_errors_and_uses_other_rows(tmp_path, make_row):
     assert len(out.failures) == diagnosis.lost and len(out.rows) == len(pool) - diagnosis.lost
     assert not {f.row for f in out.failures} & set(out.rows.tolist())
     kinds = {f.kind: f for f in diagnosis.findings if f.severity == "error"}
-    lost = set().union(*({e.row for e in f.examples} for f in kinds.values()))
-    assert lost <= {f.row for f in out.failures}
+    lost_rows = set().union(*({e.row for e in f.examples} for f in kinds.values()))
+    assert lost_rows <= {f.row for f in out.failures}
 
 
 # ------------------------------------------------------------------------------------------ leakage
@@ -383,7 +383,7 @@ def test_repaired_copy_loses_no_row(tmp_path, make_row):
         again = diagnose(copy)
         errors = {f.kind for f in again.findings if f.severity == "error"}
         assert errors == {"video", "audio"} and len(copy) == repaired.rows
-        gone = {
+        missing = {
             "starts-with-assistant",
             "ends-with-user",
             "user-twice",
@@ -391,7 +391,7 @@ def test_repaired_copy_loses_no_row(tmp_path, make_row):
             "nul-byte",
             "crlf",
         }
-        assert not gone & {f.kind for f in again.findings}
+        assert not missing & {f.kind for f in again.findings}
         assert "placeholder-missing" not in {f.kind for f in again.findings}
     log = [json.loads(line) for line in repaired.log.read_text().splitlines()]
     assert repaired.rows + repaired.left_out == len(pool) and file.read_bytes() == before
@@ -417,8 +417,8 @@ def test_repaired_copy_loses_no_row(tmp_path, make_row):
 
 
 def test_repairs_of_a_conversation():
-    def turns(*said):
-        record = {"conversations": [{"from": r, "value": v} for r, v in said]}
+    def turns(*text):
+        record = {"conversations": [{"from": r, "value": v} for r, v in text]}
         done = _repair_turns(record)
         return [(t["from"], t["value"]) for t in record["conversations"]], [
             d.partition(":")[0] for d in done
@@ -470,8 +470,8 @@ def test_unwritable_copy_is_reported_before_reading_images(tiny_pool, tmp_path, 
         == 2
     )
     assert (
-        "reading images" not in (told := capsys.readouterr().err)
-        and "ends in .json or .jsonl" in told
+        "reading images" not in (stderr := capsys.readouterr().err)
+        and "ends in .json or .jsonl" in stderr
     )
     assert command(tiny_pool, "--context", 0) == 2
 
@@ -501,9 +501,9 @@ def test_missing_images_of_the_evaluation_set_are_reported(tmp_path, make_row, c
         )
         == 0
     )
-    told = json.loads(capsys.readouterr().out)
-    assert [(f["kind"], f["rows"]) for f in told["findings"]] == [("eval-leak", 1)]
-    assert "1 of 2 rows of" in told["notes"][0] and "--eval-images" in told["notes"][0]
+    captured = json.loads(capsys.readouterr().out)
+    assert [(f["kind"], f["rows"]) for f in captured["findings"]] == [("eval-leak", 1)]
+    assert "1 of 2 rows of" in captured["notes"][0] and "--eval-images" in captured["notes"][0]
 
 
 def test_the_command(tmp_path, make_row, capsys):
@@ -512,9 +512,9 @@ def test_the_command(tmp_path, make_row, capsys):
     asked = write_pool(tmp_path / "test.json", [make_row("e", "noise.png", "<image>\nQ", "A")])
     eval_set = ("--eval", asked, "--eval-images", tmp_path / "images")
     assert command(*common, "--json", "--fix", tmp_path / "fixed.jsonl", *eval_set) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert told["fails"] and told["repaired"]["log"].endswith("fixed.jsonl.changes.jsonl")
-    assert "eval-leak" in {f["kind"] for f in told["findings"]}
+    captured = json.loads(capsys.readouterr().out)
+    assert captured["fails"] and captured["repaired"]["log"].endswith("fixed.jsonl.changes.jsonl")
+    assert "eval-leak" in {f["kind"] for f in captured["findings"]}
     assert command(*common) == 1
     assert "would lose" in capsys.readouterr().out
     copy = (tmp_path / "fixed.jsonl", *common[1:])
@@ -526,9 +526,9 @@ def test_the_command(tmp_path, make_row, capsys):
 def test_invalid_pool_file_is_reported_as_json(tmp_path, capsys, content):
     (tmp_path / "p.json").write_bytes(content)
     assert command(tmp_path / "p.json", "--json", "--store", tmp_path / "store") == 1
-    told = json.loads(capsys.readouterr().out)
-    assert told["fails"] and told["findings"][0]["kind"] == "unreadable-pool"
-    assert "p.json" in told["findings"][0]["examples"][0]["detail"]
+    captured = json.loads(capsys.readouterr().out)
+    assert captured["fails"] and captured["findings"][0]["kind"] == "unreadable-pool"
+    assert "p.json" in captured["findings"][0]["examples"][0]["detail"]
 
 
 def test_embedded_images_are_checked(tmp_path, tiny_pool):

@@ -24,8 +24,8 @@ def jaccard(a: str, b: str) -> float:
     return len(one & two) / len(one | two)
 
 
-def changed(rng: np.random.Generator, said: list[str], many: int) -> list[str]:
-    out = list(said)
+def changed(rng: np.random.Generator, message: list[str], many: int) -> list[str]:
+    out = list(message)
     for i in rng.choice(len(out), many, replace=False):
         out[i] = "new" + out[i]
     return out
@@ -34,7 +34,7 @@ def changed(rng: np.random.Generator, said: list[str], many: int) -> list[str]:
 def test_similarity_estimates_jaccard() -> None:
     rng = np.random.default_rng(0)
     base = [words(rng, 80) for _ in range(100)]
-    other = [changed(rng, said, i % 20) for i, said in enumerate(base)]
+    other = [changed(rng, message, i % 20) for i, message in enumerate(base)]
     a, b = ([" ".join(s) for s in many] for many in (base, other))
     error = text.similarity(text.signatures(a), text.signatures(b)) - [
         jaccard(x, y) for x, y in zip(a, b, strict=True)
@@ -46,8 +46,10 @@ def test_similarity_estimates_jaccard() -> None:
 def test_only_near_texts_are_found() -> None:
     rng = np.random.default_rng(1)
     base = [" ".join(words(rng, 120)) for _ in range(2000)]
-    near = [" ".join(changed(rng, said.split(), 2)) for said in base[:500]]  # similarity of 0.9
-    far = [" ".join(changed(rng, said.split(), 30)) for said in base[500:700]]  # of 0.3
+    near = [
+        " ".join(changed(rng, message.split(), 2)) for message in base[:500]
+    ]  # similarity of 0.9
+    far = [" ".join(changed(rng, message.split(), 30)) for message in base[500:700]]  # of 0.3
     found = near_texts(text.signatures(base + near + far))
     expected = {(i, 2000 + i) for i in range(500)}
     assert {tuple(p) for p in found.tolist()} == expected
@@ -73,9 +75,9 @@ def test_one_word_distinguishes_short_questions() -> None:
     assert text.similarity(a[None], b[None])[0] == 0 and text.similarity(a[None], c[None])[0] == 1
 
 
-@pytest.mark.parametrize("said", ["", "?!", "赤い丸がありますか", "a b"])
-def test_texts_without_words_or_spaces_have_a_signature(said: str) -> None:
-    one, same, other = text.signatures([said, said, "something else altogether"])
+@pytest.mark.parametrize("message", ["", "?!", "赤い丸がありますか", "a b"])
+def test_texts_without_words_or_spaces_have_a_signature(message: str) -> None:
+    one, same, other = text.signatures([message, message, "something else altogether"])
     assert (one == same).all() and text.similarity(one[None], other[None])[0] < 1
     assert (text.from_bytes(text.as_bytes(one[None])) == one).all()
 

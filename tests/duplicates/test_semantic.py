@@ -360,8 +360,8 @@ def test_semantic_dedup_uses_the_model_for_a_method_without_one(
         command(["select", *asked, "--dedup-threshold", "0.9", "--out", str(tmp_path / "one")]) == 0
     )
     assert "cosine of at least 0.9" in " ".join(capsys.readouterr().out.split())
-    told = output.read(tmp_path / "one")
-    assert told["model"]["name"] == "demo" and told["config"]["dedup_threshold"] == 0.9
+    result = output.read(tmp_path / "one")
+    assert result["model"]["name"] == "demo" and result["config"]["dedup_threshold"] == 0.9
     assert (
         command(
             [

@@ -130,12 +130,12 @@ def test_exact_duplicates_need_no_optional_package(
     tmp_path: Path, records: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, absent: str
 ) -> None:
     pool = pool_of(tmp_path, records)
-    wanted = found(pool, "exact", Store(tmp_path / "with"))
+    expected = found(pool, "exact", Store(tmp_path / "with"))
     monkeypatch.setitem(sys.modules, absent, None)
     got = found(pool, "exact", Store(tmp_path / "without"))
     assert (
-        got.group.tolist() == wanted.group.tolist()
-        and got.copies.tolist() == wanted.copies.tolist()
+        got.group.tolist() == expected.group.tolist()
+        and got.copies.tolist() == expected.copies.tolist()
     )
     assert (got.copies > 1).any()
 
@@ -150,9 +150,12 @@ def test_selection_has_no_duplicates_and_lists_representatives(
     group = dict(zip(out.rows.tolist(), out.reason["duplicate_group"].tolist(), strict=True))
     assert group == {r: r for r in copies} and sum(copies.values()) == len(records)
     output.write(out, pool, None, tmp_path / "out")
-    gone = pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist()
-    assert len(gone) == 5 and {g["row"] for g in gone} == set(range(len(records))) - copies.keys()
-    assert {g["duplicate_group"] for g in gone} <= copies.keys()
+    missing = pq.read_table(tmp_path / "out" / "duplicates.parquet").to_pylist()
+    assert (
+        len(missing) == 5
+        and {g["row"] for g in missing} == set(range(len(records))) - copies.keys()
+    )
+    assert {g["duplicate_group"] for g in missing} <= copies.keys()
     again = run.select(pool, FirstTies(), Budget.parse("100%"), store=store)
     output.write(again, pool, None, tmp_path / "out", overwrite=True)
     # it would contradict the new selection

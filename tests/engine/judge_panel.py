@@ -76,10 +76,10 @@ class Question:
         backend: Judge,
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
-        told, rows = tuple(s.text for s in signals), len(samples)
-        if backend.passes and backend.passes[-1][0] == told:  # a further block of the same pass
+        results, rows = tuple(s.text for s in signals), len(samples)
+        if backend.passes and backend.passes[-1][0] == results:  # a further block of the same pass
             rows += backend.passes.pop()[1]
-        backend.passes.append((told, rows))
+        backend.passes.append((results, rows))
         for start in range(0, len(samples), 7):
             part = samples[start : start + 7]
             index = np.arange(start, start + len(part))

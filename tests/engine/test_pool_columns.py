@@ -156,11 +156,11 @@ def test_another_set_of_rows_has_its_own_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize("failing", ["r5", "r5 r6"])
 def test_rows_with_failed_inputs_are_excluded(tmp_path: Path, failing: str) -> None:
     pool, store = pool_of(tmp_path, range(50)), Store(tmp_path / "store")
-    gone = len(failing.split())
+    missing = len(failing.split())
     for budget in ("10", "12"):
         outcome = run.select(pool, ByRank(failing), Budget.parse(budget), store=store)
-        assert outcome.excluded == gone and len(outcome.considered) == 50 - gone
-    assert computed == [50 - gone]
+        assert outcome.excluded == missing and len(outcome.considered) == 50 - missing
+    assert computed == [50 - missing]
 
 
 def test_plan_computes_no_pool_column(tmp_path: Path) -> None:

@@ -88,22 +88,22 @@ def test_concurrent_processes_score_every_row_once(job: Path, start: Start, proc
     many = [start(job, i, 200.0) for i in range(processes)]
     for process in many:
         go(process)
-    said = [process.communicate(timeout=120)[0].splitlines() for process in many]
+    texts = [process.communicate(timeout=120)[0].splitlines() for process in many]
     assert all(process.returncode == 0 for process in many)
     rows = asked(job, *range(processes))
     assert len(rows) == ROWS and set(Counter(rows).values()) == {1}
-    assert len({lines[1] for lines in said}) == 1  # the same selection
+    assert len({lines[1] for lines in texts}) == 1  # the same selection
     shares = []
-    for i, lines in enumerate(said):
+    for i, lines in enumerate(texts):
         found = re.search(
             r"(\d+) wanted, (\d+) scored here, (\d+) by other processes, (\d+) "
             r"reused",
             lines[0],
         )
         assert found, lines
-        wanted, here, elsewhere, reused = map(int, found.groups())
+        expected, here, elsewhere, reused = map(int, found.groups())
         assert (
-            wanted == ROWS
+            expected == ROWS
             and here == len(asked(job, i))
             and here + elsewhere == ROWS
             and reused == 0
@@ -125,13 +125,13 @@ def test_rows_of_a_killed_process_are_taken_over(job: Path, start: Start, number
         time.sleep(0.02)
     os.kill(doomed.pid, number)
     doomed.communicate(timeout=60)
-    said = other.communicate(timeout=120)[0]
-    assert other.returncode == 0 and doomed.returncode != 0 and "wanted" in said
+    text = other.communicate(timeout=120)[0]
+    assert other.returncode == 0 and doomed.returncode != 0 and "wanted" in text
     alone = Store(job / "alone")
     model = Model()
     pool = open_pool(job / "pool.json")
     outcome = run.select(pool, HighestLoss(), Budget.parse("20%"), model=model.handle, store=alone)
-    assert said.splitlines()[1] == str(sorted(outcome.rows.tolist()))
+    assert text.splitlines()[1] == str(sorted(outcome.rows.tolist()))
     assert len(set(asked(job, 0, 1))) == ROWS
     assert not list((job / "store/claims").glob("*.claim"))
 
@@ -176,31 +176,31 @@ def test_claims_of_other_columns_and_rows_do_not_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("left", ["half a line", "no lock file", "keys cut off"])
 def test_claims_of_killed_processes_are_removed(tmp_path: Path, left: str) -> None:
-    mine = Claims(tmp_path, ["a"])
+    own = Claims(tmp_path, ["a"])
     head = b'{"host": "%s", "process": 1, "fingerprints": ["a"]}\n' % claims._host().encode()
     body = {
         "half a line": head[:20],
         "no lock file": head + bytes(32),
         "keys cut off": head + bytes(40),
     }[left]
-    with mine:
+    with own:
         (tmp_path / "claims/dead.claim").write_bytes(body)
         if left != "no lock file":
             (tmp_path / "claims/dead.lock").touch()
-        assert mine.other_claims() == []
-        assert [p.name for p in (tmp_path / "claims").glob("*.claim")] == [mine.file.name]
+        assert own.other_claims() == []
+        assert [p.name for p in (tmp_path / "claims").glob("*.claim")] == [own.file.name]
 
 
 def test_remote_claim_is_alive_while_it_is_renewed(tmp_path: Path) -> None:
     far = tmp_path / "claims/far.claim"
-    with Claims(tmp_path, ["a"]) as mine:
+    with Claims(tmp_path, ["a"]) as own:
         far.write_bytes(
             b'{"host": "elsewhere", "process": 1, "fingerprints": ["a"]}\n' + digests(2).tobytes()
         )
-        assert [len(k) for k in mine.other_claims()] == [2]
+        assert [len(k) for k in own.other_claims()] == [2]
         old = time.time() - claims.DEAD_AFTER - 60
         os.utime(far, (old, old))
-        assert mine.other_claims() == [] and not far.exists()
+        assert own.other_claims() == [] and not far.exists()
 
 
 def test_claims_without_file_locks_expire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -224,12 +224,12 @@ def test_rows_excluded_meanwhile_do_not_count(tmp_path: Path, copies: int) -> No
     records = [record(i) for i in range(200)] + [record(i) for i in range(copies)]
     pool = open_pool(write_pool(tmp_path / "p.json", records))
     for run_before in (False, True):
-        told = {
+        values = {
             "model": Judge(fails="a").handle,
             "store": Store(tmp_path / "store"),
             "on_missing": "exclude",
         }
-        a, b = run.select(pool, Panel("a,b"), Budget.parse("10"), **told).signals  # type: ignore[arg-type]
+        a, b = run.select(pool, Panel("a,b"), Budget.parse("10"), **values).signals  # type: ignore[arg-type]
         assert a.wanted == 200 and a.failed > 0 and b.wanted == 200 - a.failed
         assert [s.scored for s in (a, b)] == ([0, 0] if run_before else [a.wanted, b.wanted])
         assert [s.reused for s in (a, b)] == ([a.wanted, b.wanted] if run_before else [0, 0])
@@ -256,13 +256,13 @@ def test_stored_failure_is_retried_by_one_process(tmp_path: Path) -> None:
 
 def test_waiting_is_reported_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "POLL_SECONDS", 0.01)
-    store, told = Store(tmp_path), []
+    store, results = Store(tmp_path), []
     fp = "f" * 32
     keys = digests(10)
     other = Claims(tmp_path, [fp])
 
     def waiting(rows: int) -> None:
-        told.append(rows)
+        results.append(rows)
         values = {f.name: np.zeros(10, f.dtype) for f in Loss.fields}
         store.append(fp, Loss.fields, keys, values, [""] * 10)
         other.__exit__()
@@ -271,4 +271,4 @@ def test_waiting_is_reported_and_ends(tmp_path: Path, monkeypatch: pytest.Monkey
     other.claim(keys)
     with WorkQueue(store, [(fp, Loss.fields)], keys, np.zeros(10, bool), waiting) as queue:
         assert queue.next_block(lambda: None, lambda: None) is None
-    assert told == [10] and queue.elsewhere.all() and not queue.scored_here.any()
+    assert results == [10] and queue.elsewhere.all() and not queue.scored_here.any()

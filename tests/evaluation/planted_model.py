@@ -55,8 +55,8 @@ class Planted:
             picked = []
             for i in index:
                 given = list(candidates[i])
-                said = self.says(samples[i])
-                picked.append(given.index(said) if said in given else len(given) - 1)
+                text = self.says(samples[i])
+                picked.append(given.index(text) if text in given else len(given) - 1)
             values = {
                 "picked": np.array(picked, np.int32),
                 "margin": np.ones(len(index), np.float32),

@@ -157,8 +157,8 @@ def test_choice_of_all_rows_uses_the_answers_of_the_set(make: Any, store: Store)
     model = Planted(lambda s: "blue" if expected(s) in COLOURS else "Yes")
     found = evaluate(model.handle(), make(), score="choice", store=store)
     assert found.scored == {"choice": 40}
-    said = {r["said"] for r in found.rows.to_pylist()[24:36]}
-    assert said == {"blue"} and found.by["two"].accuracy == 4 / 16
+    text = {r["said"] for r in found.rows.to_pylist()[24:36]}
+    assert text == {"blue"} and found.by["two"].accuracy == 4 / 16
 
 
 def test_choice_refuses_open_answers(make: Any, store: Store) -> None:

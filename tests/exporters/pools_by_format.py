@@ -195,9 +195,9 @@ def _well_formed(pool: Pool) -> list[tuple[dict[str, Any], str, list[list[str]],
         ):
             if turns[0]["from"] == "system" and turns[0]["value"]:
                 system = turns.pop(0)["value"]
-            said = [t["value"] for t in turns]
+            texts = [t["value"] for t in turns]
             if turns and [t["from"] for t in turns] == ["human", "gpt"] * (len(turns) // 2):
-                pairs = [said[i : i + 2] for i in range(0, len(said), 2)]
+                pairs = [texts[i : i + 2] for i in range(0, len(texts), 2)]
                 out.append((record, system, pairs, [images] if isinstance(images, str) else images))
     return out
 

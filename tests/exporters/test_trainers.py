@@ -139,11 +139,11 @@ def test_llamafactory_schema(pool: Pool, tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "lf" / entry["file_name"]).read_bytes())
     tags = entry["tags"]
     for row in rows[:4]:
-        said = [m[tags["role_tag"]] for m in row["messages"]]
-        said = said[1:] if said[0] == tags["system_tag"] else said
-        assert said[::2] == [tags["user_tag"]] * (len(said) // 2) and said[1::2] == [
+        texts = [m[tags["role_tag"]] for m in row["messages"]]
+        texts = texts[1:] if texts[0] == tags["system_tag"] else texts
+        assert texts[::2] == [tags["user_tag"]] * (len(texts) // 2) and texts[1::2] == [
             tags["assistant_tag"]
-        ] * (len(said) // 2)
+        ] * (len(texts) // 2)
         text = "".join(m[tags["content_tag"]] for m in row["messages"])
         assert isinstance(row["images"], list) and text.count("<image>") == len(row["images"])
         assert all((tmp_path / "images" / i).is_file() for i in row["images"])
@@ -264,7 +264,7 @@ def test_public_data_through_every_format(shared: Path, tmp_path: Path, name: st
     folder = shared / "data" / name.split("/")[0] / "images"
     pool = open_pool(shared / "data" / f"{name}.json", folder)
     rows = np.arange(0, len(pool), 97)
-    wanted = pool.samples(rows)
+    expected = pool.samples(rows)
     for format, file in (
         ("sharegpt", "p.json"),
         ("llamafactory", "p.json"),
@@ -278,7 +278,7 @@ def test_public_data_through_every_format(shared: Path, tmp_path: Path, name: st
     ):
         export(pool, rows, tmp_path / format / file, format)
         again = open_pool(tmp_path / format / file, folder)
-        assert again.samples(range(len(rows))) == wanted, format
+        assert again.samples(range(len(rows))) == expected, format
         assert again.digest.tobytes() == np.ascontiguousarray(pool.digest[rows]).tobytes()
     for format, file in (
         ("parquet", "e.parquet"),
@@ -287,8 +287,8 @@ def test_public_data_through_every_format(shared: Path, tmp_path: Path, name: st
     ):
         export(pool, rows, tmp_path / file, format, EMBED)
         again = open_pool(tmp_path / file)
-        assert [s.turns for s in again.samples(range(len(rows)))] == [s.turns for s in wanted]
+        assert [s.turns for s in again.samples(range(len(rows)))] == [s.turns for s in expected]
         assert (
             again.load_image(again.sample(5).images[0]).tobytes()
-            == pool.load_image(wanted[5].images[0]).tobytes()
+            == pool.load_image(expected[5].images[0]).tobytes()
         )

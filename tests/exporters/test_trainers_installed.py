@@ -42,9 +42,9 @@ def test_llamafactory_reads_the_entry_and_converts_the_rows(pool: Pool, tmp_path
         loaded(tmp_path / "lf" / entry.dataset_name, tmp_path), pool.samples(range(4)), strict=True
     ):
         got = convert(row)
-        said = [m["content"] for m in (*got["_prompt"], *got["_response"])]
+        texts = [m["content"] for m in (*got["_prompt"], *got["_response"])]
         system = [got["_system"]] if got["_system"] else []
-        assert system + said == [t.text for t in sample.turns]
+        assert system + texts == [t.text for t in sample.turns]
         assert (got["_images"] or []) == [str(tmp_path / "images" / i.path) for i in sample.images]
 
 

@@ -240,8 +240,8 @@ def test_missing_model_is_reported(name, settings):
 @every
 def test_settings_round_trip_as_text(name, settings):
     cls = type(load(name))
-    shown = {s.name: s.default for s in settings_of(cls)}
-    assert cls(**parse(cls, shown, name)) == cls()
+    displayed = {s.name: s.default for s in settings_of(cls)}
+    assert cls(**parse(cls, displayed, name)) == cls()
     assert all(s.help for s in settings_of(cls))
     method = load(name, settings)
     again = load(

@@ -72,22 +72,22 @@ def test_each_missing_skill_gets_rows(retrieval: str) -> None:
 
 def test_findings_are_recorded_per_row() -> None:
     found = choose({"teacher": "x"}, pool(), target_columns(), 16)
-    told = found.findings.summary
-    assert (told["rows"], told["wrong"], told["unanswered"], told["never_switched"]) == (
+    result = found.findings.summary
+    assert (result["rows"], result["wrong"], result["unanswered"], result["never_switched"]) == (
         12,
         8,
         0,
         4,
     )
-    assert told["tasks"] == [
+    assert result["tasks"] == [
         {"task": "charts", "rows": 6, "wrong": 4},
         {"task": "photos", "rows": 6, "wrong": 4},
     ]
     assert (
-        sum(s["errors"] for s in told["skills"]) == 8
-        and sum(s["rows"] for s in told["skills"]) == 16
+        sum(s["errors"] for s in result["skills"]) == 8
+        and sum(s["rows"] for s in result["skills"]) == 16
     )
-    assert told["skills"][0]["errors"] == max(s["errors"] for s in told["skills"])
+    assert result["skills"][0]["errors"] == max(s["errors"] for s in result["skills"])
     records = found.findings.rows
     assert [r["row"] for r in records] == sorted(r["row"] for r in records) and len(records) == 8
     assert all(
@@ -117,14 +117,14 @@ def test_unused_budget_is_filled_or_left_with_a_note() -> None:
 
 def test_budget_below_the_number_of_searches_gives_a_note() -> None:
     found = choose({}, pool(), target_columns(), 3)
-    told = found.findings.summary
-    assert (told["waiting"], told["found_nothing"]) == (5, 0)
+    result = found.findings.summary
+    assert (result["waiting"], result["found_nothing"]) == (5, 0)
     assert any("5 of 8 mistakes got no row: the budget is smaller" in n for n in found.notes)
     assert not any("not taken yet" in n for n in found.notes)
-    lost = target_columns()
-    lost.values["gap"]["skills"][np.flatnonzero(lost["mistake"]["chosen"])[0]] = "unheard"  # type: ignore[index]
-    told = choose({}, pool(), lost, 3).findings.summary
-    assert (told["waiting"], told["found_nothing"]) == (4, 1)
+    lost_rows = target_columns()
+    lost_rows.values["gap"]["skills"][np.flatnonzero(lost_rows["mistake"]["chosen"])[0]] = "unheard"  # type: ignore[index]
+    result = choose({}, pool(), lost_rows, 3).findings.summary
+    assert (result["waiting"], result["found_nothing"]) == (4, 1)
 
 
 def test_budgets_nest() -> None:
@@ -133,11 +133,11 @@ def test_budgets_nest() -> None:
 
 
 def test_student_without_correct_answers_gives_a_note() -> None:
-    lost = target_columns()
-    assert not any("None is right" in n for n in choose({}, pool(), lost, 5).notes)
-    lost.values["rationale"]["right"][:] = False  # type: ignore[index]
+    lost_rows = target_columns()
+    assert not any("None is right" in n for n in choose({}, pool(), lost_rows, 5).notes)
+    lost_rows.values["rationale"]["right"][:] = False  # type: ignore[index]
     assert any(
-        "None is right" in n and "errors.jsonl" in n for n in choose({}, pool(), lost, 5).notes
+        "None is right" in n and "errors.jsonl" in n for n in choose({}, pool(), lost_rows, 5).notes
     )
 
 

@@ -230,10 +230,10 @@ def test_selection_equals_round_robin_of_its_columns():
         ({"weights": "ocr:3,humanities:0.5"}, {"weights": [1.0] * 10 + [0.5, 1.0, 1.0, 3.0]}),
     ):
         out = select(load("mmssr", settings), columns, 90)
-        wanted = round_robin(
+        expected = round_robin(
             scores, styles, 90, columns.ties, source=columns.source, names=names, **more
         )
-        assert out.rows.tolist() == wanted.rows.tolist(), settings
+        assert out.rows.tolist() == expected.rows.tolist(), settings
     plain = round_robin(scores, styles, 90, columns.ties, names=(STYLES, ("",)), threshold=0.5)
     assert select(Mmssr(group_by="style"), columns, 90).rows.tolist() == plain.rows.tolist()
     whole = round_robin(

@@ -312,13 +312,13 @@ def test_notes_give_no_useless_advice():
     assert notes == ("--set image_gain has no effect: no row has an image.",)
 
 
-@pytest.mark.parametrize(("apart", "said"), [(0.0, True), (4.0, False)])
-def test_unimodal_losses_give_a_note(apart, said):
+@pytest.mark.parametrize(("apart", "text"), [(0.0, True), (4.0, False)])
+def test_unimodal_losses_give_a_note(apart, text):
     rng = np.random.default_rng(0)
     leaf = np.repeat(np.arange(20), 30)
     loss = rng.normal(2, 0.3, 600) + apart * (rng.random(600) < 0.3)
     notes = Winnow(trust="base", guard="off").select(columns(np.abs(loss), leaf), 60).notes
-    assert any("two humps" in note for note in notes) == said
+    assert any("two humps" in note for note in notes) == text
 
 
 def test_no_rows():

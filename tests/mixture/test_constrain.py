@@ -104,10 +104,8 @@ def test_changed_group_gets_the_methods_best_rows(tmp_path: Path, store: Store) 
     nll = dict(zip(out.considered.tolist(), out.evidence["nll"].tolist(), strict=True))
     for name in range(3):
         members = [r for r in range(300) if pool.source[r] == name]
-        mine = [r for r in out.rows.tolist() if pool.source[r] == name]
-        assert sorted((nll[r] for r in members), reverse=True)[: len(mine)] == [
-            nll[r] for r in mine
-        ]
+        own = [r for r in out.rows.tolist() if pool.source[r] == name]
+        assert sorted((nll[r] for r in members), reverse=True)[: len(own)] == [nll[r] for r in own]
     assert sources(pool, out.rows)["source2"] == 40
     head = sources(pool, out.rows[:30])["source2"]
     assert 19 <= head <= 21  # any beginning has the mixture of the whole
@@ -251,10 +249,10 @@ def test_kept_rows_stay_and_count(tmp_path: Path, store: Store) -> None:
 
 def test_kept_rows_count_for_their_quota(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(60))
-    mine = [r for r in range(60) if pool.source[r] == 0][:5]
-    keep = names(tmp_path, [f"row:{r}" for r in mine])
+    own = [r for r in range(60) if pool.source[r] == 0][:5]
+    keep = names(tmp_path, [f"row:{r}" for r in own])
     out = select(pool, "20", store, keep=keep, quota=("source0=6",))
-    assert sources(pool, out.rows)["source0"] == 6 and set(mine) <= set(out.rows.tolist())
+    assert sources(pool, out.rows)["source0"] == 6 and set(own) <= set(out.rows.tolist())
     with pytest.raises(ConfigError, match="allows 4 rows and 5 are always taken"):
         select(pool, "20", store, keep=keep, quota=("source0=4",))
 
@@ -339,19 +337,19 @@ def test_rows_named_by_an_earlier_selection(tmp_path: Path, store: Store) -> Non
     pool = pool_of(tmp_path, texts(60))
     first = select(pool, "10", store)
     output.write(first, pool, None, tmp_path / "first")
-    mine = set(first.rows.tolist())
+    own = set(first.rows.tolist())
     for file in ("selection.parquet", "subset.json"):
         kept = select(
             pool, "20", store, HighestLoss(), Model(), keep=str(tmp_path / "first" / file)
         )
-        assert mine <= set(kept.rows.tolist())
+        assert own <= set(kept.rows.tolist())
         rest = select(
             pool, "100%", store, HighestLoss(), Model(), drop=str(tmp_path / "first" / file)
         )
-        assert set(rest.rows.tolist()) == set(range(60)) - mine
+        assert set(rest.rows.tolist()) == set(range(60)) - own
     shuffled = open_pool(write_pool(tmp_path / "shuffled.json", texts(60)[::-1]))
     again = select(shuffled, "10", store, keep=str(tmp_path / "first" / "selection.parquet"))
-    assert {59 - r for r in again.rows.tolist()} == mine  # by digest, whatever the order
+    assert {59 - r for r in again.rows.tolist()} == own  # by digest, whatever the order
     with pytest.raises(ConfigError, match="not in the pool"):
         select(pool, "10", store, keep=names(tmp_path, ["r1", "nobody"]))
     both = names(tmp_path, ["r1"])
@@ -477,9 +475,9 @@ def test_folder_records_the_mixture(
         pool, "30", store, Nested(), Model(), quota=("source0=15",), filter=("length < 15",)
     )
     output.write(out, pool, None, tmp_path / "out")
-    told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
-    assert told["quota"] == ["source0=15"] and told["filter"] == ["length < 15"]
-    assert {name: told[name] for name in ("quota", "filter")} == out.recipe.request.mixture
+    config = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["config"]
+    assert config["quota"] == ["source0=15"] and config["filter"] == ["length < 15"]
+    assert {name: config[name] for name in ("quota", "filter")} == out.recipe.request.mixture
     table = signals_table(tmp_path / "out")
     short = pool.facts["answer_words"] < 15
     assert [v is not None for v in table["loss.nll"].to_pylist()] == short.tolist()
@@ -509,20 +507,22 @@ def test_replay_and_plan_with_quotas(tmp_path: Path, capsys: pytest.CaptureFixtu
         with pytest.raises(SystemExit) as stop:
             main(command)
         assert stop.value.code == 0
-    told = capsys.readouterr().out
-    assert "--quota source0=15: at least 15 and at most 15" in told and "2 rows of --keep" in told
+    result = capsys.readouterr().out
+    assert (
+        "--quota source0=15: at least 15 and at most 15" in result and "2 rows of --keep" in result
+    )
     for file in ("subset.json", "selection.parquet", "evidence.parquet"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 
 def test_image_tokens_of_the_model_are_used_if_known(tmp_path: Path, tiny_pool: Path) -> None:
     pool = open_pool(tiny_pool, tiny_pool.parent / "images")
-    said = "tokens a word, at least one per 4 characters, "
+    text = "tokens a word, at least one per 4 characters, "
     asked = Tokens("1ktok:total", 1000, True)
     assumed = TokenCounts(pool, asked)
-    assert assumed.how.endswith(f"{said}576 an image (assumed, as LLaVA-1.5 has; models differ)")
+    assert assumed.how.endswith(f"{text}576 an image (assumed, as LLaVA-1.5 has; models differ)")
     demo = TokenCounts(pool, asked, resolve("demo"))
-    assert demo.how.endswith(f"{said}9 an image (the model's processor, mean of 4)")
+    assert demo.how.endswith(f"{text}9 an image (the model's processor, mean of 4)")
     gained = assumed.tokens - demo.tokens
     assert gained.tolist() == pytest.approx(
         [567.0 * len(s.images) for s in pool.samples(range(len(pool)))]

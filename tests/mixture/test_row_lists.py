@@ -191,17 +191,17 @@ def test_reported_cases(tmp_path: Path) -> None:
     assert named(grid / "keepme.json", open_pool(grid / "grid.json", grid / "images")) == [1, 2]
     lines = CASES / "14-keep-jsonl-line-separator"
     pool = open_pool(lines / "pool.jsonl", lines / "images")
-    wanted = [
+    expected = [
         json.loads(line)["id"]
         for line in (lines / "subset.jsonl").read_text("utf-8").split("\n")
         if line
     ]
-    assert pool.ids(named(lines / "subset.jsonl", pool)) == wanted
+    assert pool.ids(named(lines / "subset.jsonl", pool)) == expected
     report = CASES / "15-report-line-separator"
     assert [f.row for f in read_failures(report)] == [4]
     again = open_pool(report / "pool.jsonl", report / "images")
-    told = json.loads((report / "failures.jsonl").read_text("utf-8"))
+    data = json.loads((report / "failures.jsonl").read_text("utf-8"))
     # the given one is of an older version's identity
-    told["digest"] = digests_to_bytes(again.digest[4:5])[0].hex()
-    (tmp_path / "failures.jsonl").write_text(json.dumps(told, ensure_ascii=False) + "\n", "utf-8")
+    data["digest"] = digests_to_bytes(again.digest[4:5])[0].hex()
+    (tmp_path / "failures.jsonl").write_text(json.dumps(data, ensure_ascii=False) + "\n", "utf-8")
     assert named(tmp_path / "failures.jsonl", again) == [4]

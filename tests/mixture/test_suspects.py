@@ -36,13 +36,13 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
     capsys.readouterr()
     with pytest.raises(SystemExit) as ended:
         main(list(words))
-    said = capsys.readouterr()
-    return int(ended.value.code or 0), said.out + said.err
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out + captured.err
 
 
-def parsed(said: str) -> dict[str, Any]:
+def parsed(text: str) -> dict[str, Any]:
     """The JSON between progress and notes."""
-    found: dict[str, Any] = json.loads(said[said.index("{") : said.rindex("}") + 1])
+    found: dict[str, Any] = json.loads(text[text.index("{") : text.rindex("}") + 1])
     return found
 
 
@@ -56,34 +56,34 @@ def test_plan_select_and_repeat(
 ) -> None:
     store = ["--store", str(tmp_path / "store")]
     method = ["--method", "perplexity", "--budget", "100%", *store]
-    code, said = run(capsys, "plan", *words_of(world, *method, "--json"))
-    plan = parsed(said)
+    code, output = run(capsys, "plan", *words_of(world, *method, "--json"))
+    plan = parsed(output)
     assert code == 0 and any("no row is left out yet" in note for note in plan["notes"])
     losses = [s for s in plan["signals"] if s["signal"] == "answer_loss"]
     assert len(losses) == 2 and len({s["fingerprint"] for s in losses}) == 2  # none counted twice
 
     out = tmp_path / "out"
-    code, said = run(capsys, "select", *words_of(world, *method, "-o", str(out)))
-    assert code == 0 and NOTE in " ".join(said.split())
+    code, output = run(capsys, "select", *words_of(world, *method, "-o", str(out)))
+    assert code == 0 and NOTE in " ".join(output.split())
     taken = set(pq.read_table(out / "selection.parquet")["row"].to_pylist())
     words = [str(world / "pool.json"), "--model", "demo", "--json", *store]
-    _, said = run(capsys, "suspects", *words)
-    listed = {row["row"] for row in parsed(said)["suspects"]}
+    _, output = run(capsys, "suspects", *words)
+    listed = {row["row"] for row in parsed(output)["suspects"]}
     assert len(listed) >= 30 and taken == set(range(ROWS)) - listed
 
-    code, said = run(capsys, "plan", *words_of(world, *method, "--json"))
-    plan = parsed(said)
+    code, output = run(capsys, "plan", *words_of(world, *method, "--json"))
+    plan = parsed(output)
     assert all(s["to_score"] == 0 for s in plan["signals"])
     assert any(NOTE in note for note in plan["notes"])
 
     config = yaml.safe_load((out / "run.yaml").read_text("utf-8"))["config"]
     assert config["drop_suspects"] == 0.5
     again = tmp_path / "again"
-    code, said = run(capsys, "select", "--config", str(out / "run.yaml"), "-o", str(again))
+    code, output = run(capsys, "select", "--config", str(out / "run.yaml"), "-o", str(again))
     assert code == 0 and (again / "subset.json").read_bytes() == (out / "subset.json").read_bytes()
     session = Session(out)
     assert session.fixed == "" and set(session.displayed.outcome.rows.tolist()) == taken
-    code, said = run(capsys, "signals", str(out), "-o", str(tmp_path / "columns.parquet"))
+    code, output = run(capsys, "signals", str(out), "-o", str(tmp_path / "columns.parquet"))
     table = pq.read_table(tmp_path / "columns.parquet")
     (nll,) = (name for name in table.column_names if name.endswith(".nll"))
     assert code == 0 and table[nll].null_count == len(listed)
@@ -95,9 +95,9 @@ def test_a_method_without_a_model_and_kept_rows(
     labels = (world / "hidden_labels.jsonl").read_text("utf-8").splitlines()
     wrong = np.array([label["noisy"] for label in map(json.loads, labels)])
     method = ["--method", "random", "--budget", "100%", "-o", str(tmp_path / "out")]
-    code, said = run(capsys, "select", *words_of(world, *method))
+    code, output = run(capsys, "select", *words_of(world, *method))
     taken = pq.read_table(tmp_path / "out" / "selection.parquet")["row"].to_numpy()
-    assert code == 0 and "is not used" not in said and NOTE in " ".join(said.split())
+    assert code == 0 and "is not used" not in output and NOTE in " ".join(output.split())
     assert wrong[taken].mean() < wrong.mean() / 2
 
     left = sorted(set(range(ROWS)) - set(taken.tolist()))
@@ -109,7 +109,7 @@ def test_a_method_without_a_model_and_kept_rows(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "text"),
     [
         (["--drop-suspects", "0", "--model", "demo"], "above 0 and at most 1"),
         (["--drop-suspects", "1.2", "--model", "demo"], "above 0 and at most 1"),
@@ -120,7 +120,7 @@ def test_a_method_without_a_model_and_kept_rows(
 )
 def test_invalid_input(
     words: list[str],
-    said: str,
+    text: str,
     world: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -129,4 +129,4 @@ def test_invalid_input(
     code, heard = run(
         capsys, "select", str(world / "pool.json"), *method, "-o", str(tmp_path / "out"), *words
     )
-    assert code == 2 and said in " ".join(heard.split())
+    assert code == 2 and text in " ".join(heard.split())

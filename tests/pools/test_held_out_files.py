@@ -27,7 +27,7 @@ def made(folder: Path, *names: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "expected"),
+    ("names", "required", "expected"),
     [
         (
             ["data/train-0.jsonl", "data/test-0.jsonl", "data/validation-0.jsonl"],
@@ -47,10 +47,10 @@ def made(folder: Path, *names: str) -> Path:
     ],
 )
 def test_evaluation_split_is_chosen(
-    tmp_path: Path, names: list[str], wanted: tuple[str, ...], expected: list[str]
+    tmp_path: Path, names: list[str], required: tuple[str, ...], expected: list[str]
 ) -> None:
     folder = made(tmp_path / "data set", *names)
-    found, split = held_out_files(str(folder), wanted)
+    found, split = held_out_files(str(folder), required)
     assert [str(Path(f).relative_to(folder)) for f in found] == [e or "." for e in expected]
     assert bool(split) == (expected != [""])
 

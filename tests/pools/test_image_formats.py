@@ -107,9 +107,9 @@ def test_other_formats_that_pillow_reads_are_refused(form: str) -> None:
     )
     out = io.BytesIO()
     image.save(out, form)
-    with pytest.raises(ImageError, match="not an image that is read here") as told:
+    with pytest.raises(ImageError, match="not an image that is read here") as result:
         decode(io.BytesIO(out.getvalue()), "x.png")
-    assert told.value.kind == "not-an-image"
+    assert result.value.kind == "not-an-image"
 
 
 @pytest.mark.parametrize(
@@ -179,9 +179,9 @@ def test_missing_pillow_codec_is_reported(form: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(features, "check", lambda name: False)
     with pytest.raises(
         ImageError, match=f"it is {form}, and the Pillow that is installed was built without it"
-    ) as told:
+    ) as result:
         decode(io.BytesIO(content), "x")
-    assert told.value.kind == "not-an-image"
+    assert result.value.kind == "not-an-image"
     monkeypatch.undo()
     monkeypatch.setattr(Image, "OPEN", {k: v for k, v in Image.OPEN.items() if k != form})
     with pytest.raises(ImageError, match="built without it"):

@@ -162,19 +162,19 @@ def test_images_are_hashed_once_for_all_pools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = write(tmp_path, COLOURS)
-    said: list[tuple[int, int]] = []
-    open_pool(file, cache=tmp_path / "cache", hashing=lambda done, todo: said.append((done, todo)))
-    assert said[-1] == (5, 5)
+    texts: list[tuple[int, int]] = []
+    open_pool(file, cache=tmp_path / "cache", hashing=lambda done, todo: texts.append((done, todo)))
+    assert texts[-1] == (5, 5)
     (tmp_path / "part.json").write_text(json.dumps(json.loads(file.read_text())[:3]))
     monkeypatch.setattr(image_table, "SPOT_CHECKS", 0)
     monkeypatch.setattr(image_table._LocalImages, "hash", None)
-    del said[:]
+    del texts[:]
     part = open_pool(
         tmp_path / "part.json",
         cache=tmp_path / "cache",
-        hashing=lambda done, todo: said.append((done, 0)),
+        hashing=lambda done, todo: texts.append((done, 0)),
     )
-    assert len(part) == 3 and not said
+    assert len(part) == 3 and not texts
 
 
 @pytest.mark.parametrize("how", HOW)

@@ -213,8 +213,8 @@ def test_digest_is_the_digest_of_the_sample(texts, images):
     sample = Sample(
         "1", tuple(Turn(r, t) for r, t in zip(("user", "assistant"), texts, strict=True)), images
     )
-    told = llava.text_digest(["user", "assistant"], texts)
-    assert row_digest(told, [i.identity for i in images]) == sample.digest
+    result = llava.text_digest(["user", "assistant"], texts)
+    assert row_digest(result, [i.identity for i in images]) == sample.digest
 
 
 def test_unreadable_records_differ_in_digest():

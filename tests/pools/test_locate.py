@@ -98,9 +98,9 @@ def test_dataset_info_that_names_its_own_folder_is_refused(base: Path) -> None:
             ):
                 open_pool(spec)
     (base / "mix.yaml").write_text("datasets:\n- json_path: " + "x" * 100_000 + "\n")
-    with pytest.raises(PoolError, match="is not a path: it has 100,") as told:
+    with pytest.raises(PoolError, match="is not a path: it has 100,") as result:
         open_pool(base / "mix.yaml")
-    assert len(str(told.value)) < 600
+    assert len(str(result.value)) < 600
 
 
 def test_user_source_name_takes_precedence(base: Path, tmp_path: Path) -> None:

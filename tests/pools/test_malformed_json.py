@@ -157,7 +157,7 @@ def test_reported_files_that_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"id": [1, 2], "conversations": [[{}], [{}]]}', "a table of 2 rows by columns"),
         (
@@ -171,9 +171,11 @@ def test_reported_files_that_are_read() -> None:
         ("<!DOCTYPE html><html><body>404</body></html>", "an HTML page"),
     ],
 )
-def test_further_layouts_are_reported_with_a_remedy(tmp_path: Path, text: str, said: str) -> None:
+def test_further_layouts_are_reported_with_a_remedy(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "p.json"
     path.write_text(text)
     with pytest.raises(PoolError) as caught:
         open_pool(path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)

@@ -240,9 +240,9 @@ def test_an_image_rewritten_in_place_is_noticed(tiny_pool):
 
 def test_reading_reports_progress(tmp_path, make_row):
     file = save(tmp_path / "p.json", [make_row(i, None, "Q", "A") for i in range(25_000)])
-    told: list[int] = []
-    open_pool(file, progress=told.append)
-    assert told == [10_000, 10_000, 5_000]
+    results: list[int] = []
+    open_pool(file, progress=results.append)
+    assert results == [10_000, 10_000, 5_000]
 
 
 def test_memory_stays_below_the_file_size(tmp_path, make_row):

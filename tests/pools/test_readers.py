@@ -241,12 +241,12 @@ def images(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("what", RECORDS)
 def test_every_format_is_recognised_and_read(what: str, tmp_path: Path, images: Path) -> None:
-    record, format, turns, shown = RECORDS[what]
+    record, format, turns, displayed = RECORDS[what]
     file = write(tmp_path / "pool.json", record)
     assert open_pool(file, images).format == format
     sample = only(file, images=images)
     assert said(sample) == turns
-    assert [i.data or i.path for i in sample.images] == shown
+    assert [i.data or i.path for i in sample.images] == displayed
     assert all(i.size == len(png()) for i in sample.images)
     lines = open_pool(write(tmp_path / "lines.jsonl", record, record, lines=True), images)
     assert lines.samples([0, 1])[1].turns == sample.turns and lines.format.endswith("-jsonl")

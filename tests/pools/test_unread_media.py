@@ -148,14 +148,14 @@ def test_videos_of_parts_are_part_of_the_digest(tmp_path: Path) -> None:
 def test_records_with_two_conversations_do_not_depend_on_other_rows(
     tmp_path: Path, before: str
 ) -> None:
-    said = [{"role": "user", "content": "Other?"}, {"role": "assistant", "content": "Other."}]
+    texts = [{"role": "user", "content": "Other?"}, {"role": "assistant", "content": "Other."}]
     plain: dict[str, dict[str, Any]] = {
         "conversations": {"conversations": TURNS},
-        "messages": {"messages": said},
+        "messages": {"messages": texts},
         "instruction": {"instruction": "Do", "input": "", "output": "Done"},
     }
     rows = [{"id": i, **plain[before]} for i in range(300)]
-    both = {"id": "both", "conversations": TURNS, "messages": said}
+    both = {"id": "both", "conversations": TURNS, "messages": texts}
     path = written(tmp_path / "p.jsonl", [*rows, both])
     pool = open_pool(path)
     assert list(pool.problems) == [300]

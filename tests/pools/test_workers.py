@@ -78,12 +78,12 @@ def test_parallel_reading_gives_the_same_pool(
 ) -> None:
     records: list = ROWS
     if layout == "messages":
-        said = {"human": "user", "gpt": "assistant"}
+        values = {"human": "user", "gpt": "assistant"}
         records = [
             {
                 "id": r["id"],
                 "messages": [
-                    {"role": said[t["from"]], "content": t["value"]} for t in r["conversations"]
+                    {"role": values[t["from"]], "content": t["value"]} for t in r["conversations"]
                 ],
             }
             for r in ROWS

@@ -59,16 +59,16 @@ def record(i: int) -> dict[str, Any]:
     images: list[str] = (
         [] if i % 4 == 2 else [f"{i % 6}.png"] + ([f"{(i + 1) % 6}.png"] if i % 9 == 0 else [])
     )
-    said = [
+    texts = [
         ("human", "<image>\n" * len(images) + f"What is shown in number {i}?"),
         ("gpt", ANSWERS[i % len(ANSWERS)]),
     ]
     if i % 10 == 0:
-        said += [("human", "Are you sure?"), ("gpt", "Yes, quite sure.")]
+        texts += [("human", "Are you sure?"), ("gpt", "Yes, quite sure.")]
     out: dict[str, Any] = {"id": f"r{i}", "data_source": SOURCES[i * i % 7 % 4]}
     if images:
         out["image"] = images if len(images) > 1 else images[0]
-    out["conversations"] = [{"from": who, "value": text} for who, text in said]
+    out["conversations"] = [{"from": who, "value": text} for who, text in texts]
     return out
 
 
@@ -77,13 +77,13 @@ def hostile_records() -> list[dict[str, Any]]:
     out = []
     for i, (kind, text) in enumerate(HOSTILE.items()):
         image = NAMES[i % len(NAMES)]
-        said = [{"from": "human", "value": f"<image>\n{text}"}, {"from": "gpt", "value": text}]
+        texts = [{"from": "human", "value": f"<image>\n{text}"}, {"from": "gpt", "value": text}]
         out.append(
             {
                 "id": text[:200],
                 "data_source": text[:60] + kind,
                 "image": image,
-                "conversations": said,
+                "conversations": texts,
             }
         )
     return out
@@ -218,7 +218,7 @@ def chosen(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: st
     """A selection by that method, made with a model that scores by hash and not written; `out`:
     where it would be."""
     work = out.parent / f"work-{out.name}"
-    told = RunRequest(
+    request = RunRequest(
         pool=str(pool.path),
         images=str(pool.images_folder),
         method=name,
@@ -234,7 +234,7 @@ def chosen(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: st
         store=Store(work / "store"),
         trainer=FakeTraining(work / "trainings").trainer,
     )
-    return Chosen(outcome, pool, told)
+    return Chosen(outcome, pool, request)
 
 
 def selected(pool: Pool, name: str, out: Path, budget: str = "30%", **settings: str) -> Path:

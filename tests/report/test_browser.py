@@ -139,7 +139,7 @@ def test_every_source_and_reason_of_a_method_can_be_filtered_by(
 ) -> None:
     visit = Visit(browser, pages[name], viewport={"width": 1000, "height": 900})
     page = visit.page
-    shown = (
+    displayed = (
         "field => [...document.querySelectorAll('.card')].filter(c => c.offsetParent).map(c => "
         "c.dataset[field])"
     )
@@ -152,7 +152,7 @@ def test_every_source_and_reason_of_a_method_can_be_filtered_by(
         assert values
         for value in values:
             page.locator(f"#{field}").select_option(value)
-            found = page.evaluate(shown, field)
+            found = page.evaluate(displayed, field)
             assert found and set(found) == {value}
             count = int(page.locator("#found").inner_text().split()[0])
             assert len(found) <= count == page.locator(f'.card[data-{field}="{value}"]').count()
@@ -251,7 +251,7 @@ def test_an_inline_script_would_be_refused(browser: Any, hostile: Path, tmp_path
     visit = Visit(browser, planted)
     visit.page.wait_for_timeout(100)
     assert visit.page.evaluate("window.hacked") is None and visit.page.locator("h1").is_visible()
-    assert sum("Content Security Policy" in said for said in visit.said) >= 3
+    assert sum("Content Security Policy" in text for text in visit.said) >= 3
     visit.close()
 
 

@@ -74,19 +74,23 @@ def test_the_command(pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[s
     a, b = (str(selected(pool, name, tmp_path / name)) for name in ("clipper", "length"))
     page = tmp_path / "d.html"
     assert call("diff", a, b, "--out", str(page)) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert (
-        "A: clipper 30%, seed 0, 36 rows" in said
-        and "rows in both" in said
-        and "would share about 11" in said
+        "A: clipper 30%, seed 0, 36 rows" in output
+        and "rows in both" in output
+        and "would share about 11" in output
     )
-    assert "charts" in said and "Only A, best rank first:" in said and f"Written to {page}" in said
+    assert (
+        "charts" in output
+        and "Only A, best rank first:" in output
+        and f"Written to {page}" in output
+    )
     text = page.read_text()
     assert 'id="side-a"' in text and "B, not kept: " in text
     assert call("diff", a, b, "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["only_a"] + told["both"] == told["only_b"] + told["both"] == 36
-    assert len(told["examples"]["only_a"]) == 10 and told["a"]["method"] == "clipper"
+    captured = json.loads(capsys.readouterr().out)
+    assert captured["only_a"] + captured["both"] == captured["only_b"] + captured["both"] == 36
+    assert len(captured["examples"]["only_a"]) == 10 and captured["a"]["method"] == "clipper"
 
 
 def test_invalid_input_is_explained(

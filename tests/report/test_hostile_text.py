@@ -38,11 +38,11 @@ def test_hostile_text_in_every_field(tmp_path: Path, warm: WarmServer) -> None:
     rows: list[dict[str, Any]] = []
     for i in range(28):
         text = list(TEXTS.values())[i % len(TEXTS)]
-        said = [
+        texts = [
             {"from": "human", "value": f"{i} {text}"},
             {"from": "gpt", "value": "w " * (i + 1) + text},
         ]
-        rows.append({"id": f"{i} {text}", "data_source": f"source {text}", "conversations": said})
+        rows.append({"id": f"{i} {text}", "data_source": f"source {text}", "conversations": texts})
     (tmp_path / "pool.json").write_text(json.dumps(rows))
     for method in ("length", "stratified"):
         kept = run(

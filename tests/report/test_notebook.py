@@ -114,11 +114,11 @@ def test_problems_are_counted_with_an_example(tmp_path: Path) -> None:
 
 def test_the_same_rows_in_any_file_order(tmp_path: Path) -> None:
     records = [record(i) for i in range(60)]
-    shown = []
+    displayed = []
     for name, some in (("a", records), ("b", records[::-1])):
         html = picture_pool(tmp_path / name, some)._repr_html_()
-        shown.append(re.findall(r"number \d+", html))
-    assert shown[0] == shown[1] and len(set(shown[0])) == ROWS
+        displayed.append(re.findall(r"number \d+", html))
+    assert displayed[0] == displayed[1] and len(set(displayed[0])) == ROWS
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -166,8 +166,8 @@ def test_a_difference(pool: Pool, tmp_path: Path) -> None:
 def test_a_methods_own_selection_is_one_line(pool: Pool, tmp_path: Path) -> None:
     from thresher.types import Selection
 
-    shown = repr(Selection(np.arange(1000), {"nll": np.zeros(5000)}, ("a note",)))
-    assert shown == "<Selection: 1,000 rows; reasons: nll; 1 in notes>"
+    displayed = repr(Selection(np.arange(1000), {"nll": np.zeros(5000)}, ("a note",)))
+    assert displayed == "<Selection: 1,000 rows; reasons: nll; 1 in notes>"
 
 
 # --------------------------------------------------------------------------------- nothing stops it
@@ -183,8 +183,8 @@ def test_hostile_texts(tmp_path: Path) -> None:
         ):
             found = safe(html)
             text = hostile["conversations"][1]["value"].strip()[:MESSAGE_CHARACTERS]
-            shown = re.sub("[\x00-\x08\x0b-\x1f\x7f]", "�", text)
-            assert shown in found.text["text"]
+            displayed = re.sub("[\x00-\x08\x0b-\x1f\x7f]", "�", text)
+            assert displayed in found.text["text"]
     assert "{{7*7}}" in HOSTILE["template"]
 
 
@@ -203,7 +203,7 @@ def test_output_with_noise_images_stays_small(tmp_path: Path) -> None:
         )
     rows = []
     for i in range(20):
-        said = [
+        texts = [
             {"from": ("human", "gpt")[j % 2], "value": "<image>" * 8 * (j == 0) + '"&' * 5000}
             for j in range(10)
         ]
@@ -212,7 +212,7 @@ def test_output_with_noise_images_stays_small(tmp_path: Path) -> None:
                 "id": str(i),
                 "data_source": f"s{i}",
                 "image": [f"{(8 * i + j) % 40}.png" for j in range(8)],
-                "conversations": said,
+                "conversations": texts,
             }
         )
     (tmp_path / "pool.json").write_text(json.dumps(rows))
@@ -250,11 +250,11 @@ def test_empty_pool_and_internal_error(
     odd = Chosen(replace(kept.outcome, evidence={"nll": np.zeros(3)}), pool, kept.request)
     assert "The rows cannot be displayed: " in odd._repr_html_(), "reasons of another length"
     monkeypatch.setattr("thresher.html.asset", lambda name: 1 / 0)
-    shown = pool._repr_html_()
+    displayed = pool._repr_html_()
     assert (
-        "It cannot be displayed: ZeroDivisionError" in shown
-        and "&lt;Pool " in shown
-        and "<Pool" not in shown
+        "It cannot be displayed: ZeroDivisionError" in displayed
+        and "&lt;Pool " in displayed
+        and "<Pool" not in displayed
     )
 
 

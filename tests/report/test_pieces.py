@@ -148,10 +148,10 @@ def test_clipper_explanations_match_its_columns(tmp_path: Path) -> None:
     selection = made(tmp_path, "clipper")
     why = explainer(selection)
     for i in range(len(selection.rows)):
-        said = why(i)
-        assert f"bin {selection.reasons['bin'][i]} of the answers" in said.text
-        assert f"({selection.reasons['knowledge'][i]})" in said.text
-        assert ("lowers" in said.text) == (round(float(selection.reasons["effect"][i]), 2) > 0)
+        text = why(i)
+        assert f"bin {selection.reasons['bin'][i]} of the answers" in text.text
+        assert f"({selection.reasons['knowledge'][i]})" in text.text
+        assert ("lowers" in text.text) == (round(float(selection.reasons["effect"][i]), 2) > 0)
         expected = "enough similar rows kept"
         if selection.kept[i]:
             expected = (
@@ -159,7 +159,7 @@ def test_clipper_explanations_match_its_columns(tmp_path: Path) -> None:
                 if selection.reasons["critical"][i]
                 else "random sample of its bin"
             )
-        assert said.kind == expected
+        assert text.kind == expected
     assert (
         "among the most helped"
         in why(int(np.flatnonzero(selection.kept & selection.reasons["critical"])[0])).text
@@ -212,10 +212,10 @@ def test_duplicates_and_sources_without_rows_are_reported(tmp_path: Path) -> Non
     records[-1]["conversations"][1]["value"] = "x"
     pool = picture_pool(tmp_path / "pool", records)
     selection = load(selected(pool, "length", tmp_path / "out", "20"), pool)
-    said = {r.text: r.level for r in remarks(selection)}
-    (copies,) = [t for t in said if "exact copies" in t]
-    assert copies.startswith("50 rows of the pool") and said[copies] == "note"
-    assert any("No row was kept of one source: rare" in t for t in said)
+    values = {r.text: r.level for r in remarks(selection)}
+    (copies,) = [t for t in values if "exact copies" in t]
+    assert copies.startswith("50 rows of the pool") and values[copies] == "note"
+    assert any("No row was kept of one source: rare" in t for t in values)
 
 
 def test_long_source_names_are_truncated(tmp_path: Path) -> None:
@@ -227,15 +227,18 @@ def test_long_source_names_are_truncated(tmp_path: Path) -> None:
     selection = load(selected(pool, "length", tmp_path / "out", "6"), pool)
     (source,) = [p for p in breakdown.panels(selection) if p.title == "Source"]
     assert [len(part.label) for part in source.parts] == [60, 60]
-    (lost,) = [r.text for r in remarks(selection) if "No row was kept" in r.text]
-    assert names[1][:59] + "… (6 rows)" in lost
-    shown = gallery(selection, 48)
-    assert (shown.kept_caption, shown.dropped_caption) == ("All 6, best rank first.", "All 6.")
+    (lost_rows,) = [r.text for r in remarks(selection) if "No row was kept" in r.text]
+    assert names[1][:59] + "… (6 rows)" in lost_rows
+    displayed = gallery(selection, 48)
+    assert (displayed.kept_caption, displayed.dropped_caption) == (
+        "All 6, best rank first.",
+        "All 6.",
+    )
     few = gallery(selection, 4)
     assert few.kept_caption == "4 of 6 rows: the best by rank and a random sample of the others."
     assert few.dropped_caption == "A random sample of 4 of 6 rows."
 
 
 def test_notes_of_the_method_are_shown(tmp_path: Path) -> None:
-    said = [r for r in remarks(made(tmp_path, "clipper")) if r.level == "note"]
-    assert any("KS" in r.text for r in said)
+    texts = [r for r in remarks(made(tmp_path, "clipper")) if r.level == "note"]
+    assert any("KS" in r.text for r in texts)

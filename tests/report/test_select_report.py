@@ -64,56 +64,56 @@ def test_every_method_has_a_report(pool: Pool, tmp_path: Path, name: str) -> Non
 
 
 def test_page_names_the_reasons_of_each_method(pool: Pool, tmp_path: Path) -> None:
-    said = {
+    text = {
         name: Elements(report.write(selected(pool, name, tmp_path / name), pool).read_text()).text[
             "text"
         ]
         for name in METHODS
     }
     assert (
-        "random sample of the same size" in said["clipper"]
-        and "W_q: not known, queries" in said["clipper"]
+        "random sample of the same size" in text["clipper"]
+        and "W_q: not known, queries" in text["clipper"]
     )
     assert re.search(
         r"bin \d+ of the answers that the model (?:knows|does not know) \([PW]\); a demonstration "
         r"(lowers|raises) its loss by [\d.]+ nats",
-        said["clipper"],
+        text["clipper"],
     )
     assert (
-        "Kept rows by group" in said["mllm_selector"]
-        and "a seed row, chosen at random" in said["mllm_selector"]
+        "Kept rows by group" in text["mllm_selector"]
+        and "a seed row, chosen at random" in text["mllm_selector"]
     )
-    assert "Dashed: the cut-offs." in said["perplexity"]
+    assert "Dashed: the cut-offs." in text["perplexity"]
     assert (
-        "the longest answers are kept" in said["length"]
-        and "Dashed: the cut-off." in said["length"]
+        "the longest answers are kept" in text["length"]
+        and "Dashed: the cut-off." in text["length"]
     )
     assert re.search(
         r"taken for (counting|optical character recognition|colours|logic) in turn \d+: score "
         r"[\d.]+ of 5",
-        said["mmssr"],
+        text["mmssr"],
     )
     assert (
-        re.search(r"rim: \d points", said["mmssr"])
-        and "Taken for" in said["mmssr"]
-        and "highest" in said["mmssr"]
+        re.search(r"rim: \d points", text["mmssr"])
+        and "Taken for" in text["mmssr"]
+        and "highest" in text["mmssr"]
     )
     assert (
-        "for “counting <b>small</b> things”, score" in said["error_driven"]
-        and "fills the budget" in said["error_driven"]
+        "for “counting <b>small</b> things”, score" in text["error_driven"]
+        and "fills the budget" in text["error_driven"]
     )
     assert (
-        "skill 7; another" in said["error_driven"]
-        and "Skills of the row" not in said["error_driven"]
+        "skill 7; another" in text["error_driven"]
+        and "Skills of the row" not in text["error_driven"]
     )  # on cards, not counted
     assert (
-        "Same has the same value in every row" in said["unheard"] and "topic <3>" in said["unheard"]
+        "Same has the same value in every row" in text["unheard"] and "topic <3>" in text["unheard"]
     )
 
 
 def test_missing_skills_are_shown(pool: Pool, tmp_path: Path) -> None:
     folder = selected(pool, "error_driven", tmp_path / "out")
-    told = {
+    values = {
         "rows": 200,
         "wrong": 40,
         "tasks": [{"task": "clocks", "rows": 200, "wrong": 40}],
@@ -122,7 +122,7 @@ def test_missing_skills_are_shown(pool: Pool, tmp_path: Path) -> None:
             {"skill": "counting", "errors": 10, "rows": 6},
         ],
     }
-    (folder / "errors.json").write_text(json.dumps(told))
+    (folder / "errors.json").write_text(json.dumps(values))
     page = report.write(folder, pool).read_text()
     assert "It got 40 of 200 validation rows wrong." in page
     bar = re.search(
@@ -156,13 +156,13 @@ def test_counts_in_summary_and_bars(pool: Pool, tmp_path: Path) -> None:
 
 def test_sample_is_limited_seeded_and_contains_every_source(pool: Pool, tmp_path: Path) -> None:
     made = load(selected(pool, "perplexity", tmp_path / "out"), pool)
-    shown = gallery_.gallery(made, rows=16)
-    assert len(shown.kept) == len(shown.dropped) == 16
-    assert [c.rank for c in shown.kept[: shown.best]] == list(range(1, shown.best + 1))
-    assert {c.source for c in shown.dropped} == set(pool.source_names)
+    displayed = gallery_.gallery(made, rows=16)
+    assert len(displayed.kept) == len(displayed.dropped) == 16
+    assert [c.rank for c in displayed.kept[: displayed.best]] == list(range(1, displayed.best + 1))
+    assert {c.source for c in displayed.dropped} == set(pool.source_names)
     again = gallery_.gallery(made, rows=16)
-    assert [c.row for c in again.dropped] == [c.row for c in shown.dropped]
-    assert all(len(t.uri) < 12_000 for c in shown.kept for t in c.images)
+    assert [c.row for c in again.dropped] == [c.row for c in displayed.dropped]
+    assert all(len(t.uri) < 12_000 for c in displayed.kept for t in c.images)
 
 
 def test_a_rare_source_is_in_the_sample(tmp_path: Path) -> None:
@@ -171,8 +171,8 @@ def test_a_rare_source_is_in_the_sample(tmp_path: Path) -> None:
         records[50 * i]["data_source"] = f"rare{i}"
     pool = picture_pool(tmp_path / "pool", records)
     made = load(selected(pool, "random", tmp_path / "out"), pool)
-    shown = gallery_.gallery(made, rows=40)
-    assert {c.source for c in (*shown.kept, *shown.dropped)} == set(pool.source_names)
+    displayed = gallery_.gallery(made, rows=40)
+    assert {c.source for c in (*displayed.kept, *displayed.dropped)} == set(pool.source_names)
 
 
 def test_thumbnails_are_limited_in_total_size(
@@ -180,11 +180,11 @@ def test_thumbnails_are_limited_in_total_size(
 ) -> None:
     monkeypatch.setattr(cards, "THUMBNAIL_BYTES", 5_000)
     made = load(selected(pool, "random", tmp_path / "out"), pool)
-    shown = gallery_.gallery(made)
-    pictures = [t for c in (*shown.kept, *shown.dropped) for t in c.images]
-    assert 0 < sum(len(t.uri) for t in pictures) <= 5_000
-    assert {t.problem for t in pictures if not t.uri} == {"omitted to limit the size of this file"}
-    assert any(t.uri for c in shown.dropped for t in c.images), (
+    displayed = gallery_.gallery(made)
+    images = [t for c in (*displayed.kept, *displayed.dropped) for t in c.images]
+    assert 0 < sum(len(t.uri) for t in images) <= 5_000
+    assert {t.problem for t in images if not t.uri} == {"omitted to limit the size of this file"}
+    assert any(t.uri for c in displayed.dropped for t in c.images), (
         "both sides have pictures while there is room"
     )
 
@@ -280,8 +280,8 @@ def test_policy_allows_only_the_own_style_and_script(hostile_page: str) -> None:
 
 def test_text_invalid_in_html_is_replaced() -> None:
     assert printable("a\x00b\ud800c\x1b[1m\ttab\nline") == "a�b�c�[1m\ttab\nline"
-    told = cards.message("user", "<image>\n<image>\nWhat?")
-    assert (told.role, told.text, told.cut) == ("Question", "What?", 0)
+    result = cards.message("user", "<image>\n<image>\nWhat?")
+    assert (result.role, result.text, result.cut) == ("Question", "What?", 0)
 
 
 @pytest.mark.parametrize(
@@ -358,10 +358,10 @@ def test_failed_report_keeps_the_selection(
         str(tmp_path / "o"),
     ]
     assert call(*words) == 0
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
     assert (
-        "The report could not be written: no picture" in said.err
-        and "Kept 20 of 160 rows" in said.out
+        "The report could not be written: no picture" in captured.err
+        and "Kept 20 of 160 rows" in captured.out
     )
     assert (tmp_path / "o" / "run.yaml").exists() and not (tmp_path / "o" / "report.html").exists()
 
@@ -401,8 +401,8 @@ def test_the_command_repeats_every_setting() -> None:
         "out": "o x",
         "quota": ["a=1", "b=2"],
     }
-    said = command(config)
-    assert said.startswith("thresher select 'my pool.json' \\\n  --images img \\\n")
+    output = command(config)
+    assert output.startswith("thresher select 'my pool.json' \\\n  --images img \\\n")
     for piece in (
         "--budget 30%",
         "--seed 3",
@@ -413,8 +413,8 @@ def test_the_command_repeats_every_setting() -> None:
         "--quota b=2",
         "--out 'o x'",
     ):
-        assert f"  {piece}" in said
-    assert "--device" not in said
+        assert f"  {piece}" in output
+    assert "--device" not in output
 
 
 def test_styles_of_answers_are_counted(pool: Pool, tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ def printed(
 def test_summary_is_short_and_wraps_between_words(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
-    said = re.sub(r"\x1b\[[\d;]*m", "", printed(tmp_path, monkeypatch, width))
-    whole = " ".join(said.split())
+    text = re.sub(r"\x1b\[[\d;]*m", "", printed(tmp_path, monkeypatch, width))
+    whole = " ".join(text.split())
     assert re.search(
         r"Kept 18 of 60 rows \(30\.0%\) by clipper, seed 0\. \d+\.\d% of all answer "
         r"words\.",
@@ -70,8 +70,8 @@ def test_summary_is_short_and_wraps_between_words(
         whole,
     )
     assert "evidence.parquet" in whole, "no file name is broken"
-    assert all(len(line) <= width or " " not in line for line in said.splitlines())
-    assert len(said.partition("Note:")[0].splitlines()) <= {40: 24, 60: 15, 80: 12, 120: 10}[width]
+    assert all(len(line) <= width or " " not in line for line in text.splitlines())
+    assert len(text.partition("Note:")[0].splitlines()) <= {40: 24, 60: 15, 80: 12, 120: 10}[width]
 
 
 def test_a_pipe_gets_six_lines(
@@ -113,12 +113,12 @@ def test_source_cannot_control_the_terminal(
     """Sources of equal size stand in the order of their names: make the hostile ones the
     largest."""
     monkeypatch.setattr(summary, "SAID_SOURCES", 20)
-    said = printed(tmp_path, monkeypatch, 120)
-    assert "\x1b[31m" not in said and "\u202e" not in said
-    assert "red�[31m" in said and "[bold]loud[/bold]" in said
+    text = printed(tmp_path, monkeypatch, 120)
+    assert "\x1b[31m" not in text and "\u202e" not in text
+    assert "red�[31m" in text and "[bold]loud[/bold]" in text
     assert (
-        "a_source_with_a_long_name_" * 3 not in said
-        and "a_source_with_a_long_name_a_source_with…" in said.replace("\n", "")
+        "a_source_with_a_long_name_" * 3 not in text
+        and "a_source_with_a_long_name_a_source_with…" in text.replace("\n", "")
     )
 
 
@@ -174,8 +174,8 @@ def test_result_line_cannot_control_the_terminal(capsys: pytest.CaptureFixture[s
 
 def test_pipe_gets_no_escapes_and_unwrapped_lines(capsys: pytest.CaptureFixture[str]) -> None:
     summary.say(summary.stdout(), "[bold]Kept[/] " + "word " * 100)
-    said = capsys.readouterr().out
-    assert "\x1b" not in said and said.count("\n") == 1
+    text = capsys.readouterr().out
+    assert "\x1b" not in text and text.count("\n") == 1
 
 
 def test_no_color_disables_colour(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,8 @@ def made(
     rank = np.where(kept, np.cumsum(kept) - 1, -1)
     run = {"method": {"name": method, "seed": 0, "settings": settings or {}}, "notes": []}
     arrays = {name: np.asarray(values) for name, values in reasons.items()}
-    lot = np.arange(len(pool), dtype=np.uint64)
-    return LoadedSelection(Path(), run, pool, np.arange(n), rank, arrays, [], lot)
+    sample = np.arange(len(pool), dtype=np.uint64)
+    return LoadedSelection(Path(), run, pool, np.arange(n), rank, arrays, [], sample)
 
 
 @pytest.mark.parametrize("prefer", ["most_helped", "least_helped", "none"])
@@ -122,12 +122,12 @@ def test_percentiles_in_explanations(pool: Pool, method: str, values: list[float
 
 
 @pytest.mark.parametrize(
-    ("kept", "of", "said"),
+    ("kept", "of", "text"),
     [(1, 1, "1 of 1 row was"), (1, 3, "1 of 3 rows was"), (2, 3, "2 of 3 rows were")],
 )
-def test_random_explanations_have_counts(pool: Pool, kept: int, of: int, said: str) -> None:
+def test_random_explanations_have_counts(pool: Pool, kept: int, of: int, text: str) -> None:
     why = explainer(made(pool, "random", {}, np.arange(of) < kept))
-    assert said in why(0).text
+    assert text in why(0).text
 
 
 def test_error_driven_explanations_name_the_rank(pool: Pool) -> None:
@@ -162,8 +162,8 @@ def test_remarks_use_singular_and_plural(pool: Pool, failed: int) -> None:
 
 @pytest.mark.parametrize(("best", "kept"), [(1, 5), (2, 5), (5, 5), (1, 1), (0, 0)])
 def test_gallery_captions(best: int, kept: int) -> None:
-    said = Gallery((), (), kept, 0, best).kept_caption
-    assert "the 1 best" not in said and "All 1," not in said and "All 0" not in said
+    text = Gallery((), (), kept, 0, best).kept_caption
+    assert "the 1 best" not in text and "All 1," not in text and "All 0" not in text
 
 
 class Plugin:

@@ -62,7 +62,7 @@ def one_turn(ranked: pd.DataFrame, quota: int) -> list[int]:
         if len(taken) >= quota:
             break
         free = [row for row in rows if row not in taken]
-        wanted = each + debt
-        taken.update(dict.fromkeys(free[:wanted]))
-        debt = max(wanted - len(free), 0)
+        expected = each + debt
+        taken.update(dict.fromkeys(free[:expected]))
+        debt = max(expected - len(free), 0)
     return list(taken)

@@ -96,7 +96,7 @@ def test_cache_does_not_change_results() -> None:
             if trial % 3
             else rng.integers(0, 4, n).astype(np.uint64)
         )
-        told = {
+        by_name = {
             "bins": int(rng.integers(1, 20)),
             "preference": np.round(rng.normal(size=n), decimals) if trial % 4 else None,
             "also": also if trial % 2 else None,
@@ -104,9 +104,9 @@ def test_cache_does_not_change_results() -> None:
             "block": (1, 8)[trial % 2],
         }
         for k in rng.integers(0, n + 2, 3).tolist():
-            plain = match_distribution(values, k, ties, **told)
+            plain = match_distribution(values, k, ties, **by_name)
             with use_cache(memory):
-                again = match_distribution(values, k, ties, **told)
+                again = match_distribution(values, k, ties, **by_name)
             assert (
                 plain.rows.tolist() == again.rows.tolist()
                 and plain.bin.tolist() == again.bin.tolist()

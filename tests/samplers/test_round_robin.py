@@ -131,7 +131,7 @@ def test_the_same_rows_as_the_published_algorithm(seed):
     rows = table(scores, styles, source)
     capabilities = [f"cap_{c}" for c in range(len(scores))]
     for k in sorted({1, *rng.integers(1, n + 1, 2).tolist(), n}):
-        wanted = published(rows, capabilities, k, threshold, weights)
+        expected = published(rows, capabilities, k, threshold, weights)
         ours = round_robin(
             scores,
             styles,
@@ -143,7 +143,7 @@ def test_the_same_rows_as_the_published_algorithm(seed):
             weights=weights,
             official=True,
         )
-        assert ours.rows.tolist() == wanted, k
+        assert ours.rows.tolist() == expected, k
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -174,7 +174,7 @@ def test_large_groups_are_partitioned_correctly():
         source = (rng.random(n) < 0.2).astype(np.int32)
         rows = table(scores, styles, source)
         for k in (50, 9_000):
-            wanted = published(rows, ["cap_0", "cap_1", "cap_2"], k)
+            expected = published(rows, ["cap_0", "cap_1", "cap_2"], k)
             ours = round_robin(
                 scores,
                 styles,
@@ -184,7 +184,7 @@ def test_large_groups_are_partitioned_correctly():
                 names=(NAMES[:3], SOURCES),
                 official=True,
             )
-            assert ours.rows.tolist() == wanted
+            assert ours.rows.tolist() == expected
 
 
 def test_best_rows_taken_by_another_group_in_the_same_turn():

@@ -67,8 +67,8 @@ def test_trusted_rows_are_sampled_by_the_seed():
         assert out.trusted[out.rows].all()
         assert (np.bincount(group[out.rows], minlength=4) == out.quota).all()
         for g in range(4):
-            mine = np.flatnonzero((group == g) & out.trusted)
-            first = mine[np.argsort(ties[mine])][: out.quota[g]]
+            own = np.flatnonzero((group == g) & out.trusted)
+            first = own[np.argsort(ties[own])][: out.quota[g]]
             assert set(out.rows[group[out.rows] == g].tolist()) == set(first.tolist())
         taken.append(set(out.rows.tolist()))
     assert taken[0] != taken[1]

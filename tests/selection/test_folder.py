@@ -99,7 +99,7 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
 def test_run_yaml_is_complete_and_replays(pool: Pool, tmp_path: Path) -> None:
     method = methods.load("clipper", {"prefer": "none", "bins": "7"})
     outcome = made(pool, tmp_path, method, Model(), seed=3)
-    told = RunRequest(
+    request = RunRequest(
         pool="pool.json",
         method="clipper",
         budget="25%",
@@ -108,28 +108,28 @@ def test_run_yaml_is_complete_and_replays(pool: Pool, tmp_path: Path) -> None:
         seed=3,
     )
     out = tmp_path / "out"
-    output.write(outcome, pool, told, out)
-    said = output.read(out)
+    output.write(outcome, pool, request, out)
+    text = output.read(out)
     assert (
-        said["method"]["settings"]["bins"] == 7
-        and said["method"]["settings"]["knowledge_ratio"] == "none"
+        text["method"]["settings"]["bins"] == 7
+        and text["method"]["settings"]["knowledge_ratio"] == "none"
     )
-    assert set(said["method"]["settings"]) == set(outcome.recipe.settings)
-    assert said["pool"]["rows"] == 120 and said["pool"]["bytes"] == pool.path.stat().st_size
+    assert set(text["method"]["settings"]) == set(outcome.recipe.settings)
+    assert text["pool"]["rows"] == 120 and text["pool"]["bytes"] == pool.path.stat().st_size
     assert (
-        Path(said["pool"]["path"]) == pool.path.resolve()
-        and Path(said["store"]) == (tmp_path / "store").resolve()
+        Path(text["pool"]["path"]) == pool.path.resolve()
+        and Path(text["store"]) == (tmp_path / "store").resolve()
     )
-    assert said["model"]["identity"]["weights"] == "fake:1" and said["model"]["name"] == "fake"
-    assert [s["label"] for s in said["signals"]] == ["loss", "one_shot_p", "one_shot_w"]
-    assert said["counts"] == {
+    assert text["model"]["identity"]["weights"] == "fake:1" and text["model"]["name"] == "fake"
+    assert [s["label"] for s in text["signals"]] == ["loss", "one_shot_p", "one_shot_w"]
+    assert text["counts"] == {
         "pool": 120,
         "usable": 120,
         "left_out": 0,
         "budget": 30,
         "selected": 30,
     }
-    assert {"python", "numpy", "torch", "transformers"} <= set(said["versions"])
+    assert {"python", "numpy", "torch", "transformers"} <= set(text["versions"])
 
     replay = config.combine(config.read(out / "run.yaml"), {})
     assert (replay.pool, replay.method, replay.budget, replay.seed, replay.model) == (
@@ -145,10 +145,10 @@ def test_run_yaml_is_complete_and_replays(pool: Pool, tmp_path: Path) -> None:
 def test_run_without_a_model_names_none(pool: Pool, tmp_path: Path) -> None:
     outcome = run.select(pool, FirstTies(), Budget.parse("5"), store=Store(tmp_path / "store"))
     output.write(outcome, pool, None, tmp_path / "out")
-    said = output.read(tmp_path / "out")
+    text = output.read(tmp_path / "out")
     # no YAML aliases: people read it
     assert "&id" not in (tmp_path / "out" / "run.yaml").read_text()
-    assert said["model"] is None and said["signals"] == [] and "torch" not in said["versions"]
+    assert text["model"] is None and text["signals"] == [] and "torch" not in text["versions"]
     assert not (tmp_path / "out" / "failures.jsonl").exists()
     assert not (tmp_path / "store").exists()
 
@@ -306,8 +306,8 @@ def test_all_columns_of_the_whole_pool(pool: Pool, tmp_path: Path) -> None:
     column = compute(Loss(IDENTITY), pool, store=Store(tmp_path / "other"), model=Model().handle)
     got = np.delete(np.array(table["loss.nll"].to_pylist(), float), 17)
     assert (got.astype(np.float32) == np.delete(column.values["nll"], 17)).all()
-    shown = set(table["demonstration_p.digest"].to_pylist()) - {None, ""}
-    assert shown <= set(table["digest"].to_pylist()) and shown
+    displayed = set(table["demonstration_p.digest"].to_pylist()) - {None, ""}
+    assert displayed <= set(table["digest"].to_pylist()) and displayed
 
 
 def test_columns_need_the_unchanged_pool_and_store(pool: Pool, tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ class Learning(FakeTraining):
     enough = 3
 
     def open(self, folder: Path) -> ModelHandle:
-        told = json.loads((folder / "model.json").read_text())
-        found = Rules("trained", knows=tuple(told["knows"])).handle
+        data = json.loads((folder / "model.json").read_text())
+        found = Rules("trained", knows=tuple(data["knows"])).handle
         return replace(found, name=str(folder))
 
     def fit(
@@ -45,9 +45,9 @@ class Learning(FakeTraining):
         assert rows is not None
         done = super().fit(base, pool, rows, recipe, out, device="cpu")
         counts = np.bincount(rows % 3, minlength=3)
-        told = json.loads((out / "model.json").read_text())
-        told["knows"] = [r for r in range(6) if counts[r % 3] >= self.enough]
-        (out / "model.json").write_text(json.dumps(told))
+        data = json.loads((out / "model.json").read_text())
+        data["knows"] = [r for r in range(6) if counts[r % 3] >= self.enough]
+        (out / "model.json").write_text(json.dumps(data))
         return done
 
     @property
@@ -97,8 +97,8 @@ def test_each_round_targets_remaining_errors(tmp_path: Path, pool: Pool, target:
     assert len(outcome.rows) == 12 == len(np.unique(outcome.rows))
     number = outcome.reason["round"]
     assert number.tolist() == [1] * 4 + [2] * 4 + [3] * 4
-    told = outcome.findings.summary["rounds"]  # type: ignore[union-attr]
-    assert [t["wrong"] for t in told] == [24, 24, 16]
+    result = outcome.findings.summary["rounds"]  # type: ignore[union-attr]
+    assert [t["wrong"] for t in result] == [24, 24, 16]
     calls = training.calls()
     assert [c["rows"] for c in calls] == [4, 8]  # each student is trained on all rows so far
     for k in (2, 3):  # a round fetches nothing for a skill that the student has by then

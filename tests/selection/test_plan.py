@@ -83,15 +83,15 @@ def test_plan_without_probe_counts_words(pool: Pool, store: Store) -> None:
         """A backend that cannot be measured."""
 
     model = Model()
-    said = plan(pool, HighestLoss(), Budget.parse("10"), model.handle, store, probe=False)
-    assert model.opened == 0 and said.hours is None and said.peak_bytes is None
+    text = plan(pool, HighestLoss(), Budget.parse("10"), model.handle, store, probe=False)
+    assert model.opened == 0 and text.hours is None and text.peak_bytes is None
     words = sum(5 + 3 * (i % 7 + 1) for i in range(200)) / 200
     assert (
-        said.tokens == pytest.approx(200 * 1.4 * words, rel=0.15)
-        and "1.4 tokens a word" in said.basis
+        text.tokens == pytest.approx(200 * 1.4 * words, rel=0.15)
+        and "1.4 tokens a word" in text.basis
     )
     plain = ModelHandle(name="plain", identity=IDENTITY, open=Plain)
-    assert plan(pool, HighestLoss(), Budget.parse("10"), plain, store).tokens == said.tokens
+    assert plan(pool, HighestLoss(), Budget.parse("10"), plain, store).tokens == text.tokens
 
 
 def test_without_a_shared_prefix_a_demonstration_doubles_the_row(pool: Pool, store: Store) -> None:
@@ -114,9 +114,9 @@ def test_a_method_without_a_model_costs_nothing(pool: Pool, store: Store) -> Non
 
 
 def test_unusable_rows_are_in_the_plan(tmp_path: Path, store: Store) -> None:
-    def of(gone: int) -> Any:
-        records = [record(i, f"gone{i}.jpg" if i < gone else None) for i in range(100)]
-        pool = open_pool(write_pool(tmp_path / f"{gone}.json", records))
+    def of(missing: int) -> Any:
+        records = [record(i, f"gone{i}.jpg" if i < missing else None) for i in range(100)]
+        pool = open_pool(write_pool(tmp_path / f"{missing}.json", records))
         return plan(pool, HighestLoss(), Budget.parse("98"), Model().handle, store)
 
     assert (of(5).usable_rows, of(5).left_out, of(5).budget) == (95, 5, 95)
@@ -140,11 +140,11 @@ def test_a_budget_above_the_pool_is_all_of_it(pool: Pool, store: Store) -> None:
 
 def test_a_plan_is_plain_json(pool: Pool, store: Store) -> None:
     p = plan(pool, Nested(), Budget.parse("30%"), Model().handle, store)
-    said = json.loads(json.dumps(p.to_json()))
+    data = json.loads(json.dumps(p.to_json()))
     assert (
-        said["signals"][0]["label"] == "loss"
-        and said["saved"] == 0.7
-        and said["method"] == "nested"
+        data["signals"][0]["label"] == "loss"
+        and data["saved"] == 0.7
+        and data["method"] == "nested"
     )
 
 
@@ -165,7 +165,7 @@ def test_one_shot_cost_is_the_measured_one(pool: Pool, store: Store) -> None:
     )
     by_label = {s.label: s for s in p.signals}
     hours = [by_label[label].hours for label in ("loss", "one_shot_p", "one_shot_w")]
-    shown = 200 * 0.002 + 2 * 8 * 0.01  # its rows, and the bank of each half, encoded once
+    displayed = 200 * 0.002 + 2 * 8 * 0.01  # its rows, and the bank of each half, encoded once
     assert hours[0] == pytest.approx(200 * 0.01 / 3600)
-    assert hours[1:] == [pytest.approx(shown / 3600, rel=0.5)] * 2
+    assert hours[1:] == [pytest.approx(displayed / 3600, rel=0.5)] * 2
     assert by_label["one_shot_p"].tokens == 10 * (200 + 2 * 8)

@@ -41,8 +41,8 @@ def test_number_of_trainings_to_pay_off() -> None:
     """300 rows, 210 saved at 3 x 0.1 s: 63 s an epoch."""
     for selecting, trainings in ((1, 1), (63, 1), (64, 2), (630, 10), (631, 11)):
         assert Saving(300, 90, float(selecting), 0.1, True).trainings == trainings
-    said = Saving(300, 90, 64.0, 0.1, True).sentence()
-    assert said == (
+    text = Saving(300, 90, 64.0, 0.1, True).sentence()
+    assert text == (
         "Selecting: ≈ 1 min 4 s; saved per epoch: ≈ 1 min 3 s (70% of the rows); pays off from 2 "
         "trainings of one epoch."
     )

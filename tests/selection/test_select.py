@@ -593,17 +593,17 @@ def test_compute_gives_columns_in_pool_order(tmp_path: Path, store: Store) -> No
 
 
 def test_progress_counts_every_row_once(tmp_path: Path, store: Store) -> None:
-    said: list[Any] = []
+    messages: list[Any] = []
 
     class Told:
         def start(self, label: str, total: int, done: int) -> None:
-            said.append([label, total, done])
+            messages.append([label, total, done])
 
         def advance(self, n: int) -> None:
-            said[-1].append(n)
+            messages[-1].append(n)
 
         def finish(self) -> None:
-            said[-1].append("end")
+            messages[-1].append("end")
 
     select(
         pool_of(tmp_path, texts(30), "a.json"), HighestLoss(), "3", store, Model(), progress=Told()
@@ -611,7 +611,7 @@ def test_progress_counts_every_row_once(tmp_path: Path, store: Store) -> None:
     pool = pool_of(tmp_path, texts(50), "b.json")
     select(pool, HighestLoss(), "3", store, Model(kwargs={"piece": 12}), progress=Told())
     select(pool, HighestLoss(), "3", store, Model(), progress=Told())  # nothing to say
-    assert [(piece[:3], sum(piece[3:-1]), piece[-1]) for piece in said] == [
+    assert [(piece[:3], sum(piece[3:-1]), piece[-1]) for piece in messages] == [
         (["loss", 30, 0], 30, "end"),
         (["loss", 50, 30], 20, "end"),
     ]

@@ -177,15 +177,19 @@ def test_unusable_validation_rows_are_reported_separately(
 
 def test_reencoded_validation_image_is_found(tmp_path: Path, store: Store) -> None:
     (tmp_path / "images").mkdir()
-    shown = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    picture = Image.fromarray(shown).resize((160, 120), Image.Resampling.BICUBIC)
-    picture.save(tmp_path / "images" / "a.png")
-    picture.save(tmp_path / "images" / "b.jpg", quality=80)
+    displayed = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    image = Image.fromarray(displayed).resize((160, 120), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "images" / "a.png")
+    image.save(tmp_path / "images" / "b.jpg", quality=80)
     rows = [record(i) for i in range(30)]
     asked = {"from": "human", "value": "<image>\nWhat is 7 plus what is shown?"}
     for name, where in (("a.png", "val.json"), ("b.jpg", "pool.json")):
-        told = {"id": name, "image": name, "conversations": [asked, {"from": "gpt", "value": "8"}]}
-        write_pool(tmp_path / where, [told] if where == "val.json" else [*rows, told])
+        values = {
+            "id": name,
+            "image": name,
+            "conversations": [asked, {"from": "gpt", "value": "8"}],
+        }
+        write_pool(tmp_path / where, [values] if where == "val.json" else [*rows, values])
     pool, target = (open_pool(tmp_path / f, tmp_path / "images") for f in ("pool.json", "val.json"))
     with pytest.raises(PoolError, match=r"row 30 repeats validation row 0 \(re-encoded\)"):
         select(pool, target, store, Rules("student"), Rules("teacher"))
@@ -239,8 +243,8 @@ def test_plan_measures_generation(pool: Pool, target: Pool, store: Store) -> Non
 def test_written_files(pool: Pool, target: Pool, store: Store, tmp_path: Path) -> None:
     outcome = select(pool, target, store, Rules("student", knows=(0, 3)), Rules("teacher"))
     output.write(outcome, pool, None, tmp_path / "out")
-    told = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
-    assert told["config"]["validation"] == str(target.path)
+    config = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
+    assert config["config"]["validation"] == str(target.path)
     errors = [
         json.loads(line) for line in (tmp_path / "out" / "errors.jsonl").read_text().splitlines()
     ]

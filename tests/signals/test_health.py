@@ -25,8 +25,8 @@ def test_a_constant_column_is_named_with_its_value() -> None:
         "icl": np.linspace(0, 5, 1200),
         "stem": np.full(1200, 1.0),
     }
-    (said,) = warnings(scores, {"ocr": np.ones(1200, np.float32)})
-    assert "all 1,200 rows" in said and said.endswith(
+    (text,) = warnings(scores, {"ocr": np.ones(1200, np.float32)})
+    assert "all 1,200 rows" in text and text.endswith(
         "2 of 3 capabilities: ocr (2.500), stem (1.000)"
     )
 
@@ -38,21 +38,21 @@ def test_low_mass_is_named_with_its_mean_and_count() -> None:
         "icl": np.linspace(0, 5, 100),
         "stem": np.linspace(0, 5, 100),
     }
-    (said,) = warnings(scores, {"ocr": mass, "icl": np.full(100, 0.51), "stem": np.full(100, 0.01)})
+    (text,) = warnings(scores, {"ocr": mass, "icl": np.full(100, 0.51), "stem": np.full(100, 0.01)})
     assert (
-        "ocr 30.0%, stem 1.0%" in said
-        and "175 of 200 answers" in said
-        and "2 of 3 capabilities" in said
+        "ocr 30.0%, stem 1.0%" in text
+        and "175 of 200 answers" in text
+        and "2 of 3 capabilities" in text
     )
     assert warnings({"ocr": scores["ocr"]}, {"ocr": np.full(100, 0.51)}) == []
 
 
 def test_every_problem_has_a_sentence() -> None:
     flat = np.full(10, 2.0)
-    said = warnings(
+    message = warnings(
         {"ocr": flat, "icl": np.full(10, np.nan)}, {"ocr": np.full(10, 0.1), "icl": np.zeros(10)}
     )
-    assert [text.split(" for ")[0].split(" ")[0] for text in said] == ["No", "The", "The"]
+    assert [text.split(" for ")[0].split(" ")[0] for text in message] == ["No", "The", "The"]
 
 
 def test_rows_without_a_score_do_not_count() -> None:
@@ -75,23 +75,23 @@ def test_invalid_generated_scores_are_counted() -> None:
         "stem": np.array([True, True, False]),
     }
     texts = {name: np.array(["3", "", "a" * 200], object) for name in parsed}
-    (said,) = parse_warnings(parsed, texts)
+    (text,) = parse_warnings(parsed, texts)
     assert (
-        said.startswith("3 of 9 answers give no clear number")
-        and "ocr 2, stem 1. Such as “" in said
+        text.startswith("3 of 9 answers give no clear number")
+        and "ocr 2, stem 1. Such as “" in text
     )
     assert parse_warnings({"icl": parsed["icl"]}, texts) == [] == parse_warnings({}, {})
 
 
 def test_unparsable_generations_are_counted() -> None:
-    (said,) = style_warnings(np.array([True, False, True, False]))
-    assert "2 of 4" in said and "50.0%" in said
+    (text,) = style_warnings(np.array([True, False, True, False]))
+    assert "2 of 4" in text and "50.0%" in text
     assert style_warnings(np.ones(3, bool)) == []
 
 
 def test_constant_styles_are_reported() -> None:
     same = np.tile([True, False, True], (10, 1))
-    (said,) = chosen_warnings(("a", "b", "c"), same)
-    assert "10 rows" in said and "(a, c)" in said
+    (text,) = chosen_warnings(("a", "b", "c"), same)
+    assert "10 rows" in text and "(a, c)" in text
     same[0, 1] = True
     assert chosen_warnings(("a", "b", "c"), same) == []

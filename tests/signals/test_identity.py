@@ -189,11 +189,11 @@ def test_every_signal_is_pinned() -> None:
     for module in pkgutil.iter_modules(thresher.signals.__path__):
         of = importlib.import_module(f"thresher.signals.{module.name}")
         for name, cls in inspect.getmembers(of, is_dataclass):
-            told = getattr(cls, "fields", None)
+            result = getattr(cls, "fields", None)
             if (
                 cls.__module__ == of.__name__
-                and isinstance(told, tuple)
-                and isinstance(told[0], Field)
+                and isinstance(result, tuple)
+                and isinstance(result[0], Field)
             ):
                 found.add(name)
     assert found == set(FINGERPRINTS) == {type(s).__name__ for s in SIGNALS}

@@ -82,15 +82,15 @@ def test_images_come_first_and_once() -> None:
 
 def test_rows_of_any_form_can_be_formatted() -> None:
     assert format_exchanges(sample("", "Yes.")) == "Question:  Answer: Yes."
-    told = Sample(
+    settings = Sample(
         "1",
         (Turn("system", "Be brief."), Turn("user", "a"), Turn("user", "b"), Turn("assistant", "c")),
     )
-    assert format_exchanges(told) == "Question: a\nb Answer: c"
+    assert format_exchanges(settings) == "Question: a\nb Answer: c"
     assert format_exchanges(
-        Sample("1", (*told.turns, Turn("user", "never answered")))
-    ) == format_exchanges(told)
-    assert [t.role for t in judge_prompt(told, "").turns] == ["user"]
+        Sample("1", (*settings.turns, Turn("user", "never answered")))
+    ) == format_exchanges(settings)
+    assert [t.role for t in judge_prompt(settings, "").turns] == ["user"]
 
 
 # ------------------------------------------------------------------------------------------- scores

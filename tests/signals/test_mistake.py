@@ -49,12 +49,12 @@ RATIONALE = "1. It has four legs.\n2. It barks.\n3. So it is a dog.\nAnswer: dog
 def inputs(texts: Sequence[str], answers: Sequence[str], **values: Any) -> Columns:
     n = len(texts)
     digest = np.sort(digests(n))
-    told = {
+    by_name = {
         "rationale": {"text": np.array(texts, object), "answer": np.array(answers, object)},
         "others": {"answers": np.array(['["cow", "cat", "dog", "hen"]'] * n, object)},
         **values,
     }
-    return Columns(digest, seeded_ties(digest, 0), np.zeros(n, np.int32), ("zoo",), told)
+    return Columns(digest, seeded_ties(digest, 0), np.zeros(n, np.int32), ("zoo",), by_name)
 
 
 def row(i: int, question: str = "What is it?", answer: str = "cat") -> Sample:
@@ -142,10 +142,10 @@ class Reader:
             text = sample.turns[0].text
             letter = text[text.index(") is correct with") - 1]
             other = "A" if letter != "A" else "B"
-            said = other if self.fooled_by in text else f"({letter})"
+            message = other if self.fooled_by in text else f"({letter})"
             yield Scored(
                 np.array([i]),
-                {f"text_{k}": np.array([said if k else "I cannot say"]) for k in range(n)},
+                {f"text_{k}": np.array([message if k else "I cannot say"]) for k in range(n)},
                 [""],
             )
 
@@ -169,9 +169,9 @@ def test_from_prompts_to_the_mistaken_step(grows: bool) -> None:
     margins = collect(signal, samples, columns, reader)
     assert margins[1] == "[]" and len(reader.asked) == 8
     assert [len(json.loads(m)) for m in margins] == [4, 0, 4]
-    told = {**columns.values, "margins": {"margins": np.array(margins, object)}}
-    told["rationale"] = {**told["rationale"], "right": np.array([False, False, True])}
-    read = Columns(columns.digest, columns.ties, columns.source, columns.source_names, told)
+    values = {**columns.values, "margins": {"margins": np.array(margins, object)}}
+    values["rationale"] = {**values["rationale"], "right": np.array([False, False, True])}
+    read = Columns(columns.digest, columns.ties, columns.source, columns.source_names, values)
     found = Mistake(rationale, signal).pool(read)
     assert found["step"].tolist() == [1, -1, -1]
     assert (

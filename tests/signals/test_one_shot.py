@@ -36,16 +36,16 @@ class Texts:
 
 
 def scored(
-    rows: Sequence[Sample], shown: Sequence[Sample | None], backend: object
+    rows: Sequence[Sample], displayed: Sequence[Sample | None], backend: object
 ) -> tuple[np.ndarray, list[str]]:
     digest = digests_to_array([s.digest for s in rows])
-    named = digests_to_array([bytes(32) if s is None else s.digest for s in shown])
+    named = digests_to_array([bytes(32) if s is None else s.digest for s in displayed])
     values = {"demonstration": {"digest": named, "half": np.zeros(len(rows), np.int32)}}
     columns = Columns(
         digest, np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.int32), ("",), values
     )
     nll, errors = np.zeros(len(rows), np.float32), ["never"] * len(rows)
-    pool = Texts(*(s for s in shown if s is not None))
+    pool = Texts(*(s for s in displayed if s is not None))
     for piece in SIGNAL.rows(rows, columns, backend, pool):  # type: ignore[arg-type]
         nll[piece.index] = piece.values["nll"]
         for i, error in zip(piece.index.tolist(), piece.errors, strict=True):
@@ -56,14 +56,14 @@ def scored(
 def test_too_long_pair_has_no_loss_and_other_errors_stay() -> None:
     class Backend:
         def one_shot(
-            self, samples: Sequence[Sample], shown: Sequence[Sample], pool: SampleSource
+            self, samples: Sequence[Sample], displayed: Sequence[Sample], pool: SampleSource
         ) -> Iterator[Scored]:
-            said = [
+            texts = [
                 "",
                 "too long: 9,000 tokens, and the model's context is 4,096",
                 "a.png: broken image",
             ]
-            yield Scored(np.array([2, 0, 1]), {"nll": np.array([1, 2, 3], np.float32)}, said)
+            yield Scored(np.array([2, 0, 1]), {"nll": np.array([1, 2, 3], np.float32)}, texts)
 
     rows = [ask(f"{i}?", "A.") for i in range(4)]
     nll, errors = scored(rows, [rows[3], rows[3], rows[3], None], Backend())
@@ -78,11 +78,11 @@ def test_a_long_demonstration_excludes_no_row_that_fits_alone(
     knows."""
     backend = resolve("demo", device="cpu").open()
     short, long = ask("What is it?", "A cat."), ask("What is it?", "a cat and " * 60)
-    rows, shown = [short, short], [short, long]
+    rows, displayed = [short, short], [short, long]
     monkeypatch.setattr(backend, "context", 150)
     (alone,) = backend.answer_loss([short], Texts())  # type: ignore[arg-type]
     assert alone.errors == [""]
-    nll, errors = scored(rows, shown, backend)
+    nll, errors = scored(rows, displayed, backend)
     assert np.isfinite(nll[0]) and np.isnan(nll[1]) and errors == ["", ""]
     _, errors = scored([long], [short], backend)
     assert errors == [""]  # that it is too long alone, too, is the zero-shot loss's finding

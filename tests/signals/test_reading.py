@@ -73,17 +73,17 @@ def asked(
     got: list[dict[int, tuple[dict[str, Any], str]]] = [{} for _ in signals]
     for pieces in signals[0].batch_rows(signals, rows, None, backend, Images()):
         assert len(pieces) == len(signals)
-        for mine, signal, piece in zip(got, signals, pieces, strict=True):
+        for own, signal, piece in zip(got, signals, pieces, strict=True):
             for j, i in enumerate(piece.index.tolist()):
-                assert i not in mine
+                assert i not in own
                 values = {f.name: piece.values[f.name][j : j + 1] for f in signal.fields}
-                mine[i] = values, piece.errors[j]
+                own[i] = values, piece.errors[j]
     n = range(len(rows))
     columns = [
-        {f.name: np.concatenate([mine[i][0][f.name] for i in n]) for f in signal.fields}
-        for mine, signal in zip(got, signals, strict=True)
+        {f.name: np.concatenate([own[i][0][f.name] for i in n]) for f in signal.fields}
+        for own, signal in zip(got, signals, strict=True)
     ]
-    return columns, [[mine[i][1] for i in n] for mine in got]
+    return columns, [[own[i][1] for i in n] for own in got]
 
 
 def slow(tiny: Loaded, backend: HFBackend, row: Sample) -> tuple[dict[str, Any], list[Any]]:
@@ -172,8 +172,8 @@ def test_the_models_own_tokens_have_no_gap(backend: HFBackend, words: str) -> No
             row, ids=np.append(row.ids[:start], token), answer_positions=np.array([start])
         )
 
-    shown = backend.forward.image_token_id
-    given = [answered(t) for t in range(8, 200) if t != shown]
+    displayed = backend.forward.image_token_id
+    given = [answered(t) for t in range(8, 200) if t != displayed]
     found = backend.forward.batch_losses(given, backend.features(block), Outputs(spread=True))
     gaps = [of_row.own_gap for of_row in found if not isinstance(of_row, str)]
     assert len(gaps) == len(given)
@@ -213,8 +213,8 @@ def test_the_loss_without_images_is_that_of_a_conversation_without_them(
     (plain, *_), _ = asked([AnswerLoss(MODEL)], rows, backend)
     assert not any(errors)
     for i, (row, questions) in enumerate(zip(rows, bare, strict=True)):
-        said = iter(questions)
-        turns = tuple(Turn("user", next(said)) if t.role == "user" else t for t in row.turns)
+        text = iter(questions)
+        turns = tuple(Turn("user", next(text)) if t.role == "user" else t for t in row.turns)
         known = reference_rows(tiny.processor, tiny.model, messages_of(Sample("", turns)), [])
         assert column["nll"][i] == pytest.approx(known["nll"], abs=1e-4), row
         assert column["tokens"][i] == known["tokens"] == plain["tokens"][i]
@@ -223,18 +223,18 @@ def test_the_loss_without_images_is_that_of_a_conversation_without_them(
 
 @each_kind
 def test_rows_whose_images_cannot_be_removed(backend: HFBackend) -> None:
-    shown = (Turn("user", "draw a cat"), Turn("assistant", "here <image>"))
-    drawn = Sample("1", shown, (ImageRef(path="1", size=1),))
+    displayed = (Turn("user", "draw a cat"), Turn("assistant", "here <image>"))
+    drawn = Sample("1", displayed, (ImageRef(path="1", size=1),))
     empty = Sample("2", (Turn("user", "<image>\nwhat"), Turn("assistant", "")), drawn.images)
     rows = [ask("what", "red"), drawn, ask("what", "red", "1"), empty]
     pieces = list(AnswerLoss(MODEL, image=False).rows(rows, None, backend, Images()))
-    nll, told = np.zeros(4), [""] * 4
+    nll, results = np.zeros(4), [""] * 4
     for piece in pieces:
         nll[piece.index] = piece.values["nll"]
         for i, error in zip(piece.index.tolist(), piece.errors, strict=True):
-            told[i] = error
-    assert np.isnan(nll[0]) and np.isfinite(nll[2]) and told[0] == told[2] == ""
-    assert "inside an answer" in told[1] and "no answer token" in told[3]
+            results[i] = error
+    assert np.isnan(nll[0]) and np.isfinite(nll[2]) and results[0] == results[2] == ""
+    assert "inside an answer" in results[1] and "no answer token" in results[3]
 
 
 @each_kind
@@ -257,8 +257,8 @@ def test_results_are_bit_identical_for_any_batch(
         backend.forward.batch_tokens, backend.forward.workers = tokens, cores
         monkeypatch.setattr("thresher.backends.hf.blocks.BLOCK_ROWS", block)
         got, _ = asked(signals, [rows[i] for i in order], backend)
-        for mine, other in zip(want, got, strict=True):
-            for name, column in mine.items():
+        for own, other in zip(want, got, strict=True):
+            for name, column in own.items():
                 assert column[order].tobytes() == other[name].tobytes(), name
     for signal, together in zip(signals, want, strict=True):
         (alone,), _ = asked([signal], rows, backend)
@@ -313,9 +313,9 @@ def test_stored_signals_are_not_recomputed(tmp_path: Path) -> None:
     asked_for: list[dict[str, Any]] = []
 
     class Backend(FakeBackend):
-        def read(self, *given: Any, **wanted: Any) -> Iterator[Scored]:
-            asked_for.append(wanted)
-            return super().read(*given, **wanted)
+        def read(self, *given: Any, **expected: Any) -> Iterator[Scored]:
+            asked_for.append(expected)
+            return super().read(*given, **expected)
 
     backend = Backend()
     handle = ModelHandle("fake", IDENTITY, lambda: backend)
@@ -335,8 +335,8 @@ def test_stored_signals_are_not_recomputed(tmp_path: Path) -> None:
     assert asked_for[-1]["states"] == [(0.5, "question")]
     last = compute_all(every, pool, *given)
     assert backend.scored == 90
-    wanted = {k: v for k, v in asked_for[-1].items() if k != "among_images"}
-    assert wanted == {
+    required = {k: v for k, v in asked_for[-1].items() if k != "among_images"}
+    assert required == {
         "loss": False,
         "spread": True,
         "states": [(0.5, "answer")],

@@ -81,14 +81,14 @@ def test_rationale_is_scored_like_an_evaluation() -> None:
         Sample("3", (Turn("user", "What?"), Turn("assistant", "I look. So the answer is red."))),
         Sample("4", (Turn("user", "Why?"), Turn("assistant", "so"))),
     ]
-    said = {
+    values = {
         "How many?": "1. I see a.\n2. I see b.\nAnswer: 2.",
         "Which?": "It is the sky.\nAnswer: (B) blue",
         "Is it?": "It is there. So the answer is yes.",
         "What?": "Answer: Red",
         "Why?": "",
     }
-    found = scored(Rationale(TEACHER), rows, None, Says(lambda p: said[p.split("\n")[0]]))
+    found = scored(Rationale(TEACHER), rows, None, Says(lambda p: values[p.split("\n")[0]]))
     assert found["right"] == [True, True, False, True, False]
     assert found["answer"] == ["2", "B", "Yes", "Red", ""]
     assert found["expected"] == ["Two", "B", "No", "red", "so"]
@@ -97,20 +97,22 @@ def test_rationale_is_scored_like_an_evaluation() -> None:
 
 def test_truncated_answer_and_reasoning_are_no_answer() -> None:
     rows = [Sample(str(i), (Turn("user", f"How {i}?"), Turn("assistant", "3"))) for i in range(4)]
-    said = [
+    messages = [
         "<think>\nIs the answer 2? The answer is 3.",
         "<think>Is the answer 2?</think>\nI count. Answer: 3",
         "1. I see two dogs.\n2. I see 3",
         "Answer: 3\nBecause I see one here and",
     ]
-    found = scored(Rationale(TEACHER), rows, None, Says(lambda p: said[int(p[4])]))
+    found = scored(Rationale(TEACHER), rows, None, Says(lambda p: messages[int(p[4])]))
     assert found["answer"] == ["", "3", "I see 3", "3"] and found["right"] == [
         False,
         True,
         False,
         True,
     ]
-    found = scored(Rationale(TEACHER), rows, None, Says(lambda p: said[int(p[4])], finished=False))
+    found = scored(
+        Rationale(TEACHER), rows, None, Says(lambda p: messages[int(p[4])], finished=False)
+    )
     assert found["answer"] == ["", "", "", "3"] and found["right"] == [False, False, False, True]
 
 

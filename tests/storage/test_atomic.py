@@ -76,12 +76,12 @@ def test_leftovers_of_a_killed_writer_are_removed(
 
 
 def test_files_of_other_programs_and_living_writers_stay(tmp_path: Path) -> None:
-    mine, other = temporary_path(tmp_path), tmp_path / ".tmp-download"
-    for path in (mine, other):
+    own, other = temporary_path(tmp_path), tmp_path / ".tmp-download"
+    for path in (own, other):
         path.touch()
         os.utime(path, (0, 0))
     remove_stale(tmp_path, locked=True)
-    assert mine.exists() and other.exists()
+    assert own.exists() and other.exists()
 
 
 def test_a_name_of_250_bytes_is_written(tmp_path: Path) -> None:

@@ -90,10 +90,10 @@ def test_bytes_text_and_nan_survive(tmp_path: Path) -> None:
         Field("nll", "float32", "NaN = none"),
     )
     who = digests_to_array([b"x" * 31 + b"\0", b"\0" * 32, b"y" * 32])
-    said = np.array(["ä\n", "", "z"], dtype=object)
+    text = np.array(["ä\n", "", "z"], dtype=object)
     nll = np.array([np.nan, 1.5, 2.5], np.float32)
     Store(tmp_path).append(
-        FP, fields, keys(3), {"who": who, "said": said, "nll": nll}, ["", "", "no"]
+        FP, fields, keys(3), {"who": who, "said": text, "nll": nll}, ["", "", "no"]
     )
     got, errors, found = Store(tmp_path).load(FP, fields, keys(3))
     assert found.all() and errors.tolist() == ["", "", "no"]
@@ -268,9 +268,9 @@ def test_signal_json_describes_the_column(tmp_path: Path) -> None:
     signal = Pair(IDENTITY, Partner(Loss(IDENTITY)))
     fp = Store(tmp_path).register(signal)
     assert fp == fingerprint(signal)
-    said = json.loads((tmp_path / "columns" / fp / "signal.json").read_text())
-    assert said["kind"] == "pair" and said["fields"]["nll"]["meaning"] == "nats"
-    assert said["identity"]["fields"]["model"]["fields"]["weights"] == "fake:1"
+    data = json.loads((tmp_path / "columns" / fp / "signal.json").read_text())
+    assert data["kind"] == "pair" and data["fields"]["nll"]["meaning"] == "nats"
+    assert data["identity"]["fields"]["model"]["fields"]["weights"] == "fake:1"
     assert [p.name for p in (tmp_path / "columns" / fp).iterdir()] == ["signal.json"]
 
 

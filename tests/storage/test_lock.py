@@ -99,9 +99,9 @@ def go(process: Process) -> None:
 def wait_for(process: subprocess.Popen[str], words: str) -> str:
     """Read its stderr up to the line with these words."""
     assert process.stderr is not None
-    for told in process.stderr:
-        if words in told:
-            return told
+    for result in process.stderr:
+        if words in result:
+            return result
     raise AssertionError(f"it ended without saying {words!r}")
 
 
@@ -115,9 +115,9 @@ def test_second_process_waits_and_reuses(folder: Path, warm: WarmServer) -> None
     first = watched(warm.start(FAKE, folder))
     assert line(first) == "trains\n"
     second = watched(warm.start(FAKE, folder))
-    said = wait_for(second, "Waiting for")
+    text = wait_for(second, "Waiting for")
     (held,) = (folder / "store" / "models").glob("*.lock")
-    assert said == f"Waiting for another process that trains the same model; it holds {held}.\n"
+    assert text == f"Waiting for another process that trains the same model; it holds {held}.\n"
     go(first)
     (a, _), (b, _) = first.communicate(), second.communicate()
     assert first.returncode == second.returncode == 0

@@ -142,7 +142,7 @@ class NotFrozen:
 
 
 @pytest.mark.parametrize(
-    ("broken", "said"),
+    ("broken", "text"),
     [
         (Twice, "twice"),
         (OneTooMany, "for a budget of"),
@@ -159,8 +159,8 @@ class NotFrozen:
         (NotFrozen, "frozen dataclass"),
     ],
 )
-def test_violations_are_reported(broken: type, said: str) -> None:
-    with pytest.raises(AssertionError, match=said):
+def test_violations_are_reported(broken: type, text: str) -> None:
+    with pytest.raises(AssertionError, match=text):
         check_method(broken, nested=True)
 
 

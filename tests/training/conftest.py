@@ -9,12 +9,12 @@ from thresher.pools import Pool
 
 
 @pytest.fixture(scope="session")
-def lessons(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+def training_pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     """60 rows to train on."""
     return pool_of(tmp_path_factory.mktemp("lessons"), [record(i) for i in range(60)])
 
 
 @pytest.fixture(scope="session")
-def exam(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    """20 rows of the same kinds that are not in `lessons`."""
-    return pool_of(tmp_path_factory.mktemp("exam"), [record(i) for i in range(60, 80)])
+def exam_pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
+    """20 rows of the same kinds that are not in `training_pool`."""
+    return pool_of(tmp_path_factory.mktemp("exam_pool"), [record(i) for i in range(60, 80)])

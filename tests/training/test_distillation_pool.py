@@ -205,8 +205,8 @@ def test_distillation_examples(
     for row in sample_rows:
         answers = [s.turns[-1].text for s in made["styler"] if number(s) == row]
         names = sorted({row % 9, *([2] if row % 2 == 0 else [])})
-        wanted = [STYLES[k] for k in names]
-        assert answers == (wanted if style == "likelihood" else [", ".join(wanted)])
+        expected = [STYLES[k] for k in names]
+        assert answers == (expected if style == "likelihood" else [", ".join(expected)])
     assert all(s.turns[1].text.endswith("Styles: ") for s in made["styler"])
 
 
@@ -284,10 +284,10 @@ def test_the_plan_of_the_recipe(tmp_path: Path, store: Store, training: FakeTrai
     method = load("mmssr", SETTINGS)
     roles = {"teacher": Teacher().handle}
     before = plan(pool, method, Budget.parse("20%"), Model().handle, store, roles=roles)
-    wanted = {s.label: (s.to_score, s.upper_bound) for s in before.signals}
-    assert wanted["teacher_score_humanities"] == (30, False)
+    expected = {s.label: (s.to_score, s.upper_bound) for s in before.signals}
+    assert expected["teacher_score_humanities"] == (30, False)
     # who scores is not known before the teacher has answered
-    assert wanted["score_humanities"] == (300, True)
+    assert expected["score_humanities"] == (300, True)
     out = select(pool, store, training, Teacher())
     after = plan(pool, method, Budget.parse("20%"), Model().handle, store, roles=roles)
     assert after.to_score == 0 and after.trainings == ()

@@ -46,21 +46,21 @@ def losses(backend: Any, pool: Pool) -> np.ndarray:
 
 @dataclass
 class InMemory:
-    """What the model in memory says of `exam` at the end of a training."""
+    """What the model in memory says of `exam_pool` at the end of a training."""
 
-    exam: Pool
+    exam_pool: Pool
     after: np.ndarray | None = None
 
 
 @pytest.fixture
-def watched(monkeypatch: pytest.MonkeyPatch, exam: Pool) -> InMemory:
+def watched(monkeypatch: pytest.MonkeyPatch, exam_pool: Pool) -> InMemory:
     module = sys.modules["thresher.training.fit"]  # the function `fit` hides it
     real: Callable[..., Any] = module.train_backend
-    seen = InMemory(exam)
+    seen = InMemory(exam_pool)
 
     def learn(backend: Any, *args: Any, **kwargs: Any) -> Any:
         out = real(backend, *args, **kwargs)
-        seen.after = losses(backend, exam)
+        seen.after = losses(backend, exam_pool)
         return out
 
     monkeypatch.setattr(module, "train_backend", learn)
@@ -68,13 +68,13 @@ def watched(monkeypatch: pytest.MonkeyPatch, exam: Pool) -> InMemory:
 
 
 def check_teaches(
-    name: str, recipe: Recipe, lessons: Pool, watched: InMemory, out: Path, **how: Any
+    name: str, recipe: Recipe, training_pool: Pool, watched: InMemory, out: Path, **how: Any
 ) -> TrainingResult:
     base = str(build(name))
-    before = losses(resolve(base, device="cpu").open(), watched.exam)
-    trained = fit(base, lessons, None, recipe, out, device="cpu", **how)
+    before = losses(resolve(base, device="cpu").open(), watched.exam_pool)
+    trained = fit(base, training_pool, None, recipe, out, device="cpu", **how)
     handle = resolve(str(out), device="cpu")
-    after = losses(handle.open(), watched.exam)
+    after = losses(handle.open(), watched.exam_pool)
     assert after.mean() < before.mean() - 0.5, f"{before.mean()} -> {after.mean()}"
     assert watched.after is not None
     np.testing.assert_allclose(after, watched.after, atol=2e-5, rtol=1e-5)
@@ -85,9 +85,9 @@ def check_teaches(
 
 @pytest.mark.parametrize("name", ISSUE)
 def test_lora_training_learns_and_reloads(
-    name: str, lessons: Pool, watched: InMemory, tmp_path: Path
+    name: str, training_pool: Pool, watched: InMemory, tmp_path: Path
 ) -> None:
-    check_teaches(name, QUICK, lessons, watched, tmp_path / "m")
+    check_teaches(name, QUICK, training_pool, watched, tmp_path / "m")
     config = json.loads((tmp_path / "m" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(build(name).resolve())
     from safetensors import safe_open
@@ -104,10 +104,10 @@ def test_lora_training_learns_and_reloads(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in ISSUE]
 )
 def test_full_training_learns_and_reloads(
-    name: str, lessons: Pool, watched: InMemory, tmp_path: Path
+    name: str, training_pool: Pool, watched: InMemory, tmp_path: Path
 ) -> None:
     recipe = Recipe(steps=14, batch=6, learning_rate=2e-3, lora=False)
-    check_teaches(name, recipe, lessons, watched, tmp_path / "m")
+    check_teaches(name, recipe, training_pool, watched, tmp_path / "m")
     import transformers
 
     load = transformers.AutoModelForImageTextToText.from_pretrained
@@ -125,27 +125,36 @@ def test_full_training_learns_and_reloads(
     ).read_text()
 
 
-def test_merged_model_is_self_contained(lessons: Pool, watched: InMemory, tmp_path: Path) -> None:
-    check_teaches("llava", QUICK, lessons, watched, tmp_path / "m", merge=True)
+def test_merged_model_is_self_contained(
+    training_pool: Pool, watched: InMemory, tmp_path: Path
+) -> None:
+    check_teaches("llava", QUICK, training_pool, watched, tmp_path / "m", merge=True)
     assert (tmp_path / "m" / "config.json").is_file() and not (
         tmp_path / "m" / "adapter_config.json"
     ).exists()
 
 
-def test_adapters_on_adapters(lessons: Pool, watched: InMemory, exam: Pool, tmp_path: Path) -> None:
+def test_adapters_on_adapters(
+    training_pool: Pool, watched: InMemory, exam_pool: Pool, tmp_path: Path
+) -> None:
     first = fit(
-        str(build("llava")), lessons, None, Recipe(steps=3, batch=4), tmp_path / "a", device="cpu"
+        str(build("llava")),
+        training_pool,
+        None,
+        Recipe(steps=3, batch=4),
+        tmp_path / "a",
+        device="cpu",
     )
     fit(
         str(first.folder),
-        lessons,
+        training_pool,
         None,
         Recipe(steps=3, batch=4, seed=1),
         tmp_path / "b",
         device="cpu",
     )
     assert watched.after is not None
-    got = losses(resolve(str(tmp_path / "b"), device="cpu").open(), exam)
+    got = losses(resolve(str(tmp_path / "b"), device="cpu").open(), exam_pool)
     np.testing.assert_allclose(got, watched.after, atol=2e-5, rtol=1e-5)
 
 
@@ -156,12 +165,12 @@ FEW = Recipe(steps=3, batch=4, accumulation=2, learning_rate=1e-3)
 
 
 def test_a_finished_folder_is_reused_and_another_training_refused(
-    lessons: Pool, tmp_path: Path
+    training_pool: Pool, tmp_path: Path
 ) -> None:
     base = str(build("llava"))
-    first = fit(base, lessons, np.arange(30), FEW, tmp_path / "m", device="cpu")
+    first = fit(base, training_pool, np.arange(30), FEW, tmp_path / "m", device="cpu")
     stamp = (tmp_path / "m" / "adapter_model.safetensors").stat().st_mtime_ns
-    again = fit(base, lessons, np.arange(30)[::-1], FEW, tmp_path / "m", device="cpu")
+    again = fit(base, training_pool, np.arange(30)[::-1], FEW, tmp_path / "m", device="cpu")
     assert (
         again.steps == 0
         and again.losses == first.losses
@@ -170,10 +179,10 @@ def test_a_finished_folder_is_reused_and_another_training_refused(
     assert (tmp_path / "m" / "adapter_model.safetensors").stat().st_mtime_ns == stamp
     for rows, recipe in ((np.arange(31), FEW), (np.arange(30), Recipe(steps=2))):
         with pytest.raises(ConfigError, match="contains another trained model"):
-            fit(base, lessons, rows, recipe, tmp_path / "m", device="cpu")
-    told = json.loads((tmp_path / "m" / "training.json").read_text())
-    assert told["rows"]["fingerprint"] == rows_fingerprint(lessons, np.arange(30))
-    assert told["recipe"]["steps"] == 3 and told["versions"]["trl"] and len(told["losses"]) == 3
+            fit(base, training_pool, rows, recipe, tmp_path / "m", device="cpu")
+    data = json.loads((tmp_path / "m" / "training.json").read_text())
+    assert data["rows"]["fingerprint"] == rows_fingerprint(training_pool, np.arange(30))
+    assert data["recipe"]["steps"] == 3 and data["versions"]["trl"] and len(data["losses"]) == 3
 
 
 def test_the_order_of_file_and_rows_changes_nothing(tmp_path: Path) -> None:
@@ -192,35 +201,36 @@ def test_the_order_of_file_and_rows_changes_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_accumulation_equals_one_large_batch(lessons: Pool, tmp_path: Path) -> None:
+def test_accumulation_equals_one_large_batch(training_pool: Pool, tmp_path: Path) -> None:
     """Also where the rows have different numbers of answer tokens, and the last step fewer
     batches."""
     base = str(build("llava"))
     small = Recipe(epochs=1, batch=5, accumulation=4, learning_rate=1e-3, schedule="constant")
     large = Recipe(epochs=1, batch=20, learning_rate=1e-3, schedule="constant")
-    a = fit(base, lessons, np.arange(50), small, tmp_path / "a", device="cpu")
-    b = fit(base, lessons, np.arange(50), large, tmp_path / "b", device="cpu")
+    a = fit(base, training_pool, np.arange(50), small, tmp_path / "a", device="cpu")
+    b = fit(base, training_pool, np.arange(50), large, tmp_path / "b", device="cpu")
     assert a.steps == b.steps == 3
     np.testing.assert_allclose(a.losses, b.losses, atol=1e-5)
 
 
-def test_seeds_of_any_size(lessons: Pool, tmp_path: Path) -> None:
+def test_seeds_of_any_size(training_pool: Pool, tmp_path: Path) -> None:
     """numpy's own generators take none above 2**32, and a user may give a date as a seed."""
     base, seeds = str(build("llava")), (2**32, 20_261_121_235_959)
     for seed in seeds:
         recipe = Recipe(steps=1, batch=4, seed=seed)
         assert (
-            fit(base, lessons, np.arange(8), recipe, tmp_path / str(seed), device="cpu").steps == 1
+            fit(base, training_pool, np.arange(8), recipe, tmp_path / str(seed), device="cpu").steps
+            == 1
         )
 
 
-def test_global_random_state_is_preserved(lessons: Pool, tmp_path: Path) -> None:
+def test_global_random_state_is_preserved(training_pool: Pool, tmp_path: Path) -> None:
     torch.manual_seed(5)
     want = torch.rand(2)
     torch.manual_seed(5)
     fit(
         str(build("llava")),
-        lessons,
+        training_pool,
         np.arange(4),
         Recipe(steps=1, batch=4),
         tmp_path / "m",
@@ -274,24 +284,24 @@ def test_when_all_rows_fail_nothing_is_written(how: str, tmp_path: Path) -> None
 # ------------------------------------------------------------------------------------- wrong inputs
 
 
-def test_wrong_inputs(lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_inputs(training_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     few = Recipe(steps=1, batch=2)
     with pytest.raises(ModelError, match="takes no images"):
-        fit(str(build("text_only")), lessons, None, few, tmp_path / "m", device="cpu")
+        fit(str(build("text_only")), training_pool, None, few, tmp_path / "m", device="cpu")
     with pytest.raises(PoolError, match="no rows to train on"):
-        fit("demo", lessons, np.zeros(0, np.int64), few, tmp_path / "m", device="cpu")
+        fit("demo", training_pool, np.zeros(0, np.int64), few, tmp_path / "m", device="cpu")
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="is a file"):
-        fit("demo", lessons, None, few, tmp_path / "file", device="cpu")
+        fit("demo", training_pool, None, few, tmp_path / "file", device="cpu")
     with pytest.raises(ConfigError, match="cannot be written to"):
-        fit("demo", lessons, None, few, Path("/proc/thresher"), device="cpu")
+        fit("demo", training_pool, None, few, Path("/proc/thresher"), device="cpu")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "config.json").write_text("{}")
     with pytest.raises(ConfigError, match="a model that thresher did not train"):
-        fit("demo", lessons, None, few, tmp_path / "other", device="cpu")
+        fit("demo", training_pool, None, few, tmp_path / "other", device="cpu")
     monkeypatch.setitem(sys.modules, "trl", None)
     with pytest.raises(MissingExtra, match=r'pip install "thresher\[train\]"'):
-        fit("demo", lessons, None, few, tmp_path / "m", device="cpu")
+        fit("demo", training_pool, None, few, tmp_path / "m", device="cpu")
     assert not (tmp_path / "m").exists()
 
 
@@ -304,7 +314,11 @@ def test_wrong_inputs(lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyP
     ],
 )
 def test_full_disk_is_a_store_error(
-    writer: str, recipe: Recipe, lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    writer: str,
+    recipe: Recipe,
+    training_pool: Pool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """safetensors tells of it by an error of its own. What went before is taken up again."""
 
@@ -316,7 +330,7 @@ def test_full_disk_is_a_store_error(
     def once() -> TrainingResult:
         return fit(
             str(build("llava")),
-            lessons,
+            training_pool,
             np.arange(8),
             recipe,
             tmp_path / "m",
@@ -335,14 +349,14 @@ def test_full_disk_is_a_store_error(
 
 
 def test_diverged_training_is_reported(
-    lessons: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    training_pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = AnswerLossFn.loss
     monkeypatch.setattr(AnswerLossFn, "loss", lambda self, *args: real(self, *args) * float("nan"))
     with pytest.raises(ModelError, match=r"nan after 0 steps.*Give a lower --lr"):
         fit(
             str(build("llava")),
-            lessons,
+            training_pool,
             None,
             Recipe(steps=4, batch=4),
             tmp_path / "m",
@@ -350,11 +364,16 @@ def test_diverged_training_is_reported(
         )
 
 
-def test_adapters_without_their_base(lessons: Pool, tmp_path: Path) -> None:
+def test_adapters_without_their_base(training_pool: Pool, tmp_path: Path) -> None:
     base = tmp_path / "base"
     shutil.copytree(build("llava"), base)
     out = fit(
-        str(base), lessons, np.arange(4), Recipe(steps=1, batch=4), tmp_path / "m", device="cpu"
+        str(base),
+        training_pool,
+        np.arange(4),
+        Recipe(steps=1, batch=4),
+        tmp_path / "m",
+        device="cpu",
     ).folder
     before = resolve(str(out), device="cpu").identity
     base.rename(tmp_path / "moved")

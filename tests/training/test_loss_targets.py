@@ -36,22 +36,22 @@ def named(request: pytest.FixtureRequest) -> tuple[str, HFBackend]:
 
 
 def test_targets_are_answer_and_end_of_each_turn(
-    named: tuple[str, HFBackend], lessons: Pool
+    named: tuple[str, HFBackend], training_pool: Pool
 ) -> None:
     name, backend = named
     ends = EndOfTurn(backend.encoder)
     tokenizer = backend.encoder.tokenizer
     assert ends.token is not None and tokenizer.convert_ids_to_tokens(ends.token) == ENDS[name]
     assert ends.in_template == (name != "llava")
-    samples = lessons.samples(range(10))
-    block = backend.prepare([conversation(s) for s in samples], range(10), lessons, False)
+    samples = training_pool.samples(range(10))
+    block = backend.prepare([conversation(s) for s in samples], range(10), training_pool, False)
     assert not block.errors
     for i, row in zip(block.index, block.rows, strict=True):
         want = ends.targets(row)
         answers = [t.text for t in samples[i].turns if t.role == "assistant"]
         text = tokenizer.decode(want.token.tolist(), skip_special_tokens=False)
-        told = [part.strip() for part in text.split(ENDS[name])]
-        assert told == [*answers, ""], f"{told} for {answers}"
+        results = [part.strip() for part in text.split(ENDS[name])]
+        assert results == [*answers, ""], f"{results} for {answers}"
         assert (np.diff(want.position) > 0).all()
         inside = want.position[want.position + 1 < len(row.ids)]
         same = row.ids[inside + 1] == want.token[: len(inside)]
@@ -62,17 +62,17 @@ def test_targets_are_answer_and_end_of_each_turn(
 
 
 def test_the_loss_is_the_scored_loss_plus_the_ends(
-    named: tuple[str, HFBackend], lessons: Pool
+    named: tuple[str, HFBackend], training_pool: Pool
 ) -> None:
     """Rows of different lengths, with 0, 1 and 2 images in one batch, against scoring row by
     row."""
     _, backend = named
     rows = range(10)
-    samples = lessons.samples(rows)
+    samples = training_pool.samples(rows)
     nll, tokens = np.zeros(10), np.zeros(10)
-    for scored in backend.answer_loss(samples, lessons):
+    for scored in backend.answer_loss(samples, training_pool):
         nll[scored.index], tokens[scored.index] = scored.values["nll"], scored.values["tokens"]
-    block = backend.prepare([conversation(s) for s in samples], rows, lessons, False)
+    block = backend.prepare([conversation(s) for s in samples], rows, training_pool, False)
     teacher = AnswerLossFn(backend)
     with torch.no_grad():
         answers_only = [teacher.ends.targets(r) for r in block.rows]

@@ -13,7 +13,7 @@ from thresher.training import Recipe
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "result"),
     [
         ({"epochs": 0}, "--epochs 0: expected a number above 0"),
         ({"epochs": float("nan")}, "--epochs"),
@@ -30,8 +30,8 @@ from thresher.training import Recipe
         ({"lora_rank": 0}, "lora_rank 0"),
     ],
 )
-def test_wrong_values_are_refused_with_their_flag(wrong: dict[str, Any], told: str) -> None:
-    with pytest.raises(ConfigError, match=told.replace("(", r"\(")) as caught:
+def test_wrong_values_are_refused_with_their_flag(wrong: dict[str, Any], result: str) -> None:
+    with pytest.raises(ConfigError, match=result.replace("(", r"\(")) as caught:
         Recipe(**wrong)
     assert caught.value.exit_code == 2
 

@@ -133,8 +133,8 @@ def test_incomplete_checkpoint_is_ignored(pool: Pool, tmp_path: Path) -> None:
     half = whole.with_name(f"checkpoint-{step + 1}")
     half.mkdir()
     (half / "trained.safetensors").write_bytes(b"half")
-    told = json.loads((whole / "progress.json").read_text())
-    assert len(told["losses"]) == step
+    data = json.loads((whole / "progress.json").read_text())
+    assert len(data["losses"]) == step
     rest = fit(base, pool, None, RECIPE, out, device="cpu")
     assert rest.steps == 15 - step
 

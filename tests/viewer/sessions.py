@@ -85,8 +85,8 @@ class Client:
         return dict(answer.json())
 
     def post(self, path: str, body: Any, **headers: str) -> Any:
-        told = {"Origin": f"http://127.0.0.1:{PORT}"} | headers
-        return self.http.post(path, json=body, headers=told)
+        result = {"Origin": f"http://127.0.0.1:{PORT}"} | headers
+        return self.http.post(path, json=body, headers=result)
 
     def change(self, path: str, body: Any) -> dict[str, Any]:
         answer = self.post(path, body)

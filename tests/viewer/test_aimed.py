@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
         roles={"teacher": teacher.handle},
         target=target,
     )
-    told = RunRequest(
+    request = RunRequest(
         pool=str(pool.path),
         method="error_driven",
         budget="12",
@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
         validation=str(tmp_path / "validation.json"),
         store=str(tmp_path / "store"),
     )
-    output.write(outcome, pool, told, tmp_path / "out")
+    output.write(outcome, pool, request, tmp_path / "out")
     return tmp_path / "out"
 
 

@@ -52,8 +52,8 @@ class Served:
     def end(self) -> tuple[int, str]:
         """Ctrl-C; (exit code, what was said on stderr)."""
         self.process.send_signal(signal.SIGINT)
-        _, said = self.process.communicate(timeout=30)
-        return self.process.returncode, said
+        _, text = self.process.communicate(timeout=30)
+        return self.process.returncode, text
 
 
 class Visit:
@@ -211,8 +211,8 @@ def test_pins_and_bans_survive_a_restart(browser: Any, serve: Any, tmp_path: Pat
     visit.show(show="all")
     visit.quiet()
     visit.close()
-    code, said = served.end()
-    assert code == 0 and "Traceback" not in said
+    code, text = served.end()
+    assert code == 0 and "Traceback" not in text
     again = Visit(browser, serve(folder).address)
     assert again.show(show="pinned") == "1 row" and f"Row {row}" in again.text("#rows")
     again.page.locator(f"#pin-{row}").click()
@@ -427,15 +427,15 @@ def test_a_planted_script_would_be_refused(browser: Any, serve: Any, folder: Pat
     address = serve(folder).address
     context = browser.new_context()
     page = context.new_page()
-    said: list[str] = []
-    page.on("console", lambda m: said.append(m.text))
+    texts: list[str] = []
+    page.on("console", lambda m: texts.append(m.text))
 
     def planted(route: Any) -> None:
         answer = route.fetch()
-        told = answer.json()
+        result = answer.json()
         route.fulfill(
             response=answer,
-            json=told | {"html": told["html"].replace("</main>", marks + "</main>")},
+            json=result | {"html": result["html"].replace("</main>", marks + "</main>")},
         )
 
     page.route("**/page", planted)
@@ -443,7 +443,7 @@ def test_a_planted_script_would_be_refused(browser: Any, serve: Any, folder: Pat
     page.wait_for_selector("#slider")
     page.wait_for_timeout(600)
     assert page.evaluate("window.hacked") is None and page.locator("body").is_visible()
-    assert any("Content Security Policy" in text for text in said)
+    assert any("Content Security Policy" in text for text in texts)
     context.close()
 
 

@@ -180,18 +180,18 @@ def served(session: Session) -> Iterator[int]:
 def test_localhost_is_accepted(guarded: TestClient) -> None:
     local = opened(TestClient(guarded.app, base_url=f"http://localhost:{PORT}"))
     assert local.get("/page").text == "passed"
-    told = {"Origin": f"http://localhost:{PORT}"}
-    assert local.post("/pin", json={}, headers=told).text == "passed"
-    assert local.post("/pin", json={}, headers=told | {"Origin": OWN}).status_code == 403
+    values = {"Origin": f"http://localhost:{PORT}"}
+    assert local.post("/pin", json={}, headers=values).text == "passed"
+    assert local.post("/pin", json={}, headers=values | {"Origin": OWN}).status_code == 403
 
 
 @pytest.mark.parametrize("path", CHANGES)
 def test_changes_need_the_token_and_the_own_origin(guarded: TestClient, path: str) -> None:
-    told = {"Origin": OWN}
-    assert guarded.post(path, json={}, headers=told).status_code == 403  # no token
-    assert guarded.post(KEYS.sign(path), json={}, headers=told).status_code == 403
+    values = {"Origin": OWN}
+    assert guarded.post(path, json={}, headers=values).status_code == 403  # no token
+    assert guarded.post(KEYS.sign(path), json={}, headers=values).status_code == 403
     opened(guarded)
-    assert guarded.post(path, json={}, headers=told).text == "passed"
+    assert guarded.post(path, json={}, headers=values).text == "passed"
     for wrong in (
         "http://evil.example",
         f"http://127.0.0.1:{PORT + 1}",
@@ -204,12 +204,12 @@ def test_changes_need_the_token_and_the_own_origin(guarded: TestClient, path: st
     for wrong in ("", "Bearer", f"Bearer {KEYS.token}x", KEYS.token, "ä"):
         assert (
             guarded.post(
-                path, json={}, headers={**told, "Authorization": wrong.encode()}
+                path, json={}, headers={**values, "Authorization": wrong.encode()}
             ).status_code
             == 403
         )  # type: ignore[dict-item]
     assert (
-        guarded.post(path, json={}, headers=told | {"Sec-Fetch-Site": "cross-site"}).status_code
+        guarded.post(path, json={}, headers=values | {"Sec-Fetch-Site": "cross-site"}).status_code
         == 403
     )
 
@@ -245,29 +245,29 @@ def test_changes_are_never_made_by_get(tmp_path: Path) -> None:
 
 
 def test_large_body_or_body_without_length_is_refused(guarded: TestClient) -> None:
-    told = {"Origin": OWN}
+    values = {"Origin": OWN}
     opened(guarded)
-    assert guarded.post("/pin", content=b"x" * 100_001, headers=told).status_code == 413
-    assert guarded.post("/pin", content=iter([b"x"]), headers=told).status_code == 413
+    assert guarded.post("/pin", content=b"x" * 100_001, headers=values).status_code == 413
+    assert guarded.post("/pin", content=iter([b"x"]), headers=values).status_code == 413
     assert (
-        guarded.post("/pin", content=b"x", headers=told | {"Content-Length": "1e1"}).status_code
+        guarded.post("/pin", content=b"x", headers=values | {"Content-Length": "1e1"}).status_code
         == 413
     )
 
 
 def test_other_content_types_are_refused(tmp_path: Path) -> None:
     client = Client(session_of(tmp_path, "length", rows=20))
-    told = {"Origin": OWN}
+    values = {"Origin": OWN}
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data"):
         assert (
             client.http.post(
-                "/undo", content=b"{}", headers=told | {"Content-Type": kind}
+                "/undo", content=b"{}", headers=values | {"Content-Type": kind}
             ).status_code
             == 400
         )
     for body in (b"", b"{", b"[" * 50_000, b"\xff", b"NaN", b'"text"'):
         answer = client.http.post(
-            "/undo", content=body, headers=told | {"Content-Type": "application/json"}
+            "/undo", content=body, headers=values | {"Content-Type": "application/json"}
         )
         assert answer.status_code == 400
 
@@ -284,9 +284,9 @@ def test_every_answer_has_the_headers(guarded: TestClient, status: int) -> None:
         answer = opened(guarded).get("/")
     elif status == 404:
         answer = opened(guarded).get("/nothing")
-    told = answer.headers
+    result = answer.headers
     policy = dict(
-        part.strip().partition(" ")[::2] for part in told["content-security-policy"].split(";")
+        part.strip().partition(" ")[::2] for part in result["content-security-policy"].split(";")
     )
     assert (
         policy["default-src"] == "'none'"
@@ -299,11 +299,15 @@ def test_every_answer_has_the_headers(guarded: TestClient, status: int) -> None:
         == policy["connect-src"]
         == "'self'"
     )
-    assert "unsafe" not in told["content-security-policy"]
-    assert told["x-content-type-options"] == "nosniff" and told["referrer-policy"] == "no-referrer"
-    assert told.get_list("cache-control") == ["no-store"] and told["x-frame-options"] == "DENY"
+    assert "unsafe" not in result["content-security-policy"]
     assert (
-        told["cross-origin-resource-policy"] == told["cross-origin-opener-policy"] == "same-origin"
+        result["x-content-type-options"] == "nosniff" and result["referrer-policy"] == "no-referrer"
+    )
+    assert result.get_list("cache-control") == ["no-store"] and result["x-frame-options"] == "DENY"
+    assert (
+        result["cross-origin-resource-policy"]
+        == result["cross-origin-opener-policy"]
+        == "same-origin"
     )
 
 

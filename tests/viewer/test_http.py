@@ -209,10 +209,10 @@ def test_pages_filters_and_order(client: Client) -> None:
 def test_reasons_and_words_are_searched(client: Client) -> None:
     kinds = client.rows()["kinds"]
     assert "inside the cut" in kinds and "outside the cut" in kinds
-    inside, outside, lot = (
+    inside, outside, sample = (
         client.rows(kind=k) for k in ("inside the cut", "outside the cut", "tied at the cut")
     )
-    assert all(got["complete"] or "searched" in got["said"] for got in (inside, outside, lot))
+    assert all(got["complete"] or "searched" in got["said"] for got in (inside, outside, sample))
     assert "outside the cut" not in inside["html"]
     found = client.rows(words="NUMBER 157?")
     assert found["said"] == "1 row" and "Row 157" in found["html"]
@@ -288,9 +288,9 @@ def test_images_are_small_and_addressed_by_number(client: Client) -> None:
 
 
 def test_image_linked_outside_the_folder_is_not_served(tmp_path: Path) -> None:
-    said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "It."}]
+    texts = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "It."}]
     rows = [
-        {"id": p, "image": p, "conversations": said}
+        {"id": p, "image": p, "conversations": texts}
         for p in ("../../secret.png", "/etc/hostname", "link.png")
     ]
     (tmp_path / "pool" / "images").mkdir(parents=True)
@@ -360,7 +360,7 @@ def test_exported_folder_equals_the_displayed_commands(tmp_path: Path, method: s
     client.select("17%")
     got = client.change("/export", {"where": "mine"})
     assert got["ok"], got
-    mine = tmp_path / "mine"
+    own = tmp_path / "mine"
     code = re.search(r"<code>(.*?)</code>", got["html"]["exported"], re.DOTALL)
     assert code is not None
     words = shlex.split(code[1].replace("\\\n", "").replace("&#39;", "'"))
@@ -369,16 +369,16 @@ def test_exported_folder_equals_the_displayed_commands(tmp_path: Path, method: s
         main(words[1:])
     assert stop.value.code == 0
     for name in ("subset.json", "selection.parquet", "evidence.parquet"):
-        assert filecmp.cmp(mine / name, tmp_path / "again" / name, shallow=False), name
-    kept = [json.loads(line)["row"] for line in (mine / "keep.jsonl").read_text().splitlines()]
-    assert kept == [2, 5] and (mine / "report.html").is_file()
-    again = Session(mine)  # and it can be opened in its turn
+        assert filecmp.cmp(own / name, tmp_path / "again" / name, shallow=False), name
+    kept = [json.loads(line)["row"] for line in (own / "keep.jsonl").read_text().splitlines()]
+    assert kept == [2, 5] and (own / "report.html").is_file()
+    again = Session(own)  # and it can be opened in its turn
     assert again.displayed.kept == 27 and again.pins.drop[90]
     # a replay of its run.yaml is the same too
     with pytest.raises(SystemExit):
-        main(["select", "--config", str(mine / "run.yaml"), "--out", str(tmp_path / "replay")])
+        main(["select", "--config", str(own / "run.yaml"), "--out", str(tmp_path / "replay")])
     assert filecmp.cmp(
-        mine / "selection.parquet", tmp_path / "replay" / "selection.parquet", shallow=False
+        own / "selection.parquet", tmp_path / "replay" / "selection.parquet", shallow=False
     )
 
 

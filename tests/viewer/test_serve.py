@@ -29,8 +29,8 @@ def code_of(*words: str) -> int:
 
 def test_invalid_selection_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of(str(tmp_path)) == 2
-    said = capsys.readouterr()
-    assert "not a finished selection" in said.err and not said.out
+    captured = capsys.readouterr()
+    assert "not a finished selection" in captured.err and not captured.out
     assert code_of(str(tmp_path / "absent")) == 2 and code_of(str(tmp_path), "--port", "70000") == 2
 
 
@@ -84,9 +84,9 @@ def test_server_stops_quietly(tmp_path: Path, stop: signal.Signals) -> None:
             f"{origin}/page", headers={"Authorization": f"Bearer {token}"}
         )
         with urllib.request.urlopen(request, timeout=20) as answer:
-            page, told = json.loads(answer.read()), {name.lower() for name in answer.headers}
+            page, data = json.loads(answer.read()), {name.lower() for name in answer.headers}
         assert 'id="slider"' in page["html"] and page["rows"] == 30
-        assert not {"set-cookie", "server"} & told
+        assert not {"set-cookie", "server"} & data
         with pytest.raises(urllib.error.HTTPError, match="403"):
             urllib.request.urlopen(f"{origin}/page", timeout=20)
     finally:

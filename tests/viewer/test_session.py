@@ -222,7 +222,7 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
     (tmp_path / "must.txt").write_text("row:7\nr8\n")
     (tmp_path / "bad.txt").write_text("row:9\n")
     folder = selected(pool, "length", tmp_path / "out")
-    told = RunRequest(
+    request = RunRequest(
         pool=str(pool.path),
         method="length",
         budget="20%",
@@ -231,9 +231,9 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
     )
     first = Session(folder)
     outcome = run.select(
-        pool, load("length"), Budget.parse("20%"), store=first.store, **told.mixture
+        pool, load("length"), Budget.parse("20%"), store=first.store, **request.mixture
     )
-    output.write(outcome, pool, told, folder, overwrite=True)
+    output.write(outcome, pool, request, folder, overwrite=True)
     session = Session(folder)
     assert np.flatnonzero(session.pins.keep).tolist() == [7, 8] and np.flatnonzero(
         session.pins.drop
@@ -247,22 +247,22 @@ def test_rows_that_the_run_kept_and_dropped_by_file_are_pins_from_the_start(tmp_
 def test_filters_quotas_and_copies_of_the_run_stay_in_force(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", 120, [record(i) for i in range(30)])
     folder = selected(pool, "length", tmp_path / "out")
-    told = RunRequest(
+    request = RunRequest(
         pool=str(pool.path), images=str(pool.images_folder), method="length", budget="20%",
         quota=("charts=5..8",), filter=("length < 4",), dedup="exact",
     )  # fmt: skip
     store = Session(folder).store
-    outcome = run.select(pool, load("length"), Budget.parse("20%"), store=store, **told.mixture)
-    output.write(outcome, pool, told, folder, overwrite=True)
+    outcome = run.select(pool, load("length"), Budget.parse("20%"), store=store, **request.mixture)
+    output.write(outcome, pool, request, folder, overwrite=True)
     session = Session(folder)
     assert session.displayed.outcome is not None
     same(session.displayed.outcome, outcome)
     for budget in ("10%", "20"):
         displayed = session.select(SelectionParams("length", {}, budget, 0))
         assert displayed.outcome is not None
-        same(displayed.outcome, by_run(session, "length", budget, {}, **told.mixture))
+        same(displayed.outcome, by_run(session, "length", budget, {}, **request.mixture))
     session.pin(np.array([121]), "pinned")  # a copy, now the one that stays
-    mixture = told.mixture | {"keep": str(session.folder / "view" / "keep.jsonl")}
+    mixture = request.mixture | {"keep": str(session.folder / "view" / "keep.jsonl")}
     assert session.displayed.outcome is not None
     same(session.displayed.outcome, by_run(session, "length", "20", {}, **mixture))
 
@@ -294,8 +294,8 @@ def test_replaced_pool_is_refused(tmp_path: Path) -> None:
 
 
 def test_unscorable_rows_are_marked_and_can_be_pinned(tmp_path: Path) -> None:
-    said = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cube."}]
-    broken = [{"id": "gone", "image": "gone.png", "conversations": said}, {"id": "empty"}]
+    texts = [{"from": "human", "value": "<image>\nWhat?"}, {"from": "gpt", "value": "A cube."}]
+    broken = [{"id": "gone", "image": "gone.png", "conversations": texts}, {"id": "empty"}]
     pool = pool_of(tmp_path / "pool", 60, broken)
     session = Session(selected(pool, "clipper", tmp_path / "out"))
     displayed = session.displayed

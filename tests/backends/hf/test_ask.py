@@ -85,13 +85,13 @@ def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
             messages, tokenize=False, add_generation_prompt=True, **_date(tiny)
         )
     )
-    said: list[dict[str, Any]] = [
+    texts: list[dict[str, Any]] = [
         {"role": "assistant", "content": [{"type": "text", "text": answer}]}
     ]
     images = [Images().load_image(ref) for ref in row.images]
-    if "[{'type'" in prompt or render(tiny.processor, messages + said).startswith(prompt):
+    if "[{'type'" in prompt or render(tiny.processor, messages + texts).startswith(prompt):
         got = reference_rows(
-            tiny.processor, tiny.model, messages + said, images, first=len(messages)
+            tiny.processor, tiny.model, messages + texts, images, first=len(messages)
         )
         ids, position_ids, logprobs = got["input_ids"], got["answer_positions"], got["logprobs"]
         if not query.whole:
@@ -108,7 +108,7 @@ def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
     # behind the invitation
     tokenizer = tiny.processor.tokenizer
     inputs = tiny.processor(text=[prompt], images=[images] if images else None, return_tensors="pt")
-    end = render(tiny.processor, messages + said).rsplit(answer, 1)[1]
+    end = render(tiny.processor, messages + texts).rsplit(answer, 1)[1]
     more = tokenizer(answer, add_special_tokens=False)["input_ids"]
     counted = more if query.whole else more[:1]
     if query.whole and query.end:

@@ -380,8 +380,8 @@ def test_model_with_missing_weights_is_refused(tmp_path: Path) -> None:
     folder = shutil.copytree(build("llava"), tmp_path / "model")
     file = folder / "model.safetensors"
     tensors = load_file(file)
-    gone = next(name for name in tensors if "layers.1" in name and "vision" not in name)
-    save_file({k: v for k, v in tensors.items() if k != gone}, file, metadata={"format": "pt"})
+    missing = next(name for name in tensors if "layers.1" in name and "vision" not in name)
+    save_file({k: v for k, v in tensors.items() if k != missing}, file, metadata={"format": "pt"})
     with pytest.raises(ModelError, match="lack 1 of the model's tensors"):
         resolve(str(folder)).open()
 

@@ -34,10 +34,10 @@ def vectors(backend: HFBackend, rows: list[Sample]) -> np.ndarray:
 def by_hand(tiny: Loaded, backend: HFBackend, row: Sample) -> np.ndarray:
     """The official processor, one plain pass, and the means."""
     image_source = images_of(row, Images().load_image)
-    told = reference_rows(tiny.processor, tiny.model, messages_of(row), image_source)
+    result = reference_rows(tiny.processor, tiny.model, messages_of(row), image_source)
     with torch.no_grad():
-        states = tiny.model(**told["inputs"], output_hidden_states=True).hidden_states[-1][0]
-    ids, answers = np.array(told["input_ids"]), told["answer_positions"]
+        states = tiny.model(**result["inputs"], output_hidden_states=True).hidden_states[-1][0]
+    ids, answers = np.array(result["input_ids"]), result["answer_positions"]
     part = np.where(ids[: answers[-1] + 1] == backend.forward.image_token_id, 0, 1)
     part[answers] = 2
     means = [
@@ -77,21 +77,21 @@ def test_each_part_depends_only_on_its_tokens(backend: HFBackend) -> None:
         ask("are there many cats", "red cats", "1"),
         ask("what is there", "red cats", "2"),
     ]
-    base, answer, question, picture = vectors(backend, rows)
+    base, answer, question, image = vectors(backend, rows)
     same = [
         np.allclose(a, b, atol=1e-5)
         for other in (answer, question)
         for a, b in zip(base, other, strict=True)
     ]
     assert same == [True, True, False, True, False, False]
-    assert not any(np.allclose(a, b, atol=1e-5) for a, b in zip(base, picture, strict=True))
+    assert not any(np.allclose(a, b, atol=1e-5) for a, b in zip(base, image, strict=True))
 
 
 @each_kind
 def test_unreadable_row_has_a_reason(backend: HFBackend) -> None:
     bad = Sample("0", ask("what", "red", "1").turns, (ImageRef(path="broken", size=1),))
     rows = [ask("what", "red", "1"), bad, ask("what", "", "1")]
-    told = {}
+    values = {}
     for piece in backend.embed_rows(rows, Images()):
-        told.update(zip(piece.index.tolist(), piece.errors, strict=True))
-    assert told[0] == "" and "broken" in told[1] and "answer" in told[2]
+        values.update(zip(piece.index.tolist(), piece.errors, strict=True))
+    assert values[0] == "" and "broken" in values[1] and "answer" in values[2]

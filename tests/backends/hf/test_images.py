@@ -18,14 +18,14 @@ def test_encoder_outputs_have_the_models_class(architecture: str) -> None:
     tiny = load(architecture)
     vision = Vision(tiny.model, tiny.model.device, tiny.model.dtype)
     preparer = ImagePreparer(tiny.processor, Encoder(tiny.processor).image_token)
-    shown = [
+    displayed = [
         preparer.prepare(Image.new("RGB", (64, 64), colour), False) for colour in ("red", "blue")
     ]
     own = tiny.model.get_image_features(
-        **{name: value for name, value in shown[0].inputs.items() if name in vision.accepts},
+        **{name: value for name, value in displayed[0].inputs.items() if name in vision.accepts},
         return_dict=True,
     )
-    features = vision.features(shown)
+    features = vision.features(displayed)
     output = vision.as_encoder_output(features)["image"]
     assert isinstance(output, ModelOutput) and type(output) is type(own)
     assert bool(features[0].deep) == (architecture == "qwen3_vl")

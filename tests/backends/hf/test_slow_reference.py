@@ -220,10 +220,10 @@ def test_greedy_match_equals_greedy_decoding(tiny: Loaded) -> None:
         text = token_bytes(tiny.processor.tokenizer, prompt["argmax"][at])
         if text.decode(errors="ignore").encode() != text or not text.strip():
             continue  # half a character, or nothing to see
-        said = [ask(question, answer) for answer in (text.decode(), text.decode().strip())]
+        texts = [ask(question, answer) for answer in (text.decode(), text.decode().strip())]
         same = [
             got
-            for got in said
+            for got in texts
             if got["input_ids"][: at + 1] == [*prompt["input_ids"][:at], prompt["argmax"][at]]
         ]
         same = [got for got in same if got["answer_positions"] == [at]]
@@ -245,11 +245,11 @@ def test_greedy_match_equals_greedy_decoding(tiny: Loaded) -> None:
 @pytest.mark.parametrize("query", ["one image", "system", "two turns"])
 @pytest.mark.parametrize("demonstration", ["one image", "system"])
 def test_one_shot_counts_only_the_query(tiny: Loaded, demonstration: str, query: str) -> None:
-    shown, asked = sample(*ROWS[demonstration][0]), sample(*ROWS[query][0])
+    displayed, asked = sample(*ROWS[demonstration][0]), sample(*ROWS[query][0])
     got = reference_one_shot(
         tiny.processor,
         tiny.model,
-        messages_of(shown),
+        messages_of(displayed),
         ROWS[demonstration][1],
         messages_of(asked),
         ROWS[query][1],

@@ -45,9 +45,9 @@ def test_losses_match_reference(gemma: Loaded, backend: HFBackend) -> None:
         want = reference_rows(gemma.processor, gemma.model, messages_of(row), images)
         assert values["tokens"][i] == want["tokens"]
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4)
-        shown = [image_source.load_image(ref) for ref in ROWS[0].images]
+        displayed = [image_source.load_image(ref) for ref in ROWS[0].images]
         after = reference_one_shot(
-            gemma.processor, gemma.model, messages_of(ROWS[0]), shown, messages_of(row), images
+            gemma.processor, gemma.model, messages_of(ROWS[0]), displayed, messages_of(row), images
         )
         assert one["nll"][i] == pytest.approx(after["nll"], abs=1e-4)
 

@@ -30,7 +30,7 @@ def opened() -> Iterator[Callable[..., Opened]]:
 
         def start(options: dict[str, Any] | None = None, **plan: Any) -> Opened:
             server = running.enter_context(serving(Plan(**plan)))
-            told = ServerOptions(**{"timeout": 2.0, "backoff": 0.01, **(options or {})})
-            return server, resolve(f"{server.url}#{server.plan.name}", server=told).open()
+            server_options = ServerOptions(**{"timeout": 2.0, "backoff": 0.01, **(options or {})})
+            return server, resolve(f"{server.url}#{server.plan.name}", server=server_options).open()
 
         yield start

@@ -43,10 +43,10 @@ def test_ask_returns_the_servers_probabilities(opened: Any, images: Images) -> N
     assert len(server.asked) == 40
     for i in (0, 7, 19):
         for query, part in ((SCORE, got[i, :6]), (SURE, got[i, 6:])):
-            told = dict(
+            by_name = dict(
                 Scripted().first([{"role": "user", "content": f"Question {i}?{query.text}"}], 0)
             )
-            assert part.tolist() == pytest.approx([told[a] for a in query.answers], abs=1e-6)
+            assert part.tolist() == pytest.approx([by_name[a] for a in query.answers], abs=1e-6)
 
 
 def test_a_request(opened: Any, images: Images) -> None:
@@ -358,21 +358,21 @@ def rows_until_stopped(backend: Any, count: int, queries: Any, images: Images) -
 
 def test_request_cap_wastes_no_request(opened: Any, images: Images) -> None:
     server, backend = opened({"max_requests": 11})
-    seen, said = rows_until_stopped(backend, 50, [SCORE, SURE], images)
+    seen, text = rows_until_stopped(backend, 50, [SCORE, SURE], images)
     assert seen == 5 and len(server.asked) == 10  # a sixth row would not have been finished
     assert (
-        "--max-requests 11" in said
-        and "10 requests" in said
-        and "Run the same command again" in said
+        "--max-requests 11" in text
+        and "10 requests" in text
+        and "Run the same command again" in text
     )
 
 
 def test_cap_below_one_row_is_an_error(opened: Any, images: Images) -> None:
     server, backend = opened({"max_requests": 1})
-    seen, said = rows_until_stopped(backend, 3, [SCORE, SURE], images)
+    seen, text = rows_until_stopped(backend, 3, [SCORE, SURE], images)
     assert seen == len(server.asked) == 0
     # which would never get on
-    assert "takes 2" in said and "Run the same command again" not in said
+    assert "takes 2" in text and "Run the same command again" not in text
 
 
 def test_unused_requests_of_a_failed_row_are_available_to_others(
@@ -402,9 +402,9 @@ def test_cost_is_capped(opened: Any, images: Images) -> None:
     # request
     options = {"price_in": 1.0, "price_out": 2.0, "max_cost": 101e-6}
     server, backend = opened(options)
-    seen, said = rows_until_stopped(backend, 100, [SCORE], images)
+    seen, text = rows_until_stopped(backend, 100, [SCORE], images)
     assert seen == len(server.asked) == 20
-    assert math.isclose(backend.options.cost() or 0, 100e-6) and "about 0.0001" in said
+    assert math.isclose(backend.options.cost() or 0, 100e-6) and "about 0.0001" in text
 
 
 def test_cost_needs_prices_and_usage(opened: Any, images: Images) -> None:

@@ -345,13 +345,13 @@ def test_repeated_refusals_before_any_answer_stop_the_run(
 
 def test_row_specific_refusals_at_the_start_are_row_failures(images: Images) -> None:
     def answer(body: dict[str, Any]) -> Answer:
-        pictures = [
+        image_list = [
             p
             for m in body["messages"]
             for p in m["content"]
             if isinstance(p, dict) and "image_url" in p
         ]
-        small = pictures and len(pictures[0]["image_url"]["url"]) < 300
+        small = image_list and len(image_list[0]["image_url"]["url"]) < 300
         return (400, {"error": {"message": "the image is too small"}}, {}) if small else ok()
 
     with_images = [

@@ -33,7 +33,7 @@ def test_ask_and_generate(pool: object) -> None:
     with serving(Plan(model="demo", name="demo")) as server:
         there = resolve(f"{server.url}#demo").open()
         got, errors = collect(there.ask(samples, QUERIES, pool), len(samples))
-        said, _ = collect(there.generate(rows, pool, 12), len(rows))
+        text, _ = collect(there.generate(rows, pool, 12), len(rows))
     assert errors == none == [""] * len(samples)
     named = np.isfinite(got["logprob"])
     assert named.mean() > 0.5
@@ -41,5 +41,5 @@ def test_ask_and_generate(pool: object) -> None:
     # what the server did not name is less likely than anything it named: 20 tokens hold at least
     # that much each
     assert (want["logprob"][~named] < np.log(1 / 20)).all()
-    assert said["text"].tolist() == texts["text"].tolist()
-    assert said["finished"].tolist() == texts["finished"].tolist()
+    assert text["text"].tolist() == texts["text"].tolist()
+    assert text["finished"].tolist() == texts["finished"].tolist()

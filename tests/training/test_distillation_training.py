@@ -1,5 +1,4 @@
-"""Training on lessons instead of rows, with a tiny model of a real architecture: a scorer learns
-what its teacher says."""
+"""Training on distillation examples with a tiny model: a scorer learns the teacher's scores."""
 
 from __future__ import annotations
 
@@ -25,8 +24,8 @@ OURS = (CAPABILITIES[0], CAPABILITIES[13])
 
 
 def taught(pool, scores):
-    """The pool's rows as lessons; `scores`: [rows, 2], what the teacher says."""
-    lessons = ScoreExamples(
+    """Distillation examples of the pool's rows. `scores`: [rows, 2], of the teacher."""
+    examples = ScoreExamples(
         tuple(TeacherJudge(TEACHER, c, sample=TeacherSample(1.0, 0)) for c in OURS)
     )
     values = {
@@ -38,7 +37,7 @@ def taught(pool, scores):
     }
     n = len(pool)
     columns = Columns(pool.digest, np.zeros(n, np.uint64), np.zeros(n, np.int32), ("",), values)
-    return DistillationPool(pool, np.arange(n), lessons, columns)
+    return DistillationPool(pool, np.arange(n), examples, columns)
 
 
 def test_scorer_learns_from_examples_and_reuses_a_finished_folder(tmp_path: Path) -> None:
@@ -49,17 +48,17 @@ def test_scorer_learns_from_examples_and_reuses_a_finished_folder(tmp_path: Path
     ]
     scores = np.stack([np.where(warm, 5.0, 0.0), np.full(24, 2.0)], axis=1)
     scores[3, 1] = np.nan  # the teacher gave no number: one lesson less
-    lessons = taught(pool, scores)
-    assert len(lessons) == 47 and {s.turns[-1].text for s in lessons.samples(range(47))} == {
+    examples = taught(pool, scores)
+    assert len(examples) == 47 and {s.turns[-1].text for s in examples.samples(range(47))} == {
         "0",
         "5",
         "2",
     }
     base, out = str(build("llava")), tmp_path / "scorer"
     recipe = Recipe(steps=30, batch=8, learning_rate=4e-3)
-    done = fit(base, lessons, None, recipe, out, device="cpu")
+    done = fit(base, examples, None, recipe, out, device="cpu")
     assert done.rows == 47 and not done.unusable and done.losses[-1] < done.losses[0] / 2
-    assert fit(base, lessons, np.arange(47), recipe, out, device="cpu").steps == 0
+    assert fit(base, examples, np.arange(47), recipe, out, device="cpu").steps == 0
 
     handle = resolve(str(out), device="cpu")
     judges = [Judge(handle.identity, c) for c in OURS]
@@ -77,8 +76,8 @@ def test_scorer_learns_from_examples_and_reuses_a_finished_folder(tmp_path: Path
 
 def test_examples_with_unreadable_image_are_reported_by_row_id(tmp_path: Path) -> None:
     pool = pool_of(tmp_path / "pool", [record(i) for i in range(12)])
-    lessons = taught(pool, np.full((12, 2), 3.0))
-    assert sorted(set(lessons.ids(range(24)))) == sorted(pool.ids(range(12)))
+    examples = taught(pool, np.full((12, 2), 3.0))
+    assert sorted(set(examples.ids(range(24)))) == sorted(pool.ids(range(12)))
     (tmp_path / "pool" / "green.png").write_bytes(b"cut off")
     with_green = {
         i
@@ -86,7 +85,7 @@ def test_examples_with_unreadable_image_are_reported_by_row_id(tmp_path: Path) -
         if any("green" in image.path for image in s.images)
     }
     done = fit(
-        str(build("llava")), lessons, None, Recipe(epochs=1, batch=8), tmp_path / "m", device="cpu"
+        str(build("llava")), examples, None, Recipe(epochs=1, batch=8), tmp_path / "m", device="cpu"
     )
     assert done.rows == 24 and {u.id for u in done.unusable} == set(pool.ids(sorted(with_green)))
     assert len(done.unusable) == 2 * len(with_green) > 0 and all(
