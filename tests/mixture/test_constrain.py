@@ -139,11 +139,11 @@ def test_text_only_is_a_group(tmp_path: Path, store: Store) -> None:
         (("source0=200",), "requires at least 200 rows and 100 are available"),
         (
             ("source0=50%", "source1=60%"),
-            ("45 (source0) + 54 (source1) = 99 rows at least, and the budget is 90"),
+            "they require at least 99 rows (45 of source0, 54 of source1), and the budget is 90",
         ),
         (
             ("source0=..10%", "source1=..5", "source2=..5"),
-            "9 (source0) + 5 (source1) + 5 (source2) = 19 rows at most, and the budget is 90",
+            "they allow at most 19 rows (9 of source0, 5 of source1, 5 of source2), and the budget",
         ),
         (("sorce0=5",), "no source is called 'sorce0'. Did you mean 'source0'?"),
         (("source0=5", "source:source0=6"), "overlap: 100 rows are in both"),
@@ -310,8 +310,11 @@ def test_dropped_rows_cannot_fail(tmp_path: Path, store: Store) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"filter": ("quality",)}, "Expected one comparison"),
-        ({"filter": ("a < 1 and b < 2",)}, "Expected one comparison"),
+        ({"filter": ("quality",)}, "--filter quality: expected one comparison"),
+        ({"filter": ("3",)}, "--filter 3: expected one comparison"),
+        ({"filter": ("a < 1 and b < 2",)}, "expected one comparison"),
+        ({"quota": ("5",)}, "--quota 5: expected GROUP=RANGE"),
+        ({"quota": ("a=..",)}, "a range needs an end; expected GROUP=RANGE"),
         ({"filter": ("length < long",)}, "compares numbers"),
         ({"dedup": "fuzzy"}, "exact, near, semantic"),
         ({"unscorable": "maybe"}, "keep, drop, random"),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError, did_you_mean
 from thresher.mixture.columns import SOURCE, PoolColumns, as_text
 from thresher.mixture.spec import Quota
@@ -163,13 +164,13 @@ def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int
     needed = np.maximum(low, given)
     if needed.sum() > budget:
         raise ConfigError(
-            f"The quotas cannot be met: {_sum(groups, needed)} = {int(needed.sum()):,} rows at "
-            f"least, and the budget is {budget:,}. Lower a quota or raise the budget."
+            f"The quotas cannot be met: they require at least {_sum(groups, needed)}, and the "
+            f"budget is {budget:,}. Lower a quota or raise the budget."
         )
     if high.sum() < budget <= available.sum():  # enough rows without quotas
         raise ConfigError(
-            f"The quotas cannot be met: {_sum(groups, high)} = {int(high.sum()):,} rows at most, "
-            f"and the budget is {budget:,}. Raise a quota or lower the budget."
+            f"The quotas cannot be met: they allow at most {_sum(groups, high)}, and the budget "
+            f"is {budget:,}. Raise a quota or lower the budget."
         )
     return Bounds(low, high, given.astype(np.int64), available.astype(np.int64))
 
@@ -210,10 +211,11 @@ def _describe_bound(bound: object, rows: int, budget: int) -> str:
 
 
 def _sum(groups: Groups, rows: np.ndarray) -> str:
+    """Rows of the groups together: "120 rows (100 of ocr_vqa, 20 of coco)"."""
     parts = [
-        f"{int(r):,} ({name})"
+        f"{int(r):,} of {name}"
         for name, r in zip(groups.names, rows, strict=True)
         if r or name != REST
     ]
     displayed = parts if len(parts) <= 12 else [*parts[:11], f"{len(parts) - 11} more groups"]
-    return " + ".join(displayed)
+    return f"{pluralize(int(rows.sum()))} ({', '.join(displayed)})"

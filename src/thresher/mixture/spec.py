@@ -117,7 +117,7 @@ def parse_quota(text: str) -> Quota:
     """
     group, equals, range_ = text.rpartition("=")
     group, range_ = group.strip(), range_.strip()
-    expected = "Expected GROUP=RANGE, such as ocr_vqa=5%..20%, text_only=1000 or images:0=..10%."
+    expected = "expected GROUP=RANGE, such as ocr_vqa=5%..20%, text_only=1000 or images:0=..10%."
     if not equals or not group or not range_:
         raise ConfigError(f"--quota {text}: {expected}")
     first, dots, last = range_.partition("..")
@@ -125,7 +125,7 @@ def parse_quota(text: str) -> Quota:
         exact = _bound(first, text)
         return Quota(text, group, exact, exact)
     if not first.strip() and not last.strip():
-        raise ConfigError(f"--quota {text}: a range without an end. {expected}")
+        raise ConfigError(f"--quota {text}: a range needs an end; {expected}")
     low = _bound(first, text) if first.strip() else None
     high = _bound(last, text) if last.strip() else None
     if (
@@ -181,8 +181,8 @@ def parse_filter(text: str) -> Filter:
     """
     found = _COMPARISON.fullmatch(text)
     expected = (
-        "Expected one comparison such as 'length < 2000' or 'source != coco'; repeat --filter for "
-        "several."
+        "expected one comparison such as 'length < 2000' or 'source != coco'; repeat --filter for "
+        "several, and put quotes around a text that holds such signs or words."
     )
     if not found or not found[3]:
         raise ConfigError(f"--filter {text}: {expected}")
