@@ -63,6 +63,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "score_examples": (0, "scores"),
     "seed_rows": (1, "fraction seed most"),
     "skills": (2, "question answer leaves dims iterations"),
+    "skill_labels": (1, "skills"),
     "skill_vector": (1, "model"),
     "style": (1, "model style styles prompt system"),
     "style_examples": (0, "styles one_by_one names prompt system"),

@@ -76,6 +76,12 @@ def grouped(length: np.ndarray, nll: np.ndarray) -> dict[str, dict[str, np.ndarr
             "words": np.array([f"word{k}" for k in leaf.tolist()], object),
             "parent_words": np.array([f"group{k % 2}" for k in leaf.tolist()], object),
         },
+        "skill": {
+            "label": np.array([f"word{k}" for k in leaf.tolist()], object),
+            "id": np.array([f"{k:08x}" for k in leaf.tolist()], object),
+            "group": np.array([f"group{k % 2}" for k in leaf.tolist()], object),
+            "group_id": np.array([f"{k % 2:08x}" for k in leaf.tolist()], object),
+        },
         "gain": {
             "gain": np.where(length % 5 > 0, nll * (length % 3 - 0.5), np.nan).astype(np.float32)
         },

@@ -1,10 +1,13 @@
 """random, stratified, length, perplexity: ten rows by hand."""
 
 import numpy as np
+import pytest
 
 from tests.methods.planted_columns import digests
+from thresher.errors import ConfigError
 from thresher.methods import load
-from thresher.types import Columns
+from thresher.methods.needs import needs
+from thresher.types import Capability, Columns, MethodContext
 
 #                0    1    2    3    4    5    6    7    8    9
 NLL = np.array([0.5, 9.0, 0.1, 2.0, 2.0, 0.3, 7.0, 1.0, 0.2, 2.0], np.float32)
@@ -13,8 +16,20 @@ LENGTH = np.array([1, 1, 5, 1, 2, 5, 0, 1, 9, 1], np.int32)
 SOURCE = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2], np.int32)
 
 
-def run(name, k, names=("a", "b", "c"), source=SOURCE, **settings):
-    values = {"loss": {"nll": NLL}, "length": {"length": LENGTH}}
+#                0  1  2  3  4  5  6  7  8  9
+SKILL = np.array([4, 4, 4, 4, 4, 4, 4, 2, 2, 0], np.int32)
+
+
+def run(name, k, names=("a", "b", "c"), source=SOURCE, skill=SKILL, **settings):
+    values = {
+        "loss": {"nll": NLL},
+        "length": {"length": LENGTH},
+        "skills": {"leaf": skill},
+        "skill": {
+            "label": np.array([f"words {s}" for s in skill], object),
+            "group": np.array([f"group {s // 4}" for s in skill], object),
+        },
+    }
     columns = Columns(np.sort(digests(10)), TIES, source, names, values)
     return load(name, settings).select(columns, k)
 
@@ -36,6 +51,28 @@ def test_stratified_with_one_source_is_random_with_a_note():
     one = run("stratified", 4, names=("only",), source=np.zeros(10, np.int32))
     assert one.rows.tolist() == run("random", 4).rows.tolist()
     assert "same as --method random" in one.notes[0]
+
+
+def test_stratified_by_skill():
+    equal = run("stratified", 6, by="skill")
+    assert sorted(equal.rows.tolist()) == [1, 3, 4, 7, 8, 9]
+    assert equal.reason["skill"].tolist() == [*["words 4"] * 7, *["words 2"] * 2, "words 0"]
+    assert equal.reason["skill_group"].tolist() == [*["group 1"] * 7, *["group 0"] * 3]
+    (note,) = equal.notes
+    assert note.endswith("fewer rows than an equal part: words 0, words 2.")
+    share = run("stratified", 4, by="skill_proportional")
+    assert sorted(share.rows.tolist()) == [1, 3, 4, 7]
+    one = run("stratified", 4, by="skill", skill=np.full(10, 3, np.int32))
+    assert one.rows.tolist() == run("random", 4).rows.tolist()
+    assert "All rows are of one skill" in one.notes[0]
+
+
+def test_stratified_needs_a_model_for_skills_only():
+    nothing = load("stratified", {"by": "equal"}).signals(MethodContext(None))
+    assert dict(nothing) == {} and needs(load("stratified", {"by": "equal"})) == ()
+    with pytest.raises(ConfigError, match="needs a model"):
+        load("stratified", {"by": "skill"}).signals(MethodContext(None))
+    assert needs(load("stratified", {"by": "skill"})) == (Capability.EMBED,)
 
 
 def test_longest_first():

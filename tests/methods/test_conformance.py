@@ -29,6 +29,8 @@ MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 VARIANTS = [
     *((name, {}) for name in METHODS),
     ("stratified", {"by": "equal"}),
+    ("stratified", {"by": "skill"}),
+    ("stratified", {"by": "skill_proportional"}),
     ("length", {"unit": "chars"}),
     ("perplexity", {"where": "top"}),
     ("perplexity", {"where": "bottom"}),
@@ -55,6 +57,7 @@ VARIANTS = [
     ("mmssr", {"capabilities": "ocr,logical_deduction", "weights": "ocr:2"}),
     ("mmssr", {"group_by": "style", "threshold": "0.5"}),
     ("mmssr", {"score": "argmax", "style": "likelihood"}),
+    ("mmssr", {"balance": "skill"}),
     ("mmssr", {"score": "generate", "style": "generate"}),
     ("winnow", {"keep": "0.3", "power": "0"}),
     ("winnow", {"keep": "1", "leaves": "9", "layer": "1"}),

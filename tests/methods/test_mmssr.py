@@ -204,6 +204,8 @@ def test_user_defined_capabilities(tmp_path):
         ({"weights": "ocr:1,optical_character_recognition:2"}, ("optical_character_recognition is "
                                                                "named twice")),
         ({"capability_file": "/nowhere.yaml"}, "cannot be read"),
+        ({"balance": "skill", "group_by": "style"}, "group_by=style has none"),
+        ({"balance": "source"}, "balance of mmssr must be none | skill"),
         ({"epochs": "0"}, "--set epochs="),
         ({"steps": "0"}, "--set steps="),
         ({"learning_rate": "0"}, "--set learning_rate="),
@@ -236,6 +238,18 @@ def test_selection_equals_round_robin_of_its_columns():
         assert out.rows.tolist() == expected.rows.tolist(), settings
     plain = round_robin(scores, styles, 90, columns.ties, names=(STYLES, ("",)), threshold=0.5)
     assert select(Mmssr(group_by="style"), columns, 90).rows.tolist() == plain.rows.tolist()
+    of_skill = round_robin(
+        scores,
+        styles,
+        90,
+        columns.ties,
+        source=columns["skills"]["leaf"],
+        names=(STYLES, [f"word{k}" for k in range(columns["skills"]["leaf"].max() + 1)]),
+        threshold=0.5,
+    )
+    by_skill = select(Mmssr(balance="skill"), columns, 90)
+    assert by_skill.rows.tolist() == of_skill.rows.tolist() != plain.rows.tolist()
+    assert by_skill.reason["skill"].tolist() == columns["skill"]["label"].tolist()
     whole = round_robin(
         [np.round(s) for s in scores], styles, 90, columns.ties, source=columns.source, names=names
     )

@@ -47,7 +47,8 @@ from thresher.samplers import (
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.knowledge import Knowledge
 from thresher.signals.one_shot import OneShot, zero_shot
-from thresher.signals.skills import balanced_groups, skills_of
+from thresher.signals.skill_labels import skill_columns, skill_reasons
+from thresher.signals.skills import balanced_groups
 from thresher.types import Columns, MethodContext, Selection, Signal
 
 ONE_SHOT_BLOCK = 8
@@ -142,7 +143,7 @@ class Clipper:
             "one_shot_w": OneShot(model, w),
         }
         if self.balance == "skill":
-            named["skills"] = skills_of(model)
+            named |= skill_columns(model)
         return named
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
@@ -203,6 +204,8 @@ class Clipper:
             "bin": bin_,
             "critical": critical,
         }
+        if self.balance == "skill":
+            reason |= skill_reasons(columns)
         return Selection(kept, reason, tuple(notes))
 
     def _budgets(

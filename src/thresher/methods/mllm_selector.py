@@ -25,7 +25,8 @@ from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending, weighted_strata
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
-from thresher.signals.skills import balanced_groups, skills_of
+from thresher.signals.skill_labels import skill_columns, skill_reasons
+from thresher.signals.skills import balanced_groups
 from thresher.training.recipe import Recipe
 from thresher.types import Columns, MethodContext, Selection, Signal, TrainedModel
 
@@ -98,7 +99,7 @@ class MllmSelector:
         trained = TrainedModel(model, recipe, rows)
         named: dict[str, Signal] = {"seed_rows": rows, "necessity": AnswerLoss(trained)}
         if self.balance == "skill":
-            named["skills"] = skills_of(model)
+            named |= skill_columns(model)
         return named
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
@@ -140,6 +141,8 @@ class MllmSelector:
             )
         kept = kept[argsort_descending(necessity[kept], columns.ties[kept])]
         reason = {"necessity": necessity, "group": group, "seed_row": seed_row, "held": held}
+        if self.balance == "skill":
+            reason |= skill_reasons(columns)
         return Selection(kept.astype(np.int64), reason, tuple(notes))
 
     @classmethod

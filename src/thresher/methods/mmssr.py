@@ -42,6 +42,8 @@ from thresher.signals.distillation import (
     teacher_styles,
 )
 from thresher.signals.judge import Judge
+from thresher.signals.skill_labels import skill_columns, skill_reasons
+from thresher.signals.skills import balanced_groups
 from thresher.signals.style import Style, WrittenStyles
 from thresher.signals.teacher import (
     TeacherJudge,
@@ -74,8 +76,8 @@ NOT_HELPFUL = 0.5  # an expected score up to this rounds to 0, "not helpful"
 
 @dataclass(frozen=True)
 class Mmssr:
-    """Capabilities take turns; in a turn, each group of rows (style and source) gives its best row,
-    smallest group first.
+    """Capabilities take turns; in a turn, each group of rows (style and source, or style and skill)
+    gives its best row, smallest group first.
 
     Best first: in the order in which rows are taken.
     """
@@ -116,6 +118,10 @@ class Mmssr:
     )
     group_by: Literal["style+source", "style"] = setting(
         "style+source", "what defines a group of rows"
+    )
+    balance: Literal["none", "skill"] = setting(
+        "none",
+        "skill: groups are of one style and skill, in place of one style and source",
     )
     threshold: float | None = setting(
         None,
@@ -169,6 +175,11 @@ class Mmssr:
             raise ConfigError(
                 f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none."
             )
+        if self.balance == "skill" and self.group_by == "style":
+            raise ConfigError(
+                "--set balance=skill: skills take the place of sources in the groups, and "
+                "group_by=style has none. Leave one of the two out."
+            )
         self._weight(self._capabilities())  # raises ConfigError for unknown names
 
     def _check_roles(self) -> None:
@@ -200,7 +211,14 @@ class Mmssr:
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         """`score_NAME` for each capability, `style_0` … or `styles`; with a teacher also
-        `teacher_…` and `sample`."""
+        `teacher_…` and `sample`; with balance=skill `skills` and `skill`, of the model of
+        `--model`."""
+        found = dict(self._asked(context))
+        if self.balance == "skill":
+            found |= skill_columns(require_model(context, self.name))
+        return found
+
+    def _asked(self, context: MethodContext) -> Mapping[str, Signal]:
         models, seed = context.roles, context.seed
         if self.teacher is None:
             if self.scorer is not None:
@@ -342,14 +360,14 @@ class Mmssr:
             [(bits >> k & 1).astype(bool) for k in range(len(STYLES))] + [bits == 0], axis=1
         )
         names = (*STYLES, NO_STYLE)
-        by_source = self.group_by == "style+source"
+        group, group_names = self._groups(columns)
         taken = round_robin(
             scores,
             styles,
             min(budget, len(columns)),
             columns.ties,
-            source=columns.source if by_source else None,
-            names=(names, columns.source_names if by_source else ("",)),
+            source=group,
+            names=(names, group_names),
             threshold=self.min_score,
             weights=self._weight(capabilities),
             official=self.compat == "official",
@@ -372,6 +390,21 @@ class Mmssr:
             self._reason(columns, capabilities, scores, styles, names, taken),
             tuple(notes),
         )
+
+    def _groups(self, columns: Columns) -> tuple[np.ndarray | None, tuple[str, ...]]:
+        """What parts the rows of a style: int [n] or None, and the names of the groups."""
+        if self.balance == "skill":
+            group = balanced_groups(columns, "skill", np.arange(len(columns)))
+            assert group is not None
+            labels = columns["skill"]["label"]
+            numbers, first = np.unique(group, return_index=True)
+            names = [""] * (int(numbers.max(initial=-1)) + 1)
+            for number, row in zip(numbers.tolist(), first.tolist(), strict=True):
+                names[number] = str(labels[row])
+            return group, tuple(names)
+        if self.group_by == "style":
+            return None, ("",)
+        return columns.source, columns.source_names
 
     def _bits(self, columns: Columns, prefix: str) -> np.ndarray:
         """int32 [n]; bit k: the row has style k."""
@@ -411,6 +444,8 @@ class Mmssr:
         reason.update(
             {f"score_{c.name}": score for c, score in zip(capabilities, scores, strict=True)}
         )
+        if self.balance == "skill":
+            reason |= skill_reasons(columns)
         if self.teacher is not None:
             sample = columns["sample"]
             part = np.asarray(sample["chosen"], np.int64) + np.asarray(sample["held_out"], np.int64)

@@ -2,7 +2,8 @@
 budgets.
 
     options          spec: quotas and filters, parsed from the user's options
-    before scoring   resolve: rows that the method sees (drop, filter, duplicates) or that are kept
+    before scoring   resolve: rows that the method sees (drop, filter, duplicates) or that are kept;
+        signal_names, signal_scores, signal_filters: what filters and quotas ask the model for
     after scoring    constrain: the method's selection, repeated for groups that need more or fewer
         rows
 
@@ -10,6 +11,16 @@ User documentation: docs/mixture.md.
 """
 
 from thresher.mixture.resolve import ResolvedMixture, budget_exceeds_pool, resolve_mixture
+from thresher.mixture.signal_names import asks_for_signals, may_name_signals
+from thresher.mixture.signal_scores import SignalScores
 from thresher.mixture.spec import check_mixture
 
-__all__ = ["ResolvedMixture", "budget_exceeds_pool", "check_mixture", "resolve_mixture"]
+__all__ = [
+    "ResolvedMixture",
+    "SignalScores",
+    "asks_for_signals",
+    "budget_exceeds_pool",
+    "check_mixture",
+    "may_name_signals",
+    "resolve_mixture",
+]

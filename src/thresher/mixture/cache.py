@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thresher.mixture.columns import PoolColumns
 from thresher.mixture.row_lists import rows_in_file
+from thresher.mixture.signal_scores import SignalScores, score_signals
 from thresher.mixture.tokens import TokenCounts
 from thresher.types import Tokens
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from thresher.engine import RunContext
     from thresher.pools import Pool
     from thresher.request import RunRequest
+    from thresher.signals.named import NamedField
 
 
 class MixtureCache:
@@ -35,6 +38,7 @@ class MixtureCache:
         self._columns: dict[tuple[str, ...], PoolColumns] = {}
         self._counts: dict[tuple[object, ...], TokenCounts] = {}
         self._copies: dict[tuple[object, ...], Representatives] = {}
+        self._scores: dict[tuple[object, ...], SignalScores] = {}
 
     def rows_in_file(self, path: str, flag: str, pool: Pool) -> np.ndarray:
         """bool [n], read-only. Raises as `row_lists.rows_in_file`."""
@@ -52,6 +56,33 @@ class MixtureCache:
         own = copy.copy(self._counts[key])
         own.budget = budget
         return own
+
+    def scores(
+        self,
+        pool: Pool,
+        fields: Mapping[str, NamedField],
+        rows: np.ndarray,
+        request: RunRequest,
+        context: RunContext,
+        *,
+        option: str,
+        required: bool,
+        score: bool,
+    ) -> SignalScores:
+        """As `score_signals`; keeps only the latest result."""
+        model = None if context.model is None else context.model.identity
+        digest = hashlib.sha256(rows.tobytes()).digest()
+        treated = (request.seed, request.unscorable, request.on_missing)
+        key: tuple[object, ...] = (*fields.items(), digest, model, *treated, required, score)
+        if key in self._scores:
+            found = self._scores[key]
+            reused = (replace(run, scored=0, elsewhere=0, seconds=0.0) for run in found.runs)
+            return replace(found, runs=tuple(reused))
+        found = score_signals(
+            pool, fields, rows, request, context, option=option, required=required, score=score
+        )
+        self._scores = {key: found}
+        return found
 
     def representatives(
         self,

@@ -42,13 +42,17 @@ class PoolColumns:
         self.pool = pool
         self.fields = tuple(dict.fromkeys(_field(n) for n in names if not is_fact(n)))
         self._values: dict[str, list[Any]] | None = None
-        self._seen: dict[str, None] = {}  # keys of the records, for messages
+        self.seen: dict[str, None] = {}  # keys of the records, for messages
 
     def numbers(self, name: str) -> np.ndarray | None:
         """float64 [n] of a fact; None for other columns."""
         if name not in FACTS:
             return None
         return np.asarray(self.pool.facts[FACTS[name]], np.float64)
+
+    def has(self, name: str) -> bool:
+        """Whether a name is a fact, or a field of at least one record."""
+        return is_fact(name) or any(v is not None for v in self._read()[_field(name)])
 
     def values(self, name: str, flag: str) -> list[Any]:
         """Each row's value: number, text or bool; None if the record lacks the field.
@@ -63,7 +67,7 @@ class PoolColumns:
             return list(self.pool.facts[FACTS[name]].tolist())
         values = self._read()[_field(name)]
         if all(v is None for v in values):
-            known = [*FACTS, SOURCE, *self._seen]
+            known = [*FACTS, SOURCE, *self.seen]
             raise ConfigError(
                 f"{flag}: no row has {_field(name)!r}.{did_you_mean(_field(name), known)} Known: "
                 f"{', '.join(known)}."
@@ -77,8 +81,8 @@ class PoolColumns:
             for start in range(0, n, BATCH_ROWS):
                 for raw in self.pool.raw(range(start, min(start + BATCH_ROWS, n))):
                     record = _record(raw)
-                    if len(self._seen) < 100:
-                        self._seen |= dict.fromkeys(record)
+                    if len(self.seen) < 100:
+                        self.seen |= dict.fromkeys(record)
                     for f in self.fields:
                         self._values[f].append(_field_value(record, f))
         return self._values

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError
-from thresher.mixture.columns import PoolColumns, as_number, as_text
+from thresher.mixture.columns import as_number, as_text
+from thresher.mixture.signal_scores import NamedColumns
 from thresher.mixture.spec import ORDERED, Filter
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -26,7 +28,15 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def matches(rule: Filter, columns: PoolColumns) -> np.ndarray:
+def filtered(
+    rule: Filter, columns: NamedColumns, within: np.ndarray, exempt: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """The rows of `within` (bool [n]) that match or are exempt (bool [n]), and a note."""
+    fails = within & ~matches(rule, columns) & ~exempt
+    return within & ~fails, f"{pluralize(int(fails.sum()))} left out by --filter {rule.text!r}."
+
+
+def matches(rule: Filter, columns: NamedColumns) -> np.ndarray:
     """Rows that match a filter, bool [n].
 
     Raises ConfigError for an unknown column, or one without numbers where numbers are compared.
@@ -34,7 +44,7 @@ def matches(rule: Filter, columns: PoolColumns) -> np.ndarray:
     compare, flag = _OPERATORS[rule.op], f"--filter {rule.text}"
     facts = columns.numbers(rule.name)
     if facts is not None and rule.number is not None:
-        return np.asarray(compare(facts, rule.number), bool)
+        return np.asarray(compare(facts, rule.number), bool)  # NaN: false, but true for !=
     values = columns.values(rule.name, flag)
     if rule.op in ORDERED or rule.number is not None:
         numbers = [as_number(v) for v in values]
@@ -44,7 +54,6 @@ def matches(rule: Filter, columns: PoolColumns) -> np.ndarray:
         if rule.op in ORDERED:
             example = next(as_text(v) for v in values if v is not None)
             raise ConfigError(f"{flag}: {rule.name} has no numbers, but for example {example!r}.")
-    out = np.fromiter(
-        (v is not None and as_text(v) == rule.value for v in values), bool, len(values)
-    )
+    value = columns.value(rule.name, rule.value, flag)
+    out = np.fromiter((v is not None and as_text(v) == value for v in values), bool, len(values))
     return ~out if rule.op == "!=" else out

@@ -14,11 +14,13 @@ import numpy as np
 
 from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError, did_you_mean
-from thresher.mixture.columns import SOURCE, PoolColumns, as_text
+from thresher.mixture.columns import SOURCE, as_text
 from thresher.mixture.spec import Quota
 from thresher.samplers import largest_remainder
+from thresher.signals.named import named_field
 
 if TYPE_CHECKING:
+    from thresher.mixture.signal_scores import NamedColumns
     from thresher.pools import Pool
 
 TEXT_ONLY = "text_only"
@@ -54,17 +56,17 @@ class Bounds:
     available: np.ndarray
 
 
-def columns_of(quotas: Sequence[Quota], pool: Pool) -> list[str]:
-    """The columns that `groups` will read."""
-    sources = pool.source_names
-    return [
-        q.group.partition(":")[0]
-        for q in quotas
-        if q.group not in sources and q.group != TEXT_ONLY and ":" in q.group
-    ]
+def column_of(quota: Quota, pool: Pool) -> str | None:
+    """The column whose value defines the quota's group; None for a source or text_only."""
+    column, colon, _ = quota.group.partition(":")
+    if quota.group in pool.source_names or quota.group == TEXT_ONLY or not colon:
+        return None
+    return column.strip()
 
 
-def groups(quotas: Sequence[Quota], pool: Pool, columns: PoolColumns, within: np.ndarray) -> Groups:
+def groups(
+    quotas: Sequence[Quota], pool: Pool, columns: NamedColumns, within: np.ndarray
+) -> Groups:
     """The group of each row.
 
     `within`: bool [n], rows that can be selected. Raises ConfigError for unknown, ambiguous or
@@ -87,7 +89,7 @@ def groups(quotas: Sequence[Quota], pool: Pool, columns: PoolColumns, within: np
     return Groups(tuple(quotas), label)
 
 
-def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
+def _members(quota: Quota, pool: Pool, columns: NamedColumns) -> np.ndarray:
     """Rows of the quota's group, bool [n]."""
     name, flag = quota.group, f"--quota {quota.text}"
     sources = pool.source_names
@@ -110,15 +112,20 @@ def _members(quota: Quota, pool: Pool, columns: PoolColumns) -> np.ndarray:
             f"{flag}: no source is called {name!r}.{did_you_mean(name, known)} Sources: "
             f"{displayed}. "
             "For another column write COLUMN:VALUE, such as images:0."
+            + (f" {name!r} is a signal: write {name}:VALUE." if named_field(name) else "")
         )
+    column, exact, value = column.strip(), value, value.strip()
     if column == SOURCE:
         if value not in sources:
             raise ConfigError(
                 f"{flag}: no source is called {value!r}.{did_you_mean(value, list(sources))}"
             )
         return np.asarray(pool.source == sources.index(value))
+    value = columns.value(column, value, flag)
     values = columns.values(column, flag)
-    mask = np.fromiter((v is not None and as_text(v) == value for v in values), bool, len(values))
+    texts = [None if v is None else as_text(v) for v in values]
+    wanted = exact if exact in texts else value  # the spaces of a record's own text count
+    mask = np.fromiter((text == wanted for text in texts), bool, len(texts))
     if not mask.any():
         known = sorted({as_text(v) for v in values if v is not None})
         displayed = ", ".join(known[:12]) + (

@@ -26,10 +26,12 @@ from thresher.mixture.constrain import (
     SelectFn,
     constrained_selection,
 )
-from thresher.mixture.filters import matches
-from thresher.mixture.quotas import Groups, bounds, columns_of, groups
+from thresher.mixture.filters import filtered
+from thresher.mixture.quotas import Groups, bounds, column_of, groups
+from thresher.mixture.signal_filters import SignalStage
+from thresher.mixture.signal_names import signals_in
+from thresher.mixture.signal_scores import NamedColumns, SignalScores, is_unscorable
 from thresher.mixture.spec import check_mixture, parse_filter, parse_quota
-from thresher.mixture.suspects import suspected_rows
 from thresher.mixture.tokens import (
     TokenCounts,
     describe_budget,
@@ -37,14 +39,13 @@ from thresher.mixture.tokens import (
     largest_selection,
 )
 from thresher.samplers import largest_remainder
-from thresher.types import Budget, Columns, Findings, RowError, Rows, Selection, Share, Tokens
+from thresher.types import Budget, Columns, Findings, Rows, Selection, Share, Tokens
 
 if TYPE_CHECKING:
     from thresher.engine import RunContext
+    from thresher.engine.eligible import FailedRows
     from thresher.pools import Pool
     from thresher.request import RunRequest
-
-UNSCORABLE_ERRORS = ("video", "audio", "too long")  # kinds of errors of valid rows
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,16 @@ class ResolvedMixture:
     notes: tuple[str, ...]
     copies: np.ndarray | None = None  # int64 [c, 2]: duplicates left out, and the row kept for each
     compared: np.ndarray | None = None  # bool: rows among which duplicates were searched
-    judged: np.ndarray | None = None  # bool: rows among which suspects were searched
+    scores: SignalScores | None = None  # of signals that options name
 
     def is_unscorable(self, error: str) -> bool:
         """Whether a row with this error counts for --unscorable rather than as a failure."""
-        kind = RowError.parse(error).kind
-        return self.request.unscorable is not None and kind in UNSCORABLE_ERRORS
+        return is_unscorable(self.request, error)
+
+    @property
+    def failed(self) -> tuple[FailedRows, ...]:
+        """Rows that left because a filter or quota needs a signal that they do not have."""
+        return self.scores.failed if self.scores is not None and self.scores.required else ()
 
     def choose(
         self, method: SelectFn, columns: Columns, considered: np.ndarray, unscorable: np.ndarray
@@ -231,13 +236,17 @@ class ResolvedMixture:
         return replace(
             combined,
             evidence=combined.evidence
-            | {name: a[combined.considered] for name, a in self.evidence.items()},
+            | {
+                name: a[combined.considered]
+                for name, a in self.evidence.items()
+                if name not in chosen.reason
+            },
         )
 
     def _over_pool(self, chosen: Selection, considered: np.ndarray) -> PoolSelection:
         evidence = {name: np.asarray(a) for name, a in chosen.reason.items()}
         for name, values in self.evidence.items():
-            evidence[name] = values[considered]
+            evidence.setdefault(name, values[considered])
         return PoolSelection(
             considered[chosen.rows], considered, evidence, list(chosen.notes), chosen.findings
         )
@@ -292,20 +301,29 @@ def resolve_mixture(
         notes.append(f"{pluralize(int(drop.sum()))} left out by --drop {request.drop}.")
     rules = [parse_filter(text) for text in request.filter]
     quotas = [parse_quota(text) for text in request.quota]
-    columns = cache.columns(pool, [*(r.name for r in rules), *columns_of(quotas, pool)])
-    for rule in rules:
-        fails = within & ~matches(rule, columns) & ~keep
-        within &= ~fails
-        notes.append(f"{pluralize(int(fails.sum()))} left out by --filter {rule.text!r}.")
-    judged = None
-    if request.drop_suspects is not None and within.any():
-        judged = within.copy()
-        suspects, note = suspected_rows(pool, within & ~keep, within, request, context, score)
-        within &= ~suspects
+    named = [*(r.name for r in rules), *(column_of(q, pool) for q in quotas)]
+    records = cache.columns(pool, [name for name in named if name is not None])
+    fields, name_notes = signals_in(rules, quotas, pool, records)
+    notes += name_notes
+    columns = NamedColumns(records, {})
+    for rule in (r for r in rules if r.name not in fields):
+        within, note = filtered(rule, columns, within, keep)
         notes.append(note)
+    scores = None
+    if (fields or request.drop_suspects is not None) and within.any():
+        plain = [q for q in quotas if column_of(q, pool) not in fields]
+        groups(plain, pool, columns, within | keep)  # mistakes are found before rows are scored
+        stage = SignalStage(pool, request, fields, tuple(rules), tuple(quotas), keep)
+        scores = stage.scores(within, context, cache, score)
+        columns = NamedColumns(records, scores.columns)
+        within, signal_notes = stage.filtered(within, columns, scores)
+        notes += signal_notes
     if not within.any():
         raise ConfigError(f"No row is left: {' '.join(notes)}")
     evidence: dict[str, np.ndarray] = {}
+    if scores is not None:
+        shown = (name for name in fields if name in scores.columns)
+        evidence = {name: scores.columns[name].reasons() for name in shown}
     copies = compared = None
     if request.dedup is not None:
         compared = within | keep
@@ -317,7 +335,7 @@ def resolve_mixture(
             if removed.any()
             else None
         )
-        evidence = {"duplicate_group": found.group, "copies": found.copies}
+        evidence |= {"duplicate_group": found.group, "copies": found.copies}
         notes.append(found.note)
         assert not (removed & keep).any(), "a row of --keep was removed as a duplicate"
     # a kept row that cannot be used is not scored, and so cannot fail
@@ -332,7 +350,9 @@ def resolve_mixture(
     if exceeds_note := budget_exceeds_pool(budget, n):
         notes.append(exceeds_note)
     grouped = None
-    if quotas:
+    unknown = [q for q in quotas if column_of(q, pool) in fields and scores and scores.missing]
+    notes += [f"--quota {q.text}: its rows are known once they are scored." for q in unknown]
+    if quotas and not unknown:
         grouped = groups(quotas, pool, columns, possible)
         size = len(grouped)
         available = np.bincount(grouped.label[possible], minlength=size)
@@ -355,7 +375,7 @@ def resolve_mixture(
         tuple(notes),
         copies,
         compared,
-        judged,
+        scores,
     )
 
 

@@ -1,4 +1,5 @@
-"""Counts of pool rows and kept rows by source, answer length, answer style, images and turns.
+"""Counts of pool rows and kept rows by source, skill, answer length, answer style, images and
+turns.
 
 Only the answer style needs the texts of rows; in a large pool it is estimated from a random sample.
 """
@@ -13,7 +14,7 @@ import numpy as np
 from thresher.console.formatting import truncate
 from thresher.report.folder import LoadedSelection
 from thresher.report.style import STYLES, style_of_row
-from thresher.selection.summary import by_source, lengths
+from thresher.selection.summary import by_source, lengths, skill_labels
 
 STYLE_ROWS = 4000  # maximum number of pool rows, and of kept rows, whose answers are read
 MOST_TEXTS = 12
@@ -62,15 +63,18 @@ class Panel:
 
 
 def panels(selection: LoadedSelection) -> list[Panel]:
-    """Panels by source, answer length, answer style, images and turns, single-bar ones included."""
+    """Panels by source, skill (where skills are among the reasons), answer length, answer style,
+    images and turns, single-bar ones included."""
     pool, kept = selection.pool, selection.in_pool
     facts = pool.facts
+    skill = skill_labels(selection.reasons)
     return [
         _panel(
             "Source",
             [(truncate(name), mask) for name, mask in by_source(pool.source, pool.source_names)],
             kept,
         ),
+        *([] if skill is None else [by_text("Skill", skill, selection.kept)]),
         _panel("Answer length", lengths(facts["answer_words"]), kept),
         styles(selection),
         _panel("Images per row", _small(facts["images"], "image"), kept),

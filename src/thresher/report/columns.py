@@ -72,6 +72,22 @@ KNOWN: dict[str, Meaning] = {
     "search_rank": Meaning("Rank in the search", "", "0: best; −1: not retrieved", drawn=False),
     "search_score": Meaning("Fit to the search", "", "higher: fits better"),
     "skills": Meaning("Skills of the row", drawn=False),
+    "skill_group": Meaning("Group of skills"),
+    "suspicion": Meaning(
+        "Suspicion of a wrong answer", "", "higher: the answer is more likely wrong", "suspicion"
+    ),
+    "answer_loss": Meaning(
+        "Loss of the answer", _NATS, "higher: the answer surprises the model more", "loss"
+    ),
+    "answer_tokens": Meaning("Length of the answer", "tokens", short="answer tokens"),
+    "greedy_match": Meaning("The model gives this answer itself", short="given by the model"),
+    "entropy": Meaning("Entropy before answer tokens", "nats", "higher: less decided", "entropy"),
+    "own_answer_gap": Meaning(
+        "Gap to the model's own answer", _NATS, "higher: it would rather say something else", "gap"
+    ),
+    "visual_gain": Meaning(
+        "Gain by the image", _NATS, "below 0: the image speaks against the answer", "visual gain"
+    ),
 }
 
 

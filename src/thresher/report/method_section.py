@@ -15,6 +15,7 @@ from thresher.report.drawings import draw
 from thresher.report.figures import column_breakdown, histogram
 from thresher.report.folder import LoadedSelection
 from thresher.report.words import explanation
+from thresher.selection.summary import skill_labels
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def _lead(selection: LoadedSelection) -> str:
 
 def _columns(selection: LoadedSelection, skip: frozenset[str]) -> tuple[list[Figure], list[Panel]]:
     figures, panels = [], []
+    if skill_labels(selection.reasons) is not None:
+        skip |= {"skill", "skill_words"}  # shown with the sources: `breakdown.panels`
     for name, values in selection.reasons.items():
         if name in skip or constant(values) or not meaning(name, selection.settings).drawn:
             continue

@@ -98,8 +98,8 @@ class RunRequest:
     rounds: Annotated[int | None, Option("N", TARGET)] = None
     """Select a part, train on it, find the remaining errors, and repeat (default: 1)."""
     quota: Annotated[tuple[str, ...], Option("GROUP=RANGE", MIXTURES)] = ()
-    """Rows of a source, of text_only or of COLUMN:VALUE: 5%..20% of the budget, 1000, ..10%.
-    Repeatable.
+    """Rows of a source, of text_only or of COLUMN:VALUE (images:0, skill:WORDS): 5%..20% of the
+    budget, 1000, ..10%. Repeatable.
 
     See docs/mixture.md.
     """
@@ -108,8 +108,8 @@ class RunRequest:
     drop: Annotated[str | None, Option("FILE", MIXTURES)] = None
     """Rows that are never kept."""
     filter: Annotated[tuple[str, ...], Option("EXPR", MIXTURES)] = ()
-    """Consider only rows for which this holds, such as 'length < 2000'. Repeatable: all must
-    hold."""
+    """Consider only rows for which this holds, such as 'length < 2000' or 'suspicion < 0.9' (asks
+    the model). Repeatable: all must hold."""
     drop_suspects: Annotated[float | None, Option("X", MIXTURES)] = None
     """Leave out rows whose suspicion of a wrong answer is X or more, such as 0.5 (asks the
     model)."""

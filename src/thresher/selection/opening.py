@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import CapabilityError, ConfigError
+from thresher.mixture import asks_for_signals, may_name_signals
 from thresher.request import SERVER, RunRequest
 from thresher.request.devices import first_device
 from thresher.request.run_request import DEFAULT_METHOD
@@ -77,6 +78,7 @@ def prepare(
         )
     semantic, suspects = request.dedup == "semantic", request.drop_suspects is not None
     asks = asks_the_model(method) or semantic or suspects
+    signals = may_name_signals(request)
     from thresher.selection.requirements import check_extras
 
     here = request.model if request.backend == "hf" else None
@@ -86,14 +88,16 @@ def prepare(
             f"--method {method.name}" if asks_the_model(method) else first,
             without=without_a_model() if by_default else (),
         )
-    check_extras(method, model=here, asks=asks, dedup=request.dedup, rounds=request.rounds or 1)
+    check_extras(
+        method, model=here, asks=asks or signals, dedup=request.dedup, rounds=request.rounds or 1
+    )
     from thresher.engine import RunContext
     from thresher.selection.task import SelectionTask
     from thresher.storage.columns import Store
 
     store = Store(request.store or default_store())
     store.check(
-        writes=bool(needs(method)) or request.dedup is not None or suspects
+        writes=bool(needs(method)) or request.dedup is not None or suspects or signals
     )  # a method that asks no model keeps nothing but a cache
     if pool is None:
         pool = open_the_pool(
@@ -105,6 +109,10 @@ def prepare(
             request.trust_paths,
             progress=progress,
         )
+    named = asks_for_signals(request, pool)
+    if named and request.model is None and request.backend == "hf":
+        raise no_model(named)
+    asks = asks or bool(named)
     target = None
     if request.validation is not None:
         trust = request.trust_paths

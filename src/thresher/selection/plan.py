@@ -27,7 +27,7 @@ from thresher.engine.graph import (
 )
 from thresher.engine.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
-from thresher.mixture import ResolvedMixture, resolve_mixture
+from thresher.mixture import ResolvedMixture, SignalScores, resolve_mixture
 from thresher.request import RunRequest
 from thresher.selection.cost import SHORT_ANSWER, Price, price, shows
 from thresher.selection.saving import Saving
@@ -168,8 +168,8 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*theirs, *parts)
         aimed += costs_of_it.values()
-    if request.drop_suspects is not None:
-        theirs, costs_of_it, _ = _suspects(pool, resolved, request, context, probe)
+    if resolved.scores is not None:
+        theirs, costs_of_it, _ = _of_options(pool, resolved.scores, request, context, probe)
         shared = {p.fingerprint for p in theirs}
         parts = tuple(p for p in parts if p.fingerprint not in shared)
         if any(p.to_score for p in theirs):
@@ -180,7 +180,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
 
     eligible = engine.eligible
     usable = int(eligible.mask.sum())
-    failed = sum(len(f.errors) for f in eligible.failed)
+    failed = sum(len(f.errors) for f in (*eligible.failed, *resolved.failed))
     aside = sum(map(len, eligible.set_aside))
     selected = min(wanted, usable + resolved.n_outside_method(aside))
     notes = training_notes(trainings, len(pool))
@@ -207,7 +207,9 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         )
     return Plan(
         method=method.name,
-        model=model.name if model is not None and needs_model(signals) else None,
+        model=model.name
+        if model is not None and (needs_model(signals) or resolved.scores is not None)
+        else None,
         pool_rows=len(pool),
         usable_rows=usable,
         left_out=failed,
@@ -290,17 +292,12 @@ def _embedding(
     return _parts(engine, {"dedup": signal}, probe)
 
 
-def _suspects(
-    pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, probe: bool
+def _of_options(
+    pool: Pool, scores: SignalScores, request: RunRequest, context: RunContext, probe: bool
 ) -> _Parts:
-    """What `--drop-suspects` asks of the model before the method asks anything."""
-    from thresher.mixture.suspects import signals_for
-
-    signals = signals_for(context)
-    engine = create_engine(
-        pool, signals, replace(request, retry_errors=False), context, within=resolved.judged
-    )
-    return _parts(engine, signals, probe)
+    """What filters, quotas and `--drop-suspects` ask of the model before the method asks."""
+    engine = create_engine(pool, scores.signals, request, context, within=scores.rows)
+    return _parts(engine, scores.signals, probe)
 
 
 def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.engine import ColumnEngine, RunContext, commonest, create_engine
+from thresher.engine import ColumnEngine, RunContext, SignalRun, commonest, create_engine
+from thresher.engine.eligible import FailedRows
 from thresher.engine.graph import needs_model, signals_of
 from thresher.mixture import ResolvedMixture
 from thresher.selection.result import Failure, Outcome, Recipe
@@ -63,8 +64,10 @@ class Prepared:
         place[considered] = np.arange(len(considered))
         at = place[chosen.rows]
         evidence = dict(chosen.evidence)
-        failures = [f for f in self.failures if not resolved.keep[f.row]]
         engine, context = self.engine, self.context
+        failures = [*_failures(engine, resolved.failed), *self.failures]
+        failures = sorted(failures, key=lambda failure: failure.row)
+        failures = [f for f in failures if not resolved.keep[f.row]]
         recipe = Recipe(
             method=method.name,
             settings={f.name: getattr(method, f.name) for f in dataclasses.fields(method)},  # type: ignore[arg-type]
@@ -82,7 +85,7 @@ class Prepared:
             recipe=recipe,
             rows=chosen.rows,
             reason={name: a[at] for name, a in evidence.items()},
-            signals=[*([] if self.aimed is None else self.aimed.runs), *engine.runs],
+            signals=[*([] if self.aimed is None else self.aimed.runs), *_runs(resolved, engine)],
             failures=failures,
             notes=[],
             budget=resolved.budget if resolved.counts is None else len(chosen.rows),
@@ -94,7 +97,8 @@ class Prepared:
             findings=chosen.findings,
             copies=resolved.copies,
         )
-        outcome.notes += _notes(outcome, engine, needs_model(self.signals))
+        needs = needs_model(self.signals) or bool(resolved.failed)
+        outcome.notes += _notes(outcome, engine, needs)
         outcome.notes += ([self.leaked] if self.leaked else []) + (
             [] if self.aimed is None else self.aimed.notes
         )
@@ -114,7 +118,7 @@ class Prepared:
     @cached_property
     def failures(self) -> list[Failure]:
         """Every row that left because of an error, by pool row."""
-        return _failures(self.engine)
+        return _failures(self.engine, self.engine.eligible.failed)
 
     @cached_property
     def unasked(self) -> dict[str, int]:
@@ -166,8 +170,16 @@ def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
         assert len(array) == n, f"{where}: reason {name!r} has {len(array)} values for {n} rows"
 
 
-def _failures(engine: ColumnEngine) -> list[Failure]:
-    failed, numbering = engine.eligible.failed, engine.numbering
+def _runs(resolved: ResolvedMixture, engine: ColumnEngine) -> list[SignalRun]:
+    """What each signal cost. One that options and method name was scored for the options, of all
+    rows that the method asks for."""
+    before = [] if resolved.scores is None else list(resolved.scores.runs)
+    known = {run.fingerprint for run in before}
+    return before + [run for run in engine.runs if run.fingerprint not in known]
+
+
+def _failures(engine: ColumnEngine, failed: Sequence[FailedRows]) -> list[Failure]:
+    numbering = engine.numbering
     if not failed:
         return []
     positions = np.concatenate([f.positions for f in failed])

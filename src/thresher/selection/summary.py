@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os.path import commonprefix
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -187,6 +187,36 @@ def sources_line(pool: Pool, rows: np.ndarray) -> str:
     return f"By source, pool → kept: {', '.join(told)}."
 
 
+def skills_line(outcome: Outcome) -> str:
+    """The largest skills, share of the rows that the method saw and of the kept ones; their groups
+    where there are many skills; "" where no skill is known."""
+    found, what = skill_labels(outcome.evidence), "skill"
+    if found is None or not len(outcome.rows):
+        return ""
+    group = outcome.evidence.get("skill_group")
+    if group is not None and len(np.unique(found.astype(str))) > MOST_SOURCES:
+        found, what = group, "group of skills"
+    names, code = np.unique(found.astype(str), return_inverse=True)
+    kept = np.isin(outcome.considered, outcome.rows)
+    parts = []
+    for name, mask in by_source(code, tuple(names), SAID_SOURCES):
+        before = format_percent(int(mask.sum()), len(found))
+        after = format_percent(int((mask & kept).sum()), len(outcome.rows))
+        shown = name.replace("smaller sources", "others")
+        shown = shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"
+        parts.append(f"{shown} {before} → {after}")
+    return f"By {what}, considered → kept: {', '.join(parts)}." if len(parts) > 1 else ""
+
+
+def skill_labels(reasons: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The skill of each row in words, [n] texts; None where the reasons hold none."""
+    for name in ("skill", "skill_words"):
+        values = reasons.get(name)
+        if values is not None and values.dtype.kind in "OU":
+            return values
+    return None
+
+
 def cost_lines(outcome: Outcome) -> list[str]:
     """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact
     duplicates count once."""
@@ -292,8 +322,7 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
             if s.name == "answer_loss" and s.wanted and s.cost > 0
         ]
         row = costs[0] if costs else None
-    named = recipe.identity is not None or bool(recipe.roles)
-    asked = named and bool(outcome.signals or outcome.trainings)
+    asked = recipe.identity is not None or bool(recipe.roles)  # one that is not asked is not named
     measured = all(s.cost > 0 for s in outcome.signals if s.wanted)
     selecting = outcome.cost if measured and outcome.signals else None
     return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
@@ -308,7 +337,8 @@ def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> Non
     n = len(pool)
     what = request.method + "".join(f" {key}={value}" for key, value in request.settings.items())
     say(console, kept_line(pool, outcome.rows, f"{escape(what)}, seed {request.seed}"))
-    for line in (cost_line(outcome), sources_line(pool, outcome.rows), loss_line(outcome)):
+    told = (cost_line(outcome), sources_line(pool, outcome.rows), skills_line(outcome))
+    for line in (*told, loss_line(outcome)):
         if line:
             say(console, line, markup=False)
     say(console, saving_line(outcome, pool), markup=False)

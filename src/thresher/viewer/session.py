@@ -33,7 +33,7 @@ from thresher.engine.graph import memo_key, signals_of, target_signals_of
 from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
 from thresher.methods.needs import aims, asks_the_model, models_of
 from thresher.methods.settings import settings_of
-from thresher.mixture import resolve_mixture
+from thresher.mixture import may_name_signals, resolve_mixture
 from thresher.mixture.cache import MixtureCache
 from thresher.report import folder as folders
 from thresher.report.select_report import command
@@ -282,8 +282,13 @@ class Session:
     def _asked_before(self, request: RunRequest) -> ModelHandle | None:
         """The model whose stored columns the mixture reads, where it reads any."""
         main = self.run.get("model")
+        return self.handles[main["name"]] if main and self._options_ask(request) else None
+
+    @staticmethod
+    def _options_ask(request: RunRequest) -> bool:
+        """Whether options of the mixture may ask the model, whatever the method does."""
         asks = request.dedup == "semantic" or request.drop_suspects is not None
-        return self.handles[main["name"]] if main and asks else None
+        return asks or may_name_signals(request)
 
     def _prepared(self, task: SelectionTask, resolved: ResolvedMixture) -> Prepared:
         """Columns for this method, seed and rows: those at hand where they are the ones."""
@@ -358,7 +363,7 @@ class Session:
                 "on_leak": None,
                 "rounds": None,
             }
-        if not asks_the_model(method):
+        if not asks_the_model(method) and not self._options_ask(self.request):
             roles_only = bool(models_of(method))
             changes |= {"model": None, "backend": "hf", "url": None}
             changes |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
