@@ -42,6 +42,7 @@ from thresher.signals.rationale import Rationale
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.seed_rows import SeedRows
+from thresher.signals.skill_labels import SkillLabels
 from thresher.signals.skill_vector import SkillVector
 from thresher.signals.skills import Skills
 from thresher.signals.style import Style, WrittenStyles
@@ -103,6 +104,7 @@ SIGNALS: list[Signal] = [
     RowsToJudge(JUDGEMENT),
     SampledSwitch(MODEL, RATIONALE, OTHERS, 8),
     SeedRows(0.05, 0),
+    SkillLabels(SKILLS),
     SkillVector(MODEL, MissingSkill(MODEL, RATIONALE, MISTAKE)),
     SKILLS,
     Style(MODEL, STYLES[0]),
@@ -152,6 +154,7 @@ FINGERPRINTS = {
     "RowsToJudge": "9bbdd94659e8eab6232a5246fdd85b8e",
     "SampledSwitch": "40dc211ae28c1c6c519d4e6e3faee48c",
     "SeedRows": "ab4a96b98b179306515165e35c592ea9",
+    "SkillLabels": "5c7c5a41ea212aecf82b163e14ed8511",
     "SkillVector": "047b2c4447c2945647fd7c59b7473a37",
     "Skills": "70b6bb4efc0d044959891bf16d6788b0",
     "Style": "6dbd9f198e43b9d492601e133dfdaacf",

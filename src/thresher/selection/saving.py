@@ -156,7 +156,8 @@ def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) ->
     from thresher.training.registry import training_seconds
 
     signals = [s for s in run.get("signals") or [] if s["wanted"]]
-    if not (run.get("model") or run.get("roles")):
+    asked = bool(signals or run.get("trained_models"))
+    if not asked or not (run.get("model") or run.get("roles")):
         return Saving(pool, kept, 0.0, None, model=False)
     if store is None or not signals:
         return Saving(pool, kept, None, None, model=True)

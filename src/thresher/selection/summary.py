@@ -322,7 +322,8 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
             if s.name == "answer_loss" and s.wanted and s.cost > 0
         ]
         row = costs[0] if costs else None
-    asked = recipe.identity is not None or bool(recipe.roles)  # one that is not asked is not named
+    named = recipe.identity is not None or bool(recipe.roles)
+    asked = named and bool(outcome.signals or outcome.trainings)
     measured = all(s.cost > 0 for s in outcome.signals if s.wanted)
     selecting = outcome.cost if measured and outcome.signals else None
     return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
