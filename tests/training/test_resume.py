@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,6 +51,10 @@ class Stop(NoProgress):
     def __init__(self, steps: int) -> None:
         self.left = steps
         self.started_at = -1
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def start(self, label: str, total: int, done: int) -> None:
         self.started_at = done
@@ -70,6 +75,23 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     records[9]["image"] = "gone.png"
     (folder / "torn.png").write_bytes(b"not a picture")
     return pool_of(folder, records)
+
+
+@pytest.fixture(scope="module")
+def interrupted(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that Ctrl-C ended after six of its 15 steps, with one checkpoint.
+    Tests continue in a copy."""
+    out = tmp_path_factory.mktemp("interrupted") / "m"
+    base, stop = str(build("llava")), Stop(6)
+    with pytest.raises(KeyboardInterrupt):
+        fit(base, pool, None, RECIPE, out, device="cpu", progress=stop, checkpoint_every=0)
+    return out
+
+
+@pytest.fixture
+def unfinished(interrupted: Path, tmp_path: Path) -> Path:
+    """A copy of that folder."""
+    return Path(shutil.copytree(interrupted, tmp_path / "m"))
 
 
 def same_end(got: TrainingResult, want: TrainingResult) -> None:
@@ -123,11 +145,9 @@ def test_full_training_stopped_twice(name: str, pool: Pool, tmp_path: Path) -> N
     same_end(rest, fit(base, pool, None, FULL, tmp_path / "whole", device="cpu"))
 
 
-def test_incomplete_checkpoint_is_ignored(pool: Pool, tmp_path: Path) -> None:
+def test_incomplete_checkpoint_is_ignored(pool: Pool, unfinished: Path) -> None:
     """Killed while it was being written: the one before it is used, or none."""
-    base, out = str(build("llava")), tmp_path / "m"
-    with pytest.raises(KeyboardInterrupt):
-        fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(6), checkpoint_every=0)
+    base, out = str(build("llava")), unfinished
     (whole,) = out.glob(".training/checkpoint-*")
     step = int(whole.name.split("-")[1])
     half = whole.with_name(f"checkpoint-{step + 1}")
@@ -142,18 +162,31 @@ def test_incomplete_checkpoint_is_ignored(pool: Pool, tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", ["optimizer.pt", "progress.json", "trained.safetensors"])
 @pytest.mark.parametrize("how", ["empty", "cut", "flipped"])
 def test_damaged_checkpoint_is_reported_and_ignored(
-    pool: Pool, tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str, how: str
+    pool: Pool, unfinished: Path, file: str, how: str
 ) -> None:
-    base, out = str(build("llava")), tmp_path / "m"
+    """Training starts again at the first step."""
+    damage(unfinished, file, how)
+    again = Stop(1)
     with pytest.raises(KeyboardInterrupt):
-        fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(6), checkpoint_every=0)
-    (damaged,) = out.glob(f".training/checkpoint-*/{file}")
+        fit(str(build("llava")), pool, None, RECIPE, unfinished, device="cpu", progress=again)
+    (said,) = again.said
+    assert "is damaged" in said and said.endswith("and is not used.")
+    assert again.started_at == 0
+
+
+def damage(folder: Path, file: str, how: str) -> None:
+    """Change a file of the only checkpoint in `folder`."""
+    (damaged,) = folder.glob(f".training/checkpoint-*/{file}")
     data = damaged.read_bytes()
     middle = len(data) // 2
     flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
     damaged.write_bytes({"empty": b"", "cut": data[:middle], "flipped": flipped}[how])
+
+
+def test_without_progress_a_damaged_checkpoint_is_a_warning(pool: Pool, unfinished: Path) -> None:
+    damage(unfinished, "optimizer.pt", "cut")
     with pytest.warns(UserWarning, match="is damaged .* and is not used"):
-        rest = fit(base, pool, None, RECIPE, out, device="cpu")
+        rest = fit(str(build("llava")), pool, None, RECIPE, unfinished, device="cpu")
     assert rest.steps == 15
 
 
@@ -194,9 +227,7 @@ def test_two_trainings_into_one_folder_do_not_mix(pool: Pool, tmp_path: Path) ->
     assert results[0].losses == results[1].losses and not (out / NAME).exists()
 
 
-def test_without_resume_training_restarts(pool: Pool, tmp_path: Path) -> None:
-    base, out = str(build("llava")), tmp_path / "m"
-    with pytest.raises(KeyboardInterrupt):
-        fit(base, pool, None, RECIPE, out, device="cpu", progress=Stop(6), checkpoint_every=0)
+def test_without_resume_training_restarts(pool: Pool, unfinished: Path) -> None:
+    base, out = str(build("llava")), unfinished
     assert fit(base, pool, None, RECIPE, out, device="cpu", resume=False).steps == 15
     assert fit(base, pool, None, RECIPE, out, device="cpu").steps == 0
