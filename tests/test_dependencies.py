@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml"}
 """Import name -> name of the distribution, where they differ."""
 
 
+@functools.cache
 def declared() -> set[str]:
     """Names of the dependencies of the core and of all extras that users install."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

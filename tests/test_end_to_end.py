@@ -166,7 +166,7 @@ def unopened() -> ModelHandle:
 # ------------------------------------------------------------------------ what a selection is worth
 
 
-@pytest.mark.parametrize("name", sorted(SLICES))
+@pytest.mark.parametrize("name", ["easy_vqa", pytest.param("nlvr", marks=pytest.mark.slow)])
 def test_coreset_matches_both_perplexities_better_than_random(
     sliced: Slicer, tmp_path: Path, name: str
 ) -> None:

@@ -131,7 +131,7 @@ def raw():
 
 def test_result_does_not_depend_on_the_number_of_threads():
     answers = []
-    for threads in ("1", "2", "5"):
+    for threads in ("1", "3"):
         names = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
         environment = {**os.environ, **dict.fromkeys(names, threads)}
         environment["PYTHONPATH"] = os.pathsep.join(p for p in [os.getcwd(), *sys.path] if p)

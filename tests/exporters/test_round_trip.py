@@ -53,16 +53,32 @@ def reopened(path: Path, images: Path, before: Pool) -> Pool:
     return open_pool(path, path.parent if own.is_dir() else images)
 
 
-@pytest.mark.parametrize("reader", READERS)
-@settings(
-    max_examples=3,
+PATIENT = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@pytest.mark.parametrize("reader", READERS)
+@settings(PATIENT, max_examples=2)
 @given(rows=POOLS)
 def test_every_format_round_trips(
     reader: str, images: Path, work: Path, rows: list[dict[str, Any]]
 ) -> None:
+    check_round_trips(reader, images, work, rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS)
+@settings(PATIENT, max_examples=20)
+@given(rows=POOLS)
+def test_every_exporter_gives_back_what_was_read_of_many_pools(
+    reader: str, images: Path, work: Path, rows: list[dict[str, Any]]
+) -> None:
+    check_round_trips(reader, images, work, rows)
+
+
+def check_round_trips(reader: str, images: Path, work: Path, rows: list[dict[str, Any]]) -> None:
     if reader == "datasets folder":  # `save_to_disk` itself stops at an image that is not there
         rows = [r for r in rows if "missing.png" not in r.get("image", [])]
     folder = work / str(next(_count))
