@@ -1,5 +1,4 @@
-"""Fixtures that many tests share: the public data beside the checkout, and a small pool made on the
-spot."""
+"""Shared fixtures: public data beside the checkout, warm processes, a browser, a small pool."""
 
 from __future__ import annotations
 

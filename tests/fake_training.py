@@ -1,5 +1,5 @@
-"""Training and evaluation without a model: folders with a note of what they were trained on, and a
-log of every call."""
+"""Fake training and evaluation: folders that record their training rows, and a log of every
+call."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""An OpenAI-compatible server on loopback with answers shaped like vLLM's, which fails when it is
-told to.
+"""An OpenAI-compatible test server on loopback with answers in vLLM's format, which can fail on
+demand.
 
     python -m tests.openai_server --port 0 --model demo --fail 0.3
 

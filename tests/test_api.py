@@ -1,4 +1,4 @@
-"""The Python API does what the command does."""
+"""The Python API matches the command line."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A byte order mark in front of a user's JSON or YAML file is skipped by whatever reads it (Windows
-editors write it)."""
+"""A byte order mark at the start of a user's JSON or YAML file is skipped by every reader."""
 
 from __future__ import annotations
 

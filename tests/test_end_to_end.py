@@ -1,5 +1,4 @@
-"""The main job with the real built-in model on slices of real data: what a user is promised, end to
-end.
+"""The main workflow with the built-in model on slices of real data, end to end.
 
 Everything runs on one thread of a CPU, in about a minute together; `shared` skips where the data is
 absent.
@@ -114,7 +113,7 @@ Slicer = Callable[..., Slice]
 
 @pytest.fixture(scope="module")
 def sliced(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Slicer:
-    """`sliced("nlvr", rows)`: a fair draw of that many rows."""
+    """`sliced("nlvr", rows)`: a random sample of that many rows."""
 
     def make(name: str, rows: int) -> Slice:
         file, images, _ = SLICES[name]

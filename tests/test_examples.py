@@ -1,4 +1,4 @@
-"""The example notebooks run from beginning to end, and their cells show what they should."""
+"""The example notebooks run completely and show the expected output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must stay light: `import thresher` and starting the command line load nothing heavy."""
+"""`import thresher` and starting the command line import nothing heavy."""
 
 from __future__ import annotations
 

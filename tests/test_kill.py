@@ -1,4 +1,4 @@
-"""SIGKILL at any moment, then again the same command: it ends, pays only for what is missing, and
+"""SIGKILL at any moment, then the same command again: it finishes, scores only missing rows, and
 writes the same bytes."""
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Every class with an identity, pinned: its kind, version and fields are what fingerprints are made
-of.
+"""Pinned kind, version and fields of every class with an identity, which determine fingerprints.
 
-A kind that disappears, or whose fields change under one version, makes stored scores unreachable or
-wrong. Where the numbers change, raise `version` and write the new line down here.
+A kind that disappears, or whose fields change without a new version, makes stored scores
+unreachable or wrong. If the numbers change, raise `version` and update the line here.
 """
 
 from __future__ import annotations

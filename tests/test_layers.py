@@ -1,5 +1,5 @@
-"""The package has no circle of imports, type-only and lazy ones included, between modules or
-between packages."""
+"""The package has no import cycle between modules or packages, type-only and lazy imports
+included."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Where tests lie: their folders mirror src/thresher, what several use is a module that names what
-it builds, and there is one table of tiny models."""
+"""Layout of the tests: folders mirror src/thresher, shared helpers are separate modules, and there
+is one table of tiny models."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The core runs where neither torch nor transformers is installed, and says in one line what needs
-them."""
+"""The core runs without torch and transformers, and reports in one line what needs them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a package index and a repository's page are given: links that work anywhere, files that
-agree with each other."""
+"""Packaging metadata: links in the published README, and consistent files."""
 
 from __future__ import annotations
 

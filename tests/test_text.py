@@ -1,4 +1,4 @@
-"""Lines, JSON and YAML of users' files: what is refused, and with what words."""
+"""Parsing of users' lines, JSON and YAML: limits and error messages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Pools, signals and methods made by hand for the tests of store, run, output and plan. Text rows
-and files that no one decodes."""
+"""Small pools, signals and methods for tests of the store, selections, output and plans."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A student and a teacher for error-driven selection without any model: both answer by rules, and
-count what they were asked."""
+"""Rule-based student and teacher for error-driven selection, which count their questions."""
 
 from __future__ import annotations
 
@@ -38,7 +37,7 @@ def _number(sample: Sample) -> int:
 
 @dataclass
 class Rules:
-    """As a student it knows the answers to `knows`; as a teacher it reads every step rightly."""
+    """As a student it knows the answers to `knows`; as a teacher it judges every step correctly."""
 
     name: str
     knows: tuple[int, ...] = ()  # remainders by 6

@@ -1,8 +1,8 @@
-"""Processes that are forked from one that has imported thresher already, so that a test which needs
-a process of its own (to kill it, to run several at once) does not pay a second for imports.
+"""Processes forked from one that has already imported thresher, so that a test that needs its own
+process (to kill it, to run several at once) saves the import time.
 
-Pool, store and selection code without torch only. What a fork cannot show (the start of Python,
-PYTHON* variables, what a command imports) needs `subprocess`.
+Only for pool, store and selection code without torch. Tests of Python's start-up, PYTHON* variables
+or the imports of a command need `subprocess`.
 """
 
 from __future__ import annotations
@@ -66,8 +66,7 @@ class WarmProcess:
             return None
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """What it writes to stdout and to stderr until it ends. Raises
-        subprocess.TimeoutExpired."""
+        """(stdout, stderr) until the process ends. Raises subprocess.TimeoutExpired."""
         self.stdin.close()
         values: dict[str, str] = {}
 

@@ -1,4 +1,4 @@
-"""What a row offers to choose from, and in which form."""
+"""Recognising the candidate answers of a row and their form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts as the same answer, case by case."""
+"""Normalisation of answers: which answers are equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a model is: a hash of its files, remembered where that is possible."""
+"""Identity of a model: a hash of its files, cached if possible."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The teacher that knows the built-in world's hidden labels: it can answer about every kind of row,
-and answers right."""
+"""The oracle teacher answers correctly from the hidden labels, for every kind of row."""
 
 from __future__ import annotations
 

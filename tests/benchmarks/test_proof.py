@@ -1,4 +1,4 @@
-"""The proof benchmark: oracles, chance levels, the queue, tables from planted cells; and, slow,
+"""The proof benchmark: oracles, chance levels, the queue, tables from synthetic cells; and (slow)
 random against an oracle."""
 
 import threading

@@ -1,5 +1,5 @@
-"""The proof's pools and questions: the faults that each pool promises, the clean control, balanced
-answers, nothing shared."""
+"""The proof's pools and questions: flaws of each pool, the clean control, balanced answers, no
+overlap."""
 
 import json
 from collections import Counter

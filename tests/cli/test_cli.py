@@ -1,4 +1,4 @@
-"""The command line: what each command prints and writes, and how every user mistake ends."""
+"""The command line: output and files of each command, and the messages for user errors."""
 
 from __future__ import annotations
 
@@ -55,8 +55,7 @@ def thresher_(
     monkeypatch: pytest.MonkeyPatch,
     model: Model,
 ) -> Thresher:
-    """Runs a command in this process, in `tmp_path`, with a store of its own; every model is the
-    fake one."""
+    """Run a command in this process, in `tmp_path`, with its own store and the fake model."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
     monkeypatch.setattr(thresher.backends, "resolve", lambda spec, **options: model.handle)
@@ -78,8 +77,8 @@ def pool(tmp_path: Path) -> str:
 
 
 def failed(ended: Ended, code: int, *words: str) -> None:
-    """The command ended with `code`, one message on stderr that holds `words`, no traceback,
-    nothing on stdout."""
+    """Assert that the command ended with `code`, one message on stderr that contains `words`, no
+    traceback, and nothing on stdout."""
     assert ended.code == code, ended
     assert ended.out == "" and "Traceback" not in ended.err
     assert ended.err.count("Error:") == 1

@@ -1,4 +1,4 @@
-"""What `thresher plan` prints: a line for what is asked together, and what servers would charge."""
+"""Output of `thresher plan`: one line per shared pass, and the cost of servers."""
 
 from __future__ import annotations
 

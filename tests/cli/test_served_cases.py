@@ -1,5 +1,5 @@
-"""The servers of the fault cases, where these are at hand: each case's own command, and what is
-right."""
+"""Reported cases of faulty servers: each case's command and expected result. Skipped where the
+cases are absent."""
 
 from __future__ import annotations
 

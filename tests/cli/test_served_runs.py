@@ -1,5 +1,5 @@
-"""Whole runs that ask a server, as commands of their own: failures, kills, caps, and where the key
-must not be."""
+"""Complete runs with a server, in separate processes: failures, kills, caps, and secrecy of the
+key."""
 
 from __future__ import annotations
 

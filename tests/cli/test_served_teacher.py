@@ -1,5 +1,5 @@
-"""Error-driven selection with models behind a server: log-probabilities, sampled answers where
-there are none, never in silence."""
+"""Error-driven selection with models behind a server: log-probabilities, or sampled answers on
+request."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The options of a server on the command line and in a config file: what goes together, and what is
-kept of it."""
+"""Server options on the command line and in a config file: valid combinations, and what is
+stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`thresher store` as a user runs it: after a selection, and with wrong arguments."""
+"""`thresher store` on the command line: after a selection, and with invalid arguments."""
 
 from __future__ import annotations
 

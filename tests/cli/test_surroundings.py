@@ -1,4 +1,4 @@
-"""Surroundings in which a command cannot work: one message, no traceback."""
+"""Broken environments (no home, deleted working directory, …) give one message, no traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`thresher suspects` as a user runs it: on the demo model and its world, and its mistakes."""
+"""`thresher suspects` on the command line, with the demo model, and its error messages."""
 
 from __future__ import annotations
 

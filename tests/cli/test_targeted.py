@@ -138,7 +138,7 @@ def test_leaks_are_dropped_on_request(command: Command, rules: dict[str, Rules])
 
 @pytest.mark.slow
 def test_the_built_in_model_as_student_and_teacher(command: Command) -> None:
-    """It cannot reason; the run completes all the same, and says what stands in for what."""
+    """It cannot reason; the run completes anyway, and the notes name the fallbacks."""
     write_pool(Path("pool.json"), [record(i) for i in range(12)])
     write_pool(Path("val.json"), validation(6))
     words = ("--teacher", "demo", "--set", "max_new_tokens=24 max_skills=1", "--out", "a")

@@ -1,4 +1,4 @@
-"""`thresher train`: what it prints and writes, and how every user mistake ends."""
+"""`thresher train`: output, files, and messages for user errors."""
 
 from __future__ import annotations
 

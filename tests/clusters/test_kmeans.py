@@ -1,4 +1,4 @@
-"""Spherical k-means: planted kinds are found, and nothing but the vectors decides."""
+"""Spherical k-means: planted clusters are found, and the result depends only on the vectors."""
 
 import os
 import subprocess

@@ -1,5 +1,4 @@
-"""`compare` with fake training and evaluation: cells, caching, kills, verdicts, what is written,
-and the plan."""
+"""`compare` with fake training and evaluation: cells, caching, kills, verdicts, files and plan."""
 
 from __future__ import annotations
 
@@ -69,7 +68,7 @@ def pools(folder: Path, rows: int = 300, test: int = 1500) -> tuple[Pool, Pool]:
 
 
 class Bench:
-    """A comparison of made pools with planted accuracies."""
+    """A comparison on synthetic pools with planned accuracies."""
 
     def __init__(self, folder: Path, gain: float = 0.0) -> None:
         self.folder = folder
@@ -143,7 +142,7 @@ def test_gain_is_found_and_written(tmp_path: Path, capsys: pytest.CaptureFixture
     )
     # cells, difference, legend
     assert len(list(image.iter("{http://www.w3.org/2000/svg}circle"))) == 2 + 1 + 2
-    # models of finished cells are gone
+    # models of finished cells are deleted
     assert not list((tmp_path / "out" / "cells").glob("*/model"))
 
 

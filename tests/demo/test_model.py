@@ -1,5 +1,5 @@
-"""The shipped model: it loads offline through the usual classes, its chat format holds its
-promises, it uses a demonstration."""
+"""The built-in model: loads offline with the usual classes, has a consistent chat format, and uses
+demonstrations."""
 
 import subprocess
 import sys

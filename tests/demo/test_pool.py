@@ -1,5 +1,5 @@
-"""The written pool: same bytes in any process, the promised pathologies, nothing hidden in the
-visible file."""
+"""The generated pool: deterministic, with the intended flaws, and no hidden label in the visible
+file."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Answers are right for scenes built by hand; noise is never the right answer."""
+"""Answers are correct for scenes built by hand; noise is never the correct answer."""
 
 from random import Random
 

@@ -1,5 +1,5 @@
-"""The toy world's rationales, the rules that judge their steps, and the teacher made of them: right
-about what is true."""
+"""Rationales of the synthetic world, the rules that check their steps, and the rule-based
+teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pool with one of everything: each finding is named, counted, and tells what a run does."""
+"""A pool with every kind of problem: each finding is reported, counted, and matches a run."""
 
 from __future__ import annotations
 

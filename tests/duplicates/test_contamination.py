@@ -1,5 +1,4 @@
-"""`find_contamination`: rows of a training pool that stand in an evaluation set, however they were
-disguised."""
+"""`find_contamination`: rows of a training pool that repeat an evaluation set, in any variant."""
 
 from __future__ import annotations
 
@@ -23,7 +22,7 @@ LONG = (
 
 
 def picture(seed: int, size: tuple[int, int] = (96, 64)) -> Image.Image:
-    """A few coloured boxes on a ground: another seed is another picture."""
+    """A few coloured boxes on a background; another seed gives another image."""
     rng = np.random.default_rng(seed)
     image = Image.new("RGB", size, tuple(int(v) for v in rng.integers(0, 256, 3)))
     draw = ImageDraw.Draw(image)

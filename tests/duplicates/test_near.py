@@ -1,5 +1,4 @@
-"""Signatures estimate what they should, bands find what is near, and nothing far is taken for
-near."""
+"""Signatures estimate similarity, bands find near items, and distant items are not matched."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Semantic duplicates: who is alike, who stays, what is stored, and what a plan says of the
-cost."""
+"""Semantic duplicates: similarity, representatives, stored columns, and the cost in a plan."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`--dedup`: which rows are copies, which one stays, and that selections say so."""
+"""`--dedup`: groups of duplicates, their representatives, and what selections record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A panel: a method whose signals are questions that a judge answers together, in one pass."""
+"""A method whose signals are questions that a judge answers in one shared pass."""
 
 from __future__ import annotations
 

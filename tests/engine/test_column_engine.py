@@ -1,5 +1,4 @@
-"""The engine with parts of one's own: a scorer, a cache, a pool that is none of ours, a part of a
-pool."""
+"""The engine with replaced components: scorer, cache, another pool view, part of a pool."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Signals asked together: one pass, a column each; what is stored is not asked again; each model by
-its role."""
+"""Signals that share a pass: one column each, reuse of stored columns, models by role."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of the engine by themselves: numbering, eligible rows, passes, the order by image."""
+"""Components of the engine: row numbering, eligible rows, passes, order by image."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Columns of a whole pool that are stored: computed once for a set of rows, without their inputs
-afterwards."""
+"""Stored pool signals: computed once per set of rows, and loaded without their inputs."""
 
 from __future__ import annotations
 

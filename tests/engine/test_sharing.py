@@ -1,5 +1,5 @@
-"""Any number of processes share one job: each row is scored once, and what a dead one leaves is
-taken over."""
+"""Several processes share one job: each row is scored once, and rows of a dead process are taken
+over."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Models without a network whose answers are planned, so that every number of an evaluation is
-known beforehand."""
+"""Fake models with planned answers, so that every number of an evaluation is known."""
 
 from __future__ import annotations
 

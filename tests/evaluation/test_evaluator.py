@@ -1,5 +1,4 @@
-"""A whole evaluation with planted models: what is asked, what counts, what fails, and what is not
-asked again."""
+"""Complete evaluations with planned models: prompts, scoring, failures and reuse of answers."""
 
 from __future__ import annotations
 

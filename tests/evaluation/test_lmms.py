@@ -1,4 +1,4 @@
-"""lmms-eval out of process, with a stand-in command that writes what the real one writes."""
+"""lmms-eval in a separate process, with a fake command that writes the same files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Pools in every format that can be read, made of LLaVA records; and rows as hypothesis draws
-them."""
+"""Pools in every supported format, built from LLaVA records, and hypothesis strategies for
+rows."""
 
 from __future__ import annotations
 

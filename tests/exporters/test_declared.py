@@ -1,5 +1,4 @@
-"""A pool that a dataset_info.json describes comes back as its own records, described in the same
-way."""
+"""A selection of a pool with a dataset_info.json has the pool's records and a dataset_info.json."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Export: the records' own bytes, valid files, all or nothing."""
+"""LLaVA export: the records' own bytes, valid files, atomic writes."""
 
 from __future__ import annotations
 

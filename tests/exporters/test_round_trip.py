@@ -1,5 +1,5 @@
-"""Every reader with every exporter: what is read back is the same samples, with the same digests
-where images keep their kind."""
+"""Every reader with every exporter: the samples round-trip, with the same digests if images keep
+their kind."""
 
 from __future__ import annotations
 

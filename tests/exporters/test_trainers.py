@@ -1,5 +1,5 @@
-"""Other tools take our exports: the real `datasets` loader, TRL's own preparation of messages,
-documented schemas."""
+"""Exports are accepted by the `datasets` loader, TRL's message preparation, and documented
+schemas."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The real loaders of LLaMA-Factory and ms-swift on our exports, where they are installed;
-documented schemas stand in elsewhere (`test_trainers.py`).
+"""The loaders of LLaMA-Factory and ms-swift on our exports, if they are installed; otherwise see
+`test_trainers.py` for documented schemas.
 """
 
 from __future__ import annotations

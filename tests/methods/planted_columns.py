@@ -1,5 +1,4 @@
-"""Columns with planted values, as a run would hand them to a method: no pool and no model
-needed."""
+"""Columns with synthetic values to test methods without a pool and a model."""
 
 from __future__ import annotations
 

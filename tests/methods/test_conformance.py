@@ -1,5 +1,4 @@
-"""What holds for every method in the table, with planted columns: a new method is in here as soon
-as it is in METHODS."""
+"""Conformance of every method in METHODS, on synthetic columns."""
 
 from __future__ import annotations
 

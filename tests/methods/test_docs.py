@@ -1,4 +1,4 @@
-"""A page a method, with the settings as they are."""
+"""Every method has a page that lists its settings."""
 
 import re
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Error-driven selection by hand: who fetched which row, what is said, and which columns each
-setting asks for."""
+"""Error-driven selection on examples worked by hand: retrieved rows, notes, and signals per
+setting."""
 
 from __future__ import annotations
 

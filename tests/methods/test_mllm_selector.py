@@ -1,5 +1,5 @@
-"""MLLM-Selector on planted columns: ten rows by hand, the limits of alpha, what is held, and what
-it asks for."""
+"""MLLM-Selector on synthetic columns: ten rows by hand, limits of alpha, held-back rows, and
+signals."""
 
 import numpy as np
 import pytest

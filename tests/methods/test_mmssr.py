@@ -1,5 +1,4 @@
-"""mmSSR: what it asks for in each of its three ways, which settings it refuses, and what it says
-about what it took."""
+"""mmSSR: signals of its three modes, invalid settings, reasons and notes."""
 
 import numpy as np
 import pytest

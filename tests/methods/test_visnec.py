@@ -1,4 +1,4 @@
-"""visnec on planted columns: ten rows by hand, and what it asks."""
+"""visnec on synthetic columns: ten rows by hand, settings, signals and explanations."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Quotas, kept rows and unscorable rows around every method: what is asked for holds, whatever the
-method."""
+"""Quotas, kept rows and unscorable rows with every method."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Quotas and kept rows hold around every method in the table, also where a group has one row or
-none is left to choose."""
+"""Quotas and kept rows hold for every method, also for groups with one row or none left."""
 
 from __future__ import annotations
 

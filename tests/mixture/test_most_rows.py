@@ -1,5 +1,4 @@
-"""The number of rows that comes nearest to a budget of tokens, also where quotas allow only some
-numbers."""
+"""The largest number of rows within a token budget, also if quotas allow only some numbers."""
 
 from __future__ import annotations
 

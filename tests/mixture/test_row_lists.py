@@ -1,4 +1,4 @@
-"""--keep and --drop: whose `row`, `digest` and `id` a file holds, and where its lines end."""
+"""--keep and --drop files: meaning of `row`, `digest` and `id`, and line endings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cached parse: same pool, noticed changes, damage repaired, nothing half-written."""
+"""The cache of parsed pools: same pool, changes noticed, damage repaired, atomic writes."""
 
 from __future__ import annotations
 

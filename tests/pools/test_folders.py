@@ -1,5 +1,4 @@
-"""Folders as pools: test and validation splits are no training rows, and what is left out is
-said."""
+"""Folders as pools: test and validation splits are skipped, and notes list what was skipped."""
 
 from __future__ import annotations
 

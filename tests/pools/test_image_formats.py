@@ -1,5 +1,4 @@
-"""Which image formats are opened: an allow-list by content; everything else is named, and nothing
-else is started."""
+"""Image formats: an allow-list by content; everything else is reported and not opened."""
 
 from __future__ import annotations
 

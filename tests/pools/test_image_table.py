@@ -1,4 +1,4 @@
-"""A score never belongs to other bytes: images and pool files are known by what they contain."""
+"""Images and pool files are identified by content, so a score never belongs to other bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a row means depends on that row alone, not on the rows that stand before it in the file."""
+"""The meaning of a row does not depend on the rows before it in the file."""
 
 from __future__ import annotations
 

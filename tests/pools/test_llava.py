@@ -1,4 +1,4 @@
-"""What one record means: texts, images, problems that stop scoring, oddities that do not."""
+"""Parsing of one record: texts, images, problems that prevent scoring, and harmless oddities."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a user may type as a pool: folders, patterns, mixtures, several pools with names,
-addresses."""
+"""Pool arguments: folders, patterns, mixtures, several named pools, addresses."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""JSON in other shapes than a list or lines: read where that is unambiguous, else named with the
-way out."""
+"""JSON in other layouts than a list or lines: read if unambiguous, else reported with a remedy."""
 
 from __future__ import annotations
 

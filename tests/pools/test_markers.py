@@ -1,5 +1,4 @@
-"""Media markers of other tools inside texts: read where the format defines them, else the row's
-problem."""
+"""Media markers of other tools in texts: read if the format defines them, else a row problem."""
 
 from __future__ import annotations
 

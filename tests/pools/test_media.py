@@ -1,4 +1,4 @@
-"""Media that nobody here looks at (videos, audio, unreadable images) are part of what a row is."""
+"""Unread media (videos, audio, unreadable images) are part of a row's identity."""
 
 from __future__ import annotations
 

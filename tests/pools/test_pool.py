@@ -1,5 +1,4 @@
-"""Opening a pool: samples, facts, order, reading bytes back, and a file or folder that changes
-under it."""
+"""Opening a pool: samples, facts, order, raw bytes, and changes of files and folders."""
 
 from __future__ import annotations
 

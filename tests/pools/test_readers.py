@@ -1,5 +1,4 @@
-"""Files as other tools write them, recognised from their content; and what is said of files that
-are none."""
+"""Files of other tools are recognised by content; invalid files are reported."""
 
 from __future__ import annotations
 

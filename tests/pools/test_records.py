@@ -1,4 +1,4 @@
-"""Reading records: exact byte ranges, both layouts, and every way in which a file can be wrong."""
+"""Reading records: exact byte ranges, both layouts, and invalid files."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Sources guessed from file names: a shard's number is no name, and a name's number is no
-shard's."""
+"""Source names derived from file names: shard numbers are removed, other numbers are kept."""
 
 from __future__ import annotations
 

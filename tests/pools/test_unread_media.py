@@ -1,5 +1,4 @@
-"""Media in fields that nothing reads: a problem of the row, part of its identity, and never a
-copy."""
+"""Media in unread fields: a row problem, part of its identity, and never a duplicate."""
 
 from __future__ import annotations
 

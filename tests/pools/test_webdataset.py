@@ -1,5 +1,5 @@
-"""Irregular WebDataset tars: what does not fit the convention is read right, or said; it is never a
-plausible wrong row."""
+"""Irregular WebDataset tars are read correctly or reported, never read as a plausible wrong
+row."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""One file read by several processes gives what one process gives, wherever it is cut and whatever
-goes wrong."""
+"""Reading a file in several processes equals reading it in one, for any split and any failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Comparisons as `thresher compare` writes them."""
+"""Comparison files in the format of `thresher compare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML taken apart, for tests of what a page holds and of what it must not hold."""
+"""Parses HTML into elements, to test the content of a page."""
 
 from __future__ import annotations
 

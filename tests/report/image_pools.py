@@ -1,4 +1,4 @@
-"""Pools with pictures, hostile texts and selections of every method, for the tests of reports. No
+"""Pools with images and hostile texts, and selections of every method, for tests of reports. No
 real model."""
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def record(i: int) -> dict[str, Any]:
 
 
 def hostile_records() -> list[dict[str, Any]]:
-    """Every hostile text as question, answer, id and source, and pictures of hostile names."""
+    """Every hostile text as question, answer, id and source, and images with hostile names."""
     out = []
     for i, (kind, text) in enumerate(HOSTILE.items()):
         image = NAMES[i % len(NAMES)]
@@ -90,7 +90,7 @@ def hostile_records() -> list[dict[str, Any]]:
 
 
 def picture_pool(folder: Path, records: list[dict[str, Any]], cache: Path | None = None) -> Pool:
-    """A pool file and its pictures, some large enough to be made small."""
+    """A pool file and its images, some large enough to be scaled down."""
     (folder / "images").mkdir(parents=True)
     for i in range(6):
         size = (640, 400) if i % 2 else (48, 48)

@@ -1,5 +1,5 @@
-"""Reports in a real browser, from disk: nothing is fetched, nothing hostile runs, filters work, the
-page is accessible.
+"""Reports in a real browser, from disk: no requests, no injected script, working filters,
+accessibility.
 
 Needs Debian's chromium and playwright (axe-playwright-python for axe); skipped with the reason
 elsewhere.

@@ -1,5 +1,5 @@
-"""Text that UTF-8, a terminal or HTML cannot hold: selection, report, doctor, diff and viewer go on
-and escape it."""
+"""Text invalid in UTF-8, terminals or HTML is escaped by selection, report, doctor, diff and
+viewer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What pools, selections and differences show in a notebook: right counts, rows and reasons, safe,
+"""Notebook views of pools, selections and differences: correct counts, rows and reasons; safe,
 small, and never an error."""
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""report.html of a selection: what it says, that it is the same bytes again, and that hostile texts
-stay texts."""
+"""report.html of a selection: content, determinism, and escaping of hostile texts."""
 
 from __future__ import annotations
 

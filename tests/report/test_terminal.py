@@ -1,5 +1,5 @@
-"""What is printed after a selection: narrow terminals, NO_COLOR, pipes, and sources that try to
-drive the terminal."""
+"""Printed summary of a selection: narrow terminals, NO_COLOR, pipes, and terminal escapes in
+sources."""
 
 from __future__ import annotations
 

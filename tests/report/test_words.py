@@ -1,5 +1,4 @@
-"""Words follow the numbers: rows with every sign, zero, ties and unknown values, and the sentences
-about them."""
+"""Explanations match the numbers: every sign, zero, ties and unknown values."""
 
 from __future__ import annotations
 

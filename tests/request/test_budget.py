@@ -1,4 +1,4 @@
-"""A budget is parsed once, and says what is wrong without naming a flag."""
+"""Parsing of budgets; error messages do not name a flag."""
 
 from __future__ import annotations
 

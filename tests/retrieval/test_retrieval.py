@@ -1,5 +1,4 @@
-"""Search by words and by vectors: right order, fair among equals, nothing found where nothing
-fits."""
+"""Retrieval by words and by vectors: order, ties, and no match."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""mmSSR's sampler as published (METHODS.md, section 3), written plainly in pandas: the naive
-reference for ours.
+"""mmSSR's sampler as published, in plain pandas: the reference implementation for ours.
 
-Kept slow on purpose where the published one is: every turn sorts the table, unpivots the styles and
-makes lists of rows. Three things are fixed that leave the published result open: sorts are stable,
-the capabilities keep the order given, and one that has no row left is dropped.
+As slow as the published one on purpose: every turn sorts the table, unpivots the styles and builds
+lists of rows. Three details that are undefined in the published code are fixed: sorts are stable,
+capabilities keep the given order, and a capability without rows is dropped.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""mmSSR's sampler: a pool by hand, the same rows as the published algorithm on many pools, and what
-runs out."""
+"""mmSSR's sampler: a pool by hand, comparison with the published algorithm, and exhausted
+groups."""
 
 import numpy as np
 import pandas as pd

@@ -1,4 +1,4 @@
-"""WeightedStrata sampling: quotas, their limits, what runs out, and balance."""
+"""Weighted strata: quotas, their limits, exhausted groups, and balance."""
 
 import numpy as np
 import pytest

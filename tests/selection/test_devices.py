@@ -1,5 +1,4 @@
-"""`--devices`: workers score what they are left, end when they are asked to, and their failures
-are reported."""
+"""`--devices`: workers score their share, stop on request, and their failures are reported."""
 
 from __future__ import annotations
 

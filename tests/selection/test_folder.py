@@ -1,4 +1,4 @@
-"""The folder that a selection leaves: its files, their order and types, and reading it again."""
+"""The output folder of a selection: files, order and types, and reading it again."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Selections of pools in every format: the subset that is left, reading it, exporting it, opening
-the pool again from run.yaml."""
+"""Selections of pools in every format: the subset, exporting it, and reopening the pool from
+run.yaml."""
 
 from __future__ import annotations
 

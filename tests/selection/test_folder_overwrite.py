@@ -1,5 +1,4 @@
-"""A selection folder: what may replace it, what a kill leaves, and replays from any working
-folder."""
+"""Replacing a selection folder, kills during the replacement, and replays from any folder."""
 
 from __future__ import annotations
 

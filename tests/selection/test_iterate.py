@@ -1,5 +1,4 @@
-"""Select, train, look again: what each round aims at, that no row is taken twice, and that students
-are trained once."""
+"""`--rounds`: targets of each round, no row twice, and students trained once."""
 
 from __future__ import annotations
 

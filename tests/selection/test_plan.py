@@ -1,4 +1,4 @@
-"""The plan: what is missing and what it will cost, without scoring the pool."""
+"""The plan: missing scores and estimated cost, without scoring the pool."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What selecting costs and saves: never negative, never nonsense, and the three numbers of a
-sentence fit together."""
+"""Cost and savings of a selection: never negative, and consistent in the sentences."""
 
 from __future__ import annotations
 

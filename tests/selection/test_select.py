@@ -1,5 +1,4 @@
-"""`run.select` and `compute`: what is scored, what is reused, what leaves, and that order never
-matters."""
+"""`run.select` and `compute`: scored, reused and excluded rows; independence of the order."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Selections that aim at a validation set: order of asking, what is stored, what leaks, what is
-written and replayed."""
+"""Selections with a validation set: stored columns, leaks, output files and replay."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""winnow from a pool to a selection: one pass a row, skills once, the guard's two trainings."""
+"""winnow from a pool to a selection: one pass per row, skills once, and the guard."""
 
 from __future__ import annotations
 

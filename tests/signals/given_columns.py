@@ -1,4 +1,4 @@
-"""A signal whose columns a test gives by hand, and the model that is said to have made them."""
+"""A signal with given columns, and the identity of the model they belong to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guard: what its models are trained on and asked about, and when it refuses."""
+"""The guard: training rows, held-out rows, and its verdict."""
 
 import hashlib
 

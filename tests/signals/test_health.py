@@ -1,5 +1,4 @@
-"""What a user is told of a judge that does not judge, with numbers, and of one that does:
-nothing."""
+"""Warnings about useless judges, with numbers; none for useful ones."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The store's columns are found by fingerprints: a tidier class must keep its own, or all that was
-paid for is asked again.
+"""Pinned fingerprints of signals: refactoring a class must not change them, or all stored columns
+are recomputed.
 
-A number that changes here makes stored columns unreachable. Where the column's meaning changed too,
-raise `version` and write the new number down; else the change was not as harmless as it looked.
+If the meaning of a column changed, raise its `version` and update the fingerprint here; otherwise
+the change breaks stored columns and must be fixed.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Judges and styles: scores from probabilities, many signals in one pass, and what is said when the
-model does not answer."""
+"""Judges and styles: scores from probabilities, many signals in one pass, and warnings."""
 
 from __future__ import annotations
 

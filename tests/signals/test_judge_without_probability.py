@@ -1,5 +1,5 @@
-"""A judge that gives no probability to its six answers stops the run; --force goes on with what is
-stored."""
+"""A judge that gives no probability to its six answers stops the run; --force continues with the
+stored scores."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The switch rule by hand, and the answer switch from prompts to columns with a teacher that is
-told what to say."""
+"""The switch rule by hand, and the answer switch from prompts to columns with a scripted
+teacher."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one-shot loss: a pair that is too long has none, and is no failure of the row."""
+"""The one-shot loss: a pair that is too long has no loss and is no failure of the row."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Signals out of one reading of a row: against transformers' own pass, alone or together, in any
-company."""
+"""Signals of one forward pass, compared with transformers' own pass, alone or together, in any
+batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reasoning taken apart, however a model lays it out."""
+"""Splitting of reasoning into steps, for various layouts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Skills: planted kinds of rows become leaves, with the words that only they have."""
+"""Skills: planted kinds of rows become leaves, with their characteristic words."""
 
 import hashlib
 

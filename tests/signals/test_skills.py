@@ -1,5 +1,4 @@
-"""Missing skills, rows' skills and their vectors: what the teacher is asked, what is read, what
-stands in."""
+"""Missing skills, skills of rows and their vectors: prompts, parsing and fallbacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Suspicion on planted columns: humps of the loss, and what images say about them."""
+"""Suspicion on synthetic columns: components of the loss, and the check by images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scores as a judge writes them: what is asked, and which numbers count."""
+"""Scores that a judge generates as text: prompt and parsing."""
 
 import math
 import time

@@ -1,5 +1,4 @@
-"""The intervals hold what they promise, by simulation: rows that share an image are not
-independent."""
+"""Coverage of the intervals in simulations with rows that share an image."""
 
 from __future__ import annotations
 

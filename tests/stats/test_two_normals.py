@@ -1,4 +1,4 @@
-"""Two humps in groups: found where there are two, nothing elsewhere."""
+"""Two-component mixtures in groups: found if there are two components, else nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Stores of one column, written by `Store` itself."""
+"""Stores with one column, written by `Store`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is whole or as it was."""
+"""Atomic writes: a file is complete or unchanged."""
 
 from __future__ import annotations
 

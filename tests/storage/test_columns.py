@@ -1,4 +1,4 @@
-"""The store keeps what it was given, through races, kills, full disks and damage."""
+"""The store keeps its values through races, kills, full disks and damage."""
 
 from __future__ import annotations
 

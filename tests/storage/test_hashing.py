@@ -1,5 +1,4 @@
-"""Digests of files: content decides, whatever the file system's times say; what is remembered is
-checked."""
+"""Digests of files depend on content, not on file times; cached digests are verified."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store holds and what can be deleted, on stores written by `Store` itself."""
+"""Inventory of a store and files that can be deleted, on stores written by `Store`."""
 
 from __future__ import annotations
 

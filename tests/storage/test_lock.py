@@ -1,5 +1,5 @@
-"""A model that two processes need at once is trained once: the second waits, says so, and takes it;
-a killed one blocks nobody."""
+"""A model that two processes need is trained once: the second waits with a message; a killed
+process releases the lock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Columns from one store to another through a file, and files that are no such file."""
+"""Export and import of columns between stores, and invalid archives."""
 
 from __future__ import annotations
 

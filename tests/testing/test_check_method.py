@@ -1,4 +1,4 @@
-"""The public checks pass the example of CONTRIBUTING and catch each broken promise."""
+"""The public checks accept the example of CONTRIBUTING and report each violation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture of the layers in docs/ shows the code as it is."""
+"""The diagram of the layers in docs/ matches the code."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A small pool for training tests: pictures of one colour, and questions that can be learnt from
-few rows."""
+"""A small pool for training tests: images of one colour, and questions that can be learned from few
+rows."""
 
 from __future__ import annotations
 

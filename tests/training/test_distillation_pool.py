@@ -1,5 +1,4 @@
-"""The full recipe of mmSSR without a model: a teacher asked about a sample, models trained on its
-answers, each once."""
+"""mmSSR's full recipe with fake models: a teacher scores a sample; models are trained once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Training end to end on tiny models of the real architectures: it teaches, the folder is the model
-in memory, wrong inputs."""
+"""Training of tiny models end to end: it learns, the saved folder equals the model in memory,
+invalid inputs."""
 
 from __future__ import annotations
 

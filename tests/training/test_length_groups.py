@@ -1,4 +1,4 @@
-"""Batches in groups of similar length: each row once, never dearer than one pass, and the same
+"""Grouping of batches by length: each row once, never more expensive than one pass, and the same
 training."""
 
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""What is learnt: the answer tokens of every turn and what ends each, nothing else, for every
-architecture; and the loss."""
+"""Targets of the training loss: the answer and end tokens of every turn, nothing else, for every
+architecture; and the loss itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe: what it refuses, its rates, and the order of the rows."""
+"""The recipe: invalid values, default rates, and the order of rows."""
 
 from __future__ import annotations
 

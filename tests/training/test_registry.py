@@ -1,5 +1,5 @@
-"""A model that thresher trains is one more identity: its losses are a column, computed once,
-resumable, planned."""
+"""Models that thresher trains: their losses are a column that is computed once, resumable and
+planned."""
 
 from __future__ import annotations
 

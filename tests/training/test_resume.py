@@ -1,5 +1,4 @@
-"""A killed training goes on from its last checkpoint to the same end: same losses, same weights,
-same failures."""
+"""A killed training resumes from its last checkpoint with the same losses, weights and failures."""
 
 from __future__ import annotations
 
@@ -68,7 +67,7 @@ class Stop(NoProgress):
 
 @pytest.fixture(scope="module")
 def pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
-    """30 rows, two of which fail: one is found only when its picture is opened."""
+    """30 rows, two of which fail: one only when its image is opened."""
     folder = tmp_path_factory.mktemp("rows")
     records = [record(i) for i in range(30)]
     records[4]["image"] = "torn.png"

@@ -1,5 +1,4 @@
-"""Selections to open in the viewer, made with a model that scores by hash; and a client that says
-what a browser would."""
+"""Selections for the viewer, made with a fake model, and a client that acts like a browser."""
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ TOKEN = {"Authorization": f"Bearer {KEYS.token}"}
 
 
 def pool_of(folder: Path, rows: int = 160, extra: list[dict[str, Any]] | None = None) -> Pool:
-    """A pool whose parse is cached nowhere; pictures in the folder `images`."""
+    """A pool without a cache; its images are in the folder `images`."""
     return picture_pool(folder, [*(record(i) for i in range(rows)), *(extra or [])])
 
 

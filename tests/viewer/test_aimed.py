@@ -1,5 +1,5 @@
-"""Methods with a validation set and further models: chosen again from what is stored, or refused in
-words."""
+"""Methods with a validation set and role models in the viewer: changed from stored columns, or
+refused with a message."""
 
 from __future__ import annotations
 

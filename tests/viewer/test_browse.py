@@ -1,4 +1,4 @@
-"""Searching: what a plain look at every text finds, whatever the file escapes."""
+"""Search finds what a scan of every text finds, whatever the file escapes."""
 
 from __future__ import annotations
 

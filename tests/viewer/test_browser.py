@@ -1,5 +1,5 @@
-"""The viewer in a real browser, served by its own command: the slider chooses, pins survive a
-restart, nothing hostile runs.
+"""The viewer in a real browser, started by its own command: slider, pins, export, security and
+accessibility.
 
 Needs Debian's chromium and playwright (axe-playwright-python for axe); skipped with the reason
 elsewhere.

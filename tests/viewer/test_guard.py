@@ -1,5 +1,5 @@
-"""Who may ask: only the viewer's own page, by its own address, with its tokens; and every answer
-says what a browser may do."""
+"""Access control: only the viewer's own page, at its own address, with its token; and security
+headers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What the page asks for and what it gets: rows, pictures, changes, problems beside their field,
-export as the command does."""
+"""HTTP interface of the viewer: rows, images, changes, errors beside their field, and export."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command: what it refuses before it listens, where it listens, how it ends."""
+"""`thresher view`: refusals before it listens, its address, and how it stops."""
 
 from __future__ import annotations
 

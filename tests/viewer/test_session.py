@@ -1,5 +1,5 @@
-"""Choosing again in memory gives what `run.select` gives, or says what is missing; pins count,
-persist, and are undone."""
+"""Changing a selection in memory equals `run.select`, or reports missing columns; pins apply,
+persist and can be undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tiny models for the tests of this folder, and the backends that run them."""
+"""Fixtures: the tiny models and their backends."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Backends of the tiny models, opened once a process: opening checks the model, which takes longer
-than most tests here."""
+"""Backends of the tiny models, opened once per process, because the check on opening takes longer
+than most tests."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def opened(name: str) -> HFBackend:
 
 @contextlib.contextmanager
 def borrowed(name: str) -> Iterator[HFBackend]:
-    """The same, as it was opened; attributes that the block sets are put back."""
+    """The backend as opened; attributes set inside the block are restored."""
     backend = opened(name)
     kept = [(part, dict(vars(part))) for part in (backend, backend.forward)]
     yield backend

@@ -1,5 +1,5 @@
-"""Rows of random words with random images, the images of a pool that counts its reads, and a
-backend's results in the order of its rows."""
+"""Random rows of words and images, a pool that counts image reads, and a helper that collects a
+backend's results in row order."""
 
 from __future__ import annotations
 

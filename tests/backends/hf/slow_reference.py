@@ -1,15 +1,13 @@
-"""The slow, obvious way to score one row, to hold the fast one against: official processor, one
-row, one full pass.
+"""Slow reference implementation of scoring one row: official processor, one row, one full pass.
 
-Shares no code with `thresher.backends.hf`. Where an answer stands is found without marks and
-without the tokenizer's
-offsets: the conversation is rendered again with a snowman before and after each answer, and the
-first character that changes is the border. Which tokens an answer has is found by spelling out
-every token in bytes and counting; that the bytes add up to the rendered text is checked on every
-call, so a wrong count cannot pass.
+Shares no code with `thresher.backends.hf`. The position of an answer is found without markers and
+without the tokenizer's offsets: the conversation is rendered again with a snowman before and after
+each answer, and the first character that changes is the boundary. The tokens of an answer are found
+by decoding every token to bytes and counting; each call checks that the bytes add up to the
+rendered text.
 
-A token that straddles an answer's border is an answer token (LLaVA's "▁T" in "ASSISTANT: Teal.");
-the template's own tokens and the end-of-turn token are not.
+A token that straddles an answer's boundary is an answer token (LLaVA's "▁T" in
+"ASSISTANT: Teal."); the template's own tokens and the end-of-turn token are not.
 """
 
 from __future__ import annotations
@@ -28,7 +26,7 @@ from tokenizers.pre_tokenizers import ByteLevel as ByteLevelPieces
 from thresher.types import ImageRef, Sample
 
 Messages = list[dict[str, Any]]
-# Llama-3.2-Vision writes a date into conversations without images; today's would change scores
+# Llama-3.2-Vision adds the date to conversations without images, which would change scores
 DATE = "26 Jul 2024"
 _SNOWMAN = "☃"
 
@@ -69,7 +67,7 @@ def one_conversation(demonstration: Messages, query: Messages) -> Messages:
 
 
 def render(processor: Any, messages: Messages) -> str:
-    """The conversation as the chat template writes it, one placeholder an image."""
+    """The conversation rendered by the chat template, with one placeholder per image."""
     return str(
         processor.apply_chat_template(messages, tokenize=False, **_template_settings(processor))
     )
@@ -81,8 +79,8 @@ def _template_settings(processor: Any) -> dict[str, str]:
 
 
 def _for_template(processor: Any, messages: Messages) -> Messages:
-    """Llama-3.2's template prints a system turn's list as Python would; there, and only there, it
-    gets plain text."""
+    """Messages for the template; Llama-3.2 gets its system turn as plain text, because its template
+    prints a list as Python would."""
     if messages[0]["role"] != "system" or "[{'type'" not in render(processor, messages):
         return messages
     text = "".join(part["text"] for part in messages[0]["content"])
@@ -161,8 +159,8 @@ def _expanded(
 
 @functools.cache
 def token_bytes(tokenizer: Any, token_id: int) -> bytes:
-    """What one token spells, in UTF-8: byte-level (GPT-2 style) or SentencePiece style (with `▁`
-    and `<0x0A>`)."""
+    """The UTF-8 bytes of one token: byte-level (GPT-2 style) or SentencePiece style (with `▁` and
+    `<0x0A>`)."""
     added = tokenizer.added_tokens_decoder.get(token_id)
     if added is not None:
         return str(added.content).encode()
@@ -192,7 +190,7 @@ def _byte_of_letter() -> dict[str, int]:
 def answer_positions(
     tokenizer: Any, ids: Sequence[int], pieces: list[tuple[str, bool]]
 ) -> list[int]:
-    """Positions of the tokens that hold at least one byte of an answer."""
+    """Positions of the tokens that contain at least one byte of an answer."""
     normalizer = tokenizer.backend_tokenizer.normalizer
     written = b""
     is_answer: list[bool] = []  # for each byte

@@ -1,4 +1,4 @@
-"""Where an answer ends, and whether the model would end it there."""
+"""The end of an answer, and whether the model would stop there."""
 
 from __future__ import annotations
 

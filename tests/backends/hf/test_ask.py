@@ -1,4 +1,4 @@
-"""Many queries of a row in one pass, against the official processor and a full pass each, for every
+"""Many queries about a row in one pass, compared with one full pass per query, for every
 architecture."""
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def logprobs(backend: HFBackend, rows: list[Sample], queries: tuple[Query, ...])
 
 
 def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
-    """One full pass over the prompt as the official processor writes it, and the answer."""
+    """One full pass over the official processor's prompt and the answer."""
     user = row.turns[-1]
     whole = Sample(row.id, (*row.turns[:-1], Turn("user", user.text + query.text)), row.images)
     messages = messages_of(whole)
@@ -194,8 +194,8 @@ def test_query_alone_equals_query_in_a_batch(qwen: HFBackend) -> None:
     "layers", [["sliding_attention", "full_attention"], ["sliding_attention"] * 2]
 )
 def test_sliding_window_follows_the_prompt_path(tmp_path: Path, layers: list[str]) -> None:
-    """A window shorter than the prompt: what a query sees is counted along its own prompt, not
-    along the pack."""
+    """With a window shorter than the prompt, the window of a query follows its own prompt, not the
+    packed sequence."""
     folder = shutil.copytree(build(BOTH_WAYS), tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     config["text_config"] |= {"sliding_window": 12, "layer_types": layers}
@@ -407,7 +407,7 @@ def test_longest_prompt_must_fit_not_the_pack(qwen: HFBackend) -> None:
 
 @each_kind
 def test_judge_signal_with_the_backend(judge: HFBackend) -> None:
-    """The signals' numbers from a real pass: bounded, and as read from `ask`."""
+    """The signals' values from a real pass are in range and match `ask`."""
     samples = some_rows(5, seed=11)
     signals = [
         *(Judge(IDENTITY, c) for c in CAPABILITIES[:3]),

@@ -1,4 +1,4 @@
-"""A growing text: the numbers of asking anew each time, at the cost of reading once."""
+"""Incremental queries about a growing text: same results as from scratch, at linear cost."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_cost_is_linear_in_text_length(backend: HFBackend) -> None:
     each = (grown[1] - grown[0]) / 4
     assert grown[2] - grown[1] <= 4 * each * 1.25  # as much for the second four as for the first
     assert grown[3] - grown[2] <= 8 * each * 1.25
-    # asking anew is not linear, or this test shows nothing
+    # asking from scratch must not be linear, or this test is meaningless
     assert fresh[3] - fresh[2] > 1.5 * (fresh[2] - fresh[0])
     assert grown[3] < fresh[3] / 3
 

@@ -1,4 +1,4 @@
-"""The fast backend against the slow reference: same tokens, same losses, for every architecture and
+"""The backend compared with the slow reference: same tokens and losses, for every architecture and
 shape of row."""
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def test_answer_loss_matches_reference(tiny: Loaded, backend: HFBackend) -> None
 
 
 def ends_as_said(backend: HFBackend, want: dict[str, Any]) -> bool:
-    """Whether the model would stop right behind each answer."""
+    """Whether the model would stop directly after each answer."""
     stops = stop_tokens(backend.forward.model, backend.encoder)
     last = [p for p in want["answer_positions"] if p + 1 not in want["answer_positions"]]
     return all(p + 1 < len(want["argmax"]) and want["argmax"][p + 1] in stops for p in last)

@@ -1,4 +1,4 @@
-"""Model folders that cannot be opened: one message that says what is missing, never a traceback."""
+"""Invalid model folders give one message that names the problem, never a traceback."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Vectors of whole rows: the model's own last hidden states, in three parts, and company changes
-nothing."""
+"""Row vectors: means of the model's last hidden states over three parts, independent of the
+batch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_results_are_bit_identical_for_any_batch_size_order_and_block(
 
 
 def test_each_part_depends_only_on_its_tokens(backend: HFBackend) -> None:
-    """What comes later changes nothing before it; the picture is heard everywhere."""
+    """Later tokens do not change earlier parts; the image affects all parts."""
     rows = [
         ask("what is there", "red cats", "1"),
         ask("what is there", "blue mat", "1"),

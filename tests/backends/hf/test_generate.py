@@ -1,5 +1,5 @@
-"""Greedy answers and likelihoods of candidates: as the model's own `generate` and a plain pass say,
-batched or alone."""
+"""Greedy answers and candidate likelihoods match the model's own `generate` and an ordinary pass,
+batched or single."""
 
 from __future__ import annotations
 
@@ -112,8 +112,7 @@ def test_generated_text_matches_transformers_generate(tiny: Loaded, backend: HFB
 def test_batched_generation_equals_single(
     backend: HFBackend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not the text alone: no logit may differ in a bit, or a tie would be decided by the
-    company."""
+    """Logits must be bit-identical too, or a tie could depend on the batch."""
     rows = some_rows(20, seed=22)
     seen: list[bytes] = []
     real = torch.Tensor.argmax
@@ -295,7 +294,7 @@ OPTIONS = ("Yes.", "No.", "A red cat on a mat.", "12")
 def plain_scores(
     backend: HFBackend, tiny: Loaded, row: Sample, stops: frozenset[int]
 ) -> list[float]:
-    """Each candidate as a row of its own, one plain pass without any cache: the sum over its tokens
+    """Each candidate as a separate row in an ordinary pass without cache: the sum over its tokens
     and its end token."""
     out = []
     image_source = Images()

@@ -1,5 +1,4 @@
-"""Features handed to a model come in the class that its own vision code gives, as transformers uses
-its methods."""
+"""Image features are passed to a model in the output class of its own vision code."""
 
 from __future__ import annotations
 

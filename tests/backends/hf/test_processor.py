@@ -1,4 +1,4 @@
-"""Loading a model's own processor where torchvision is absent, and refusing what is not one."""
+"""Loading a model's processor without torchvision, and refusing invalid folders."""
 
 from __future__ import annotations
 
@@ -197,8 +197,7 @@ def test_an_unknown_kind_of_model(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 def test_no_tokenizer(tmp_path: Path, name: str) -> None:
-    """Qwen's tokenizer class starts without its files, empty: that must not pass for a
-    tokenizer."""
+    """Qwen's tokenizer class loads empty without its files, which must be refused."""
     folder = copy(name, tmp_path)
     for file in folder.glob("*token*"):
         file.unlink()

@@ -1,5 +1,4 @@
-"""The tiny models and the slow reference are right themselves: the fast backend is held against
-them."""
+"""The tiny models and the slow reference are correct, since the backend is compared with them."""
 
 from __future__ import annotations
 
@@ -113,7 +112,7 @@ def test_order_of_two_images_matters(tiny: Loaded) -> None:
 
 
 def test_losses_are_spread(tiny: Loaded) -> None:
-    """A model whose logits are all alike would hide every mistake."""
+    """A model with nearly equal logits would hide errors."""
     got, _ = score(tiny, "two turns")
     values = [got["logprobs"][p] for p in got["answer_positions"]]
     assert max(values) - min(values) > 0.5

@@ -1,5 +1,5 @@
-"""Chat templates: what is written for a row depends on that row alone, and every rendering comes to
-an end."""
+"""Chat templates: the rendering of a row depends only on that row, and every rendering
+terminates."""
 
 from __future__ import annotations
 
@@ -186,8 +186,8 @@ def key(text: EncodedText | str) -> Any:
 
 
 def alone_and_in_company(processor: Any, rows: Sequence[Conversation]) -> list[Any]:
-    """What each row gives, in company; asserts that it is what each gives alone and after half of
-    the others."""
+    """The encodings of all rows together; asserts that they equal those of single rows and of half
+    of the rows."""
     together = [key(t) for t in Encoder(processor).encode(rows)]
     for i, row in enumerate(rows):
         assert key(Encoder(processor).encode([row])[0]) == together[i]

@@ -1,5 +1,4 @@
-"""Where a model's chat template stands in its folder: every place that fine-tuning tools write it
-to."""
+"""The files of a model folder in which a chat template may be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gemma 3, whose image tokens see each other in both directions, against the slow reference."""
+"""Gemma 3, whose image tokens attend bidirectionally, compared with the slow reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts about a model that are read off its class and config."""
+"""Traits of a model, derived from its class and config."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A trie of prompts represents them exactly: every target follows its own prompt, and attends to it
-only."""
+"""A trie represents prompts exactly: every target attends to its own prompt only."""
 
 from __future__ import annotations
 

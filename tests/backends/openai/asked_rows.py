@@ -1,4 +1,4 @@
-"""Samples and queries to ask a server about, their images, and the answers in sample order."""
+"""Samples, queries and images for tests of a server, and answers in sample order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SURE = Query("\nSure?", ("Yes", "No"))
 
 
 class Images:
-    """A pool as far as pictures go: any path is a small picture, but `broken.png`."""
+    """The images of a pool: every path is a small image, except `broken.png`."""
 
     def by_digest(self, digest: bytes) -> Sample:
         raise KeyError(digest)

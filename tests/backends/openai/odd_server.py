@@ -1,5 +1,4 @@
-"""Servers on loopback that answer as a test says, byte for byte: what real ones send when something
-is wrong."""
+"""Servers on loopback with scripted answers, byte for byte, to simulate faulty servers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user types as a server, and where a key may come from."""
+"""Parsing of server addresses, and the source of the API key."""
 
 from __future__ import annotations
 

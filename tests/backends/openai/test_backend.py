@@ -1,5 +1,5 @@
-"""The backend against a scripted server: answers, texts, failures of every kind, caps, and what is
-refused unasked."""
+"""The backend with a scripted server: answers, texts, failures of every kind, caps, and
+refusals without a request."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_server_that_does_not_sample_is_detected(
 
 @pytest.mark.parametrize("way", WAYS)
 def test_each_failure_is_retried(opened: Any, images: Images, way: str) -> None:
-    hangs = way == "hang"  # a short timeout would also fell good answers on a busy machine
+    hangs = way == "hang"  # a short timeout would also affect good answers on a busy machine
     server, backend = opened(
         {"timeout": 1.0 if hangs else 30.0}, exactly={1: way, 2: way, 6: way}, hang=3.0
     )

@@ -1,4 +1,4 @@
-"""Reading chat completions."""
+"""Parsing of chat completions."""
 
 from __future__ import annotations
 

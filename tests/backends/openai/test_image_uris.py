@@ -1,4 +1,4 @@
-"""Images as they are sent."""
+"""Encoding of images in requests."""
 
 from __future__ import annotations
 

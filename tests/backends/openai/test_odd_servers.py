@@ -1,5 +1,5 @@
-"""What servers send when something is wrong: their words reach the user, rows and outages are told
-apart, keys stay here."""
+"""Faulty servers: their messages reach the user, row failures and outages are distinguished, and
+keys are not leaked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Waits between tries."""
+"""Waiting times between retries."""
 
 from __future__ import annotations
 

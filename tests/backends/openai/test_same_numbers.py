@@ -1,4 +1,4 @@
-"""The built-in model behind a server and here: the same probabilities and texts."""
+"""The built-in model gives the same probabilities and texts locally and behind a server."""
 
 from __future__ import annotations
 
