@@ -1,11 +1,11 @@
 """winnow against random on the proof's pools, whose faults are known, and on one without any.
 
     python -m benchmarks.winnow [--out DIR] [--pools web,control] [--budgets 10%] [--seeds 5]
-                                [--variants winnow,keep=1] [--report FILE]
+                                [--variants winnow,keep=1,dics] [--report FILE]
 
 Cells that are finished are not made again, so a run that was stopped resumes. Settings are the
-method's own defaults but for the guard, which is off: it would turn a losing selection into the
-random one that it is compared with.
+methods' own defaults but for winnow's guard, which is off: it would turn a losing selection into
+the random one that it is compared with. `winnow` trusts the model's own loss (trust=base).
 """
 
 from __future__ import annotations
@@ -26,27 +26,32 @@ from benchmarks.proof import setup  # noqa: E402
 from benchmarks.proof.asking import Ask  # noqa: E402
 
 from thresher.backends import resolve  # noqa: E402
-from thresher.compare import Comparison, compare, make_job  # noqa: E402
+from thresher.compare import Comparison, Job, Line, compare, make_job  # noqa: E402
 from thresher.engine import RunContext  # noqa: E402
 from thresher.methods import load  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
 from thresher.training.registry import make_trainer  # noqa: E402
 from thresher.types import Budget, Method  # noqa: E402
 
-VARIANTS: dict[str, dict[str, str]] = {
-    "winnow": {},
-    "keep=1": {"keep": "1"},  # no row is distrusted: the quotas alone
-    "power=0": {"power": "0"},  # a skill's share is its share of the rows: trust alone
-    "trust=seed": {"trust": "seed"},
+WINNOW = {"guard": "off", "trust": "base"}
+VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
+    "winnow": ("winnow", WINNOW),
+    # no row is distrusted: the quotas alone
+    "keep=1": ("winnow", {**WINNOW, "keep": "1"}),
+    # a skill's share is its share of the rows: trust alone
+    "power=0": ("winnow", {**WINNOW, "power": "0"}),
+    "trust=seed": ("winnow", {**WINNOW, "trust": "seed"}),
+    "trust=auto": ("winnow", {**WINNOW, "trust": "auto"}),
+    "visnec": ("visnec", {}),
+    "dics": ("dics", {}),
+    "dics warmup=off": ("dics", {"warmup": "off"}),
 }
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def methods(variants: Sequence[str]) -> dict[str, Method]:
-    """Random, and winnow by the name of its variant."""
-    return {"random": load("random")} | {
-        name: load("winnow", {"guard": "off", **VARIANTS[name]}) for name in variants
-    }
+    """Random, and the others by the name of their variant."""
+    return {"random": load("random")} | {name: load(*VARIANTS[name]) for name in variants}
 
 
 def compared(a: argparse.Namespace, pool_name: str) -> Comparison:
@@ -55,21 +60,28 @@ def compared(a: argparse.Namespace, pool_name: str) -> Comparison:
     setup.make_world(folder, sizes, setup.POOLS)
     pool, questions = setup.open_world(folder, pool_name)
     store = Store(a.out / "store" / pool_name)
+    job = make_job(
+        pool,
+        questions,
+        methods=methods(a.variants.split(",")),
+        budgets=[Budget.parse(b) for b in a.budgets.split(",")],
+        seeds=a.seeds,
+        model=resolve("demo", device="cpu", cache=store.root / "models"),
+        recipe=setup.RECIPE,
+        full=False,
+    )
+    return compared_job(job, store, a.out / "pools" / pool_name, pool_name)
+
+
+def compared_job(job: Job, store: Store, out: Path, name: str) -> Comparison:
+    """The comparison, after its missing cells are made. `name`: of the pool, for messages."""
+    trainer = make_trainer(device="cpu", cache=store.root / "models")
     return compare(
-        make_job(
-            pool,
-            questions,
-            methods=methods(a.variants.split(",")),
-            budgets=[Budget.parse(b) for b in a.budgets.split(",")],
-            seeds=a.seeds,
-            model=resolve("demo", device="cpu", cache=store.root / "models"),
-            recipe=setup.RECIPE,
-            full=False,
-        ),
-        RunContext(store, trainer=make_trainer(device="cpu", cache=store.root / "models")),
-        a.out / "pools" / pool_name,
+        job,
+        RunContext(store, trainer=trainer),
+        out,
         evaluate=Ask(False),
-        report=lambda text: print(f"{pool_name} {text}", flush=True),
+        report=lambda text: print(f"{name} {text}", flush=True),
     )
 
 
@@ -80,6 +92,14 @@ def wrong_share(a: argparse.Namespace, pool_name: str) -> float:
     return 100 * sum(bool(label["noisy"]) for label in labels) / len(labels)
 
 
+def gap_text(line: Line) -> str:
+    """The difference from random with its interval; "" for random itself."""
+    if line.verdict is None:
+        return ""
+    d = line.verdict.difference
+    return f"{d.mean:+.1f} ± {d.half:.1f}"
+
+
 def table(a: argparse.Namespace, found: dict[str, Comparison]) -> str:
     lines = [
         "| pool | wrong rows | budget | method | accuracy | − random | verdict |",
@@ -87,16 +107,14 @@ def table(a: argparse.Namespace, found: dict[str, Comparison]) -> str:
     ]
     for name, comparison in found.items():
         for line in comparison.lines:
-            gap, kind = "", ""
+            kind = ""
             if line.verdict is not None:
-                d = line.verdict.difference
-                gap = f"{d.mean:+.1f} ± {d.half:.1f}"
                 kind = {"beats": "**beats random**", "worse": "worse than random"}.get(
                     line.verdict.kind, "no gain"
                 )
             lines.append(
                 f"| {name} | {wrong_share(a, name):.0f}% | {line.budget} | {line.method} | "
-                f"{line.mean.mean:.1f} ± {line.mean.half:.1f} | {gap} | {kind} |"
+                f"{line.mean.mean:.1f} ± {line.mean.half:.1f} | {gap_text(line)} | {kind} |"
             )
     return "\n".join(lines)
 

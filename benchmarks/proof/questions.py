@@ -7,7 +7,7 @@ Scenes are in no pool and in no training data.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -20,13 +20,15 @@ from thresher.demo.scenes import COLOURS, Split
 from thresher.demo.styles import phrase
 
 
-def make_questions(folder: Path, per_kind: int, seed: int, split: Split) -> Path:
+def make_questions(
+    folder: Path, per_kind: int, seed: int, split: Split, kinds: Sequence[str] = ASKED
+) -> Path:
     """Write evaluation.json, images/ and evaluation_labels.jsonl; returns the path of the first.
     The same arguments give the same bytes."""
     rng = Random(f"proof {split} {seed}")
     rows = [
         in_house_style(Row("evaluation", (q.scene,), (phrase(rng, q, "word", "pool"),)))
-        for kind in ASKED
+        for kind in kinds
         for q in balanced_questions(rng, kind, split, per_kind)
     ]
     return write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)

@@ -152,12 +152,12 @@ def apart(folder: Path, pools: Sequence[str]) -> None:
     those of the evaluation, from the validation questions those of a pool or the evaluation."""
     questions = folder / "questions" / "evaluation.json"
     for name in pools:
-        _remove_repeats(folder / name / "pool.json", "hidden_labels.jsonl", [questions])
+        remove_repeats(folder / name / "pool.json", "hidden_labels.jsonl", [questions])
     others = [*(folder / name / "pool.json" for name in pools), questions]
-    _remove_repeats(folder / "validation" / "evaluation.json", "evaluation_labels.jsonl", others)
+    remove_repeats(folder / "validation" / "evaluation.json", "evaluation_labels.jsonl", others)
 
 
-def _remove_repeats(path: Path, labels: str, others: Sequence[Path]) -> None:
+def remove_repeats(path: Path, labels: str, others: Sequence[Path]) -> None:
     """Remove the rows of `path` that repeat a row of `others`, and their lines in `labels`."""
     pool = open_pool(path)
     repeats = {leak.row for other in others for leak in find_contamination(pool, open_pool(other))}
