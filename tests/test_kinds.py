@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "capability": (0, "wording"),
     "choice": (1, "model otherwise"),
     "cross_fitted_loss": (1, "rows first second"),
-    "cross_rows": (1, "fraction seed part"),
+    "cross_rows": (1, "fraction seed part least"),
     "demonstrations": (2, "knowledge teaches seed bank most_tokens"),
     "embedding": (1, "model layer part"),
     "entropy": (1, "model"),

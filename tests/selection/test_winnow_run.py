@@ -13,8 +13,9 @@ from PIL import Image
 from tests import runs as run
 from tests.fake_training import FakeTraining
 from tests.text_pools import Model, record, write_pool
-from thresher.backends import ModelHandle
+from thresher.backends import ModelHandle, resolve
 from thresher.backends.fake import IDENTITY, FakeBackend
+from thresher.demo.pool import make_pool
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
@@ -133,9 +134,9 @@ def test_seed_models_are_trained_on_different_rows(
     pool = pool_of(tmp_path, 400)
     out = select(pool, store, training, settings={"guard": "off", "trust": "seed"})
     first, second = training.calls()
-    assert first["rows"] == second["rows"] == 20 and first["sum"] != second["sum"]
+    assert first["rows"] == second["rows"] == 100 and first["sum"] != second["sum"]
     asked = {r.label: r.scored for r in out.signals}
-    assert asked["trust.first"] == 400 and asked["trust.second"] == 20
+    assert asked["trust.first"] == 400 and asked["trust.second"] == 100
     assert np.isfinite(out.evidence["seed_loss"]).all()
 
 
@@ -176,8 +177,8 @@ def test_seed_models_are_trained_where_images_do_not_help(
     planned = {p.label: (p.wanted, p.upper_bound) for p in made.signals}
     assert planned["judgement.without_image"] == (100, False)
     assert planned["trust.seed.first"] == (200, True)
-    assert planned["trust.seed.second"] == (10, True)
-    assert [(t.rows, t.upper_bound) for t in made.trainings] == [(10, True), (10, True)]
+    assert planned["trust.seed.second"] == (50, True)
+    assert [(t.rows, t.upper_bound) for t in made.trainings] == [(50, True), (50, True)]
     assert any("At most 2 models will be trained, if the scores call" in n for n in made.notes)
     out = run.select(
         pool,
@@ -187,7 +188,7 @@ def test_seed_models_are_trained_where_images_do_not_help(
         store=store,
         trainer=training.trainer,
     )
-    assert [call["rows"] for call in training.calls()] == [10, 10] * seeds
+    assert [call["rows"] for call in training.calls()] == [50, 50] * seeds
     asked = {r.label: (r.wanted, r.scored) for r in out.signals}
     assert asked["judgement.without_image"] == (100, 100)
     assert asked["trust.seed.first"] == ((200, 200) if seeds else (0, 0))
@@ -219,3 +220,23 @@ def test_a_plan_counts_one_pass_and_the_trainings(
     select(pool, store, training, settings={"guard": "on"})
     done = run.plan(*args, probe=False)
     assert done.to_score == 0 and done.trainings == ()
+
+
+@pytest.mark.slow
+def test_seed_models_are_really_trained(tmp_path: Path, store: Store) -> None:
+    """The built-in model on its own pool: both losses of a row are known, the trainings are kept,
+    and another budget repeats neither."""
+    pool = open_pool(make_pool(tmp_path / "pool", rows=240, house_style=True))
+    model = resolve("demo", device="cpu", cache=store.root / "models")
+    method = load("winnow", {"guard": "off", "trust": "seed"})
+    runs = [
+        run.select(pool, method, Budget.parse(budget), model=model, store=store)
+        for budget in ("20%", "40%")
+    ]
+    first, second = (out.evidence for out in runs)
+    assert np.isfinite(first["seed_loss"]).all()
+    assert (first["seed_loss"] != first["loss"]).mean() > 0.9
+    assert [t.rows for t in runs[0].trainings] == [t.rows for t in runs[1].trainings]
+    assert all(s.scored == 0 for s in runs[1].signals)
+    assert (first["seed_loss"] == second["seed_loss"]).all()
+    assert len(runs[0].rows) == 48 and set(runs[0].rows.tolist()) <= set(range(240))

@@ -149,6 +149,12 @@ def test_two_seed_models_share_no_row(copies):
     assert not np.isin(given.digest[first], given.digest[second]).any()
 
 
+@pytest.mark.parametrize(("n", "rows"), [(40, 10), (1000, 250), (4000, 500), (20_000, 1000)])
+def test_seed_rows_are_enough_for_a_training(n, rows):
+    parts = [CrossRows(0.05, 0, part, 500).pool(columns(n))["chosen"] for part in (0, 1)]
+    assert parts[0].sum() == parts[1].sum() == rows and not (parts[0] & parts[1]).any()
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_tiny_pools_have_seed_rows(n):
     assert CrossRows(0.05, 0, 0).pool(columns(n))["chosen"].sum() == 1

@@ -50,6 +50,7 @@ from thresher.types import (
 FEW = 0.1  # share of rows in small skills above which they are worth a note
 TWO_HUMPS = 0.5  # share of rows in skills of two-humped losses below which that is worth one
 SEED_FRACTION = 0.05  # of the rows, for each of two seed models
+SEED_ROWS = 500  # at least, or a quarter of a smaller pool
 GUARD_ROWS = 1000  # that each of the guard's models is trained on, at most
 MOST_POWER = 10
 BARS = 15  # groups of skills in the report
@@ -81,8 +82,8 @@ class Winnow:
     trust: Literal["auto", "base", "seed"] = setting(
         "auto",
         "whose loss decides what is trusted: base, the model's own; seed, that of two seed models, "
-        "each trained on 5% of the rows and asked about the others, for images that the model "
-        "cannot read yet; auto: measured on 500 rows",
+        "each trained on 5% of the rows (at least 500, or a quarter) and asked about the others, "
+        "for images that the model cannot read yet; auto: measured on 500 rows",
     )
     guard: Literal["auto", "on", "off"] = setting(
         "auto",
@@ -242,7 +243,7 @@ def _cross_fitted(
 ) -> CrossFittedLoss:
     """The loss under seed models that were not trained on the row. `judgement`: they are trained
     and asked only where it finds that the model itself cannot judge the pool."""
-    first, second = (CrossRows(SEED_FRACTION, seed, part) for part in (0, 1))
+    first, second = (CrossRows(SEED_FRACTION, seed, part, SEED_ROWS) for part in (0, 1))
     recipe = Recipe(seed=seed)
     if judgement is None:
         asked, asked_second = RowsToJudge(), RowsToJudge(within=first)
@@ -286,8 +287,8 @@ def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
     )
     if seeds:
         return (
-            f"{unread}: the losses of two models decide which rows are trusted, each trained on "
-            f"{SEED_FRACTION:.0%} of the rows and asked about the others."
+            f"{unread}: the losses of two models decide which rows are trusted, each trained on a "
+            "part of the rows and asked about the others."
         )
     return (
         f"{unread}. Models trained on a part of the rows could judge instead, but training is not "

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -22,9 +22,13 @@ class CrossRows:
     seed: int
     part: int
     """0 or 1."""
+    least: int = 0
+    """m is at least this, but no more than a quarter of the pool for its sake: a training of a few
+    steps changes nothing."""
 
     kind: ClassVar[str] = "cross_rows"
     version: ClassVar[int] = 1
+    added: ClassVar[Mapping[str, Any]] = {"least": 0}
     fields: ClassVar[tuple[Field, ...]] = (
         Field("chosen", "bool", "the seed model of this part is trained on this row"),
     )
@@ -34,7 +38,7 @@ class CrossRows:
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         digest, copy = np.unique(inputs.digest, return_inverse=True)
-        m = max(round(self.fraction * len(digest)), 1)
+        m = max(round(self.fraction * len(digest)), min(self.least, len(digest) // 4), 1)
         order = np.argsort(seeded_ties(digest, self.seed), kind="stable")
         chosen = np.zeros(len(digest), bool)
         chosen[order[self.part * m : (self.part + 1) * m]] = True
