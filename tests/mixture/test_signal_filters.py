@@ -126,6 +126,9 @@ def test_plan_select_again_replay_and_view(
     assert session.fixed == ""
     assert session.displayed.outcome is not None
     assert session.displayed.outcome.rows.tolist() == taken(tmp_path / "first")
+    code, _ = run(capsys, "signals", str(tmp_path / "first"), "-o", str(tmp_path / "all.parquet"))
+    suspicion = pq.read_table(tmp_path / "all.parquet")["suspicion.suspicion"].to_pylist()
+    assert code == 0 and len(suspicion) == ROWS and sum(s >= 0.9 for s in suspicion) >= 10
     chosen = thresher.select(
         str(world / "pool.json"),
         "perplexity",
@@ -136,6 +139,16 @@ def test_plan_select_again_replay_and_view(
     )
     assert chosen.rows.tolist() == taken(tmp_path / "first")
     assert all(signal.scored == 0 for signal in chosen.outcome.signals)
+
+
+def test_the_viewer_names_the_model_of_a_filter(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    select(capsys, world, tmp_path / "out", "--filter", "suspicion < 0.9", "--budget", "9")
+    session = Session(tmp_path / "out")
+    command = session.command(session.first)
+    assert "--method random" in command and "--model demo" in command
+    assert "'suspicion < 0.9'" in command
 
 
 def test_what_was_scored_before_an_interruption_is_not_scored_again(

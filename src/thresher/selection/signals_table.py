@@ -19,6 +19,7 @@ from thresher.mixture import resolve_mixture
 from thresher.selection.config import stored_request
 from thresher.selection.files import plain_column, row_columns
 from thresher.selection.folder import read
+from thresher.signals.named import named_field
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
 from thresher.types import Budget, ModelIdentity, RowSignal, StoredPoolSignal, model_inputs
@@ -88,6 +89,11 @@ def signals_table(out: str | Path) -> pa.Table:
         for field, values in column.values.items():
             table[f"{name}.{field}"] = plain_column(values, column.known)
         table[f"{name}.error"] = pa.array(column.errors.tolist(), pa.string())
+    if resolved.scores is not None:  # what filters and quotas asked for, also of rows that left
+        for typed, found in resolved.scores.columns.items():
+            named = named_field(typed)
+            assert named is not None, "options name signals only"
+            table.setdefault(named.full_name, plain_column(found.values, found.known))
     return pa.table(table)
 
 
