@@ -151,9 +151,9 @@ def test_settings_that_are_impossible(settings: dict[str, str]) -> None:
 def test_notes() -> None:
     helped, bare = run(3).notes
     assert "score below 1" in run(10).notes[1] and run(10).notes[1].endswith("row: 2 rows.")
-    assert helped == "The image makes the answer likelier in 88% of the rows with one."
+    assert helped == "The image makes the answer more likely in 88% of the rows with an image."
     assert bare.startswith("2 rows without an image count as 1") and "0 of them are kept" in bare
-    assert "hardly reads" in run(3, 1 / VIC).notes[0]
+    assert "unable to read" in run(3, 1 / VIC).notes[0]
     assert run(3, VIC * NAN, RIC * NAN).notes == (
         "No row has an image, so all have the same score.",
     )

@@ -1,7 +1,7 @@
-"""Suspects from what a store already holds: for reports and the viewer. No model is opened.
+"""Suspects from stored columns, for reports and the viewer; no model is opened.
 
-Suspicion needs a loss and the skills of the rows; image gain is used where it is stored, and so are
-the model's own answers. Reads the store and, for the listed rows, the pool.
+Needs the loss and the skills of the rows; image gain and the model's own answers are used if they
+are stored. Reads the store and, for the listed rows, the pool.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from thresher.types import Columns, ModelIdentity, Signal
 
 @dataclass(frozen=True, eq=False)
 class StoredSuspects:
-    """Suspicions of one model about the rows of a pool.
+    """Suspicions about the rows of a pool, from one model.
 
-    pool, store: what was read.
-    model: whose loss and states they are made from.
-    rows: int64 [e], pool rows that are judged.
-    columns: e rows, named as in `suspicion_signals`; without `gain` nothing was checked by images.
+    pool, store: their source.
+    model: the model whose loss and hidden states were used.
+    rows: int64 [e], pool rows with a suspicion.
+    columns: e rows, named as in `suspicion_signals`; without `gain` there was no check by images.
     """
 
     pool: Pool
@@ -57,13 +57,13 @@ class StoredSuspects:
 
     @property
     def checked(self) -> bool:
-        """Whether images were asked."""
+        """Whether the suspicions were checked by images."""
         return "gain" in self.columns.values
 
     @cached_property
     def suspected(self) -> np.ndarray:
-        """bool [e]: at or above `THRESHOLD`; where nothing was checked, more likely than not in the
-        higher hump of the skill."""
+        """bool [e]: suspicion of at least `THRESHOLD`; without a check by images, a probability of
+        at least one half of the higher component of the skill."""
         found = self.columns["suspicion"]
         if self.checked:
             return np.asarray(found["suspicion"] >= np.float32(THRESHOLD))
@@ -71,7 +71,7 @@ class StoredSuspects:
 
     @cached_property
     def order(self) -> np.ndarray:
-        """int64 [e], indices into `rows`, the likeliest wrong first."""
+        """int64 [e], indices into `rows`, most suspicious first."""
         return suspicion_order(self.columns)
 
     @cached_property
@@ -83,12 +83,12 @@ class StoredSuspects:
 
     @cached_property
     def answers(self) -> np.ndarray:
-        """object [e]: the model's own answer (str), None where it is not stored."""
+        """object [e]: the model's own answer (str); None if it is not stored."""
         return _answers(self.store, self.model, self.pool.digest[self.rows])
 
     @property
     def notes(self) -> list[str]:
-        """What these suspicions are worth."""
+        """Notes about the reliability of these suspicions."""
         return suspicion_notes(self.columns)
 
     def suspects(self, at: np.ndarray) -> list[Suspect]:
@@ -101,17 +101,17 @@ class StoredSuspects:
 def stored_suspects(
     pool: Pool, store: Store, model: ModelIdentity | None, seen: np.ndarray
 ) -> StoredSuspects | None:
-    """What the store knows; None where no model's loss and skills are there.
+    """The stored suspicions; None if no model's loss and skills are stored.
 
-    Suspicions that images checked come first, then those of `model`, then those about all rows.
+    Prefers suspicions checked by images, then those of `model`, then those about all rows.
 
     Arguments:
         pool: the pool.
-        store: where columns are looked for; a folder that does not exist holds none.
-        model: the selection's model; others that the store knows are tried after it.
-        seen: int64, pool rows that the selection's method considered: its skills are of these.
+        store: the store; a folder that does not exist has no columns.
+        model: the selection's model; other models in the store are tried after it.
+        seen: int64, pool rows that the selection's method considered and clustered into skills.
 
-    Raises StoreError where the store cannot be read.
+    Raises StoreError if the store cannot be read.
     """
     within = np.zeros(len(pool), bool)  # [n]
     within[seen] = True
@@ -126,7 +126,7 @@ def stored_suspects(
 
 
 def _models(store: Store, first: ModelIdentity | None) -> list[ModelIdentity]:
-    """Models with a loss in the store whose weights are at hand, `first` before the others."""
+    """Models with a loss in the store that are not behind a server, `first` before the others."""
     known = [] if first is None else [first]
     for _, fields in described(store, "answer_loss"):
         found = _identity(fields.get("model"))
@@ -136,7 +136,7 @@ def _models(store: Store, first: ModelIdentity | None) -> list[ModelIdentity]:
 
 
 def _identity(described_model: Any) -> ModelIdentity | None:
-    """The model of a description; None for one that thresher trained."""
+    """The model in a column's description; None for a model that thresher trained."""
     if not isinstance(described_model, Mapping) or described_model.get("kind") != "model":
         return None
     try:
@@ -174,7 +174,7 @@ def _of_model(
 
 
 def _stored_skills(engine: ColumnEngine, store: Store, model: ModelIdentity) -> Skills | None:
-    """The skills that are stored for the rows that are eligible now, the usual ones first."""
+    """The stored skills of the eligible rows, those with default settings first."""
     usual = skills_of(model)
     digest = engine.numbering.digest[np.flatnonzero(engine.eligible.mask)]
     rows = PoolColumn.of(usual, digest).rows
@@ -193,7 +193,7 @@ def _stored_skills(engine: ColumnEngine, store: Store, model: ModelIdentity) -> 
 
 
 def _skills(description: Any, model: ModelIdentity) -> Skills | None:
-    """Skills of this model by their description; None for anything else."""
+    """The skills signal of this model from a column's description; None for any other."""
     try:
         if description["kind"] != Skills.kind:
             return None
@@ -211,7 +211,8 @@ def _skills(description: Any, model: ModelIdentity) -> Skills | None:
 
 
 def _answers(store: Store, model: ModelIdentity, digest: np.ndarray) -> np.ndarray:
-    """object [m]: stored answers of rows (DIGEST [m]), of the longest limit first; else None."""
+    """object [m]: stored answers of rows (DIGEST [m]), those with the longest limit first; None if
+    not stored."""
     out = np.full(len(digest), None, object)
     limits = {
         fields.get("max_new_tokens")
@@ -228,12 +229,12 @@ def _answers(store: Store, model: ModelIdentity, digest: np.ndarray) -> np.ndarr
 
 
 class _NotStored(Exception):
-    """A column that is needed is not there."""
+    """A required column is not stored."""
 
 
 @dataclass(frozen=True)
 class _NoScorer:
-    """Scores nothing."""
+    """A scorer that computes nothing."""
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         raise _NotStored

@@ -1,7 +1,7 @@
-"""Rows whose answer is likely wrong, by what a model makes of the pool: the likeliest first.
+"""`thresher suspects`: lists the rows whose answers are likely wrong, most suspicious first.
 
-The suspicion of a row is the column `signals.suspicion`; here it becomes a list, with the model's
-own answers on request and notes about what the list is worth. Writes scores into the store only.
+The suspicion of a row is the signal `signals.suspicion`. The list may include the model's own
+answers, and has notes about its reliability. Writes only scores, into the store.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from thresher.signals.suspicion import SUSPECTED, UNCHECKED, suspicion_signals
 from thresher.types import IMAGE_PLACEHOLDER, Columns, digests_to_bytes
 
 THRESHOLD = 0.5
-"""Suspicion from which a row is listed."""
+"""Default minimum suspicion of a listed row."""
 _READ_ROWS = 8192  # at once
 
 
 @dataclass(frozen=True)
 class SuspectOptions:
-    """What is listed.
+    """Options of the list.
 
-    threshold: least suspicion of a listed row, 0 … 1; 0 lists all rows.
-    limit: rows listed at most; None: all.
+    threshold: minimum suspicion of a listed row, 0 … 1; 0 lists all rows.
+    limit: maximum number of listed rows; None: no limit.
     answers: generate the model's own answer to the last question of each listed row.
-    image_gain: check suspicions by the rows' images: a second pass, without images.
-    leaves: number of skills; None: one for every 30 rows.
+    image_gain: check suspicions by the rows' images, with a second pass without images.
+    leaves: number of skills; None: one per 30 rows.
     max_new_tokens: of a generated answer.
     """
 
@@ -63,10 +63,13 @@ class SuspectOptions:
 class Suspect:
     """One listed row.
 
-    row: of the pool. skill: number. suspicion, hump, agreement, rank, skill_rows: see
-    `signals.suspicion`; nll and gain in nats per token. given, answer: the last answer of the file
-    and the model's ("" and None where it was not asked or failed). agreement and gain are None
-    where unknown, `same` where the model was not asked.
+    row: pool row.
+    skill: number of the skill.
+    suspicion, hump, agreement, rank, skill_rows: see `signals.suspicion`; agreement is None if
+        unknown.
+    nll, gain: nats per token; gain is None if unknown.
+    given, answer: the last answer of the file, and the model's own (None: not generated).
+    same: whether both are equal; None without the model's answer.
     """
 
     row: int
@@ -90,8 +93,13 @@ class Suspect:
 
 @dataclass(frozen=True)
 class Suspects:
-    """`rows`: the likeliest first. `judged`: rows with a suspicion. `found`: rows at or above the
-    threshold; more than `rows` only with a limit. `expected_wrong`: sum of their suspicions."""
+    """The list of suspects.
+
+    rows: most suspicious first.
+    judged: number of rows with a suspicion.
+    found: number of rows at or above the threshold, also those beyond the limit.
+    expected_wrong: sum of the suspicions of the found rows.
+    """
 
     path: str
     model: str
@@ -109,16 +117,16 @@ class Suspects:
 def find_suspects(
     pool: Pool, request: RunRequest, context: RunContext, options: SuspectOptions
 ) -> Suspects:
-    """Score what is not stored, and list the rows of a high suspicion.
+    """Score missing rows, and list the rows with a high suspicion.
 
-    Order: by suspicion in steps of 0.01; of equals those first for whose answer the image does not
-    speak, then by the rank of their loss inside the skill.
+    Sorted by suspicion in steps of 0.01; ties by whether the image contradicts the answer, then by
+    the rank of the loss in the skill.
 
     Arguments:
         pool: the pool.
-        request: how rows that cannot be scored are treated.
+        request: how to treat rows that cannot be scored.
         context: the model and the store.
-        options: what is listed.
+        options: of the list.
 
     Raises CapabilityError, TooManyFailures, StoreError, and what opening the model raises.
     """
@@ -157,7 +165,7 @@ def find_suspects(
 
 
 def suspicion_order(columns: Columns) -> np.ndarray:
-    """The rows of columns named as in `suspicion_signals`, int64 [n], the likeliest wrong first."""
+    """Row indices, int64 [n], most suspicious first. `columns`: named as in `suspicion_signals`."""
     found = columns["suspicion"]
     helped = np.zeros(len(columns), bool)
     if "gain" in columns.values:
@@ -171,8 +179,8 @@ def suspicion_order(columns: Columns) -> np.ndarray:
 def _own_answers(
     pool: Pool, rows: np.ndarray, request: RunRequest, context: RunContext, max_new_tokens: int
 ) -> tuple[dict[int, str], int]:
-    """Pool row -> what the model answers to its last question, and how many were asked now. Rows
-    that cannot be answered are absent."""
+    """Pool row -> the model's answer to its last question (without failed rows), and the number of
+    answers generated now."""
     within = np.zeros(len(pool), bool)  # [n]
     within[rows] = True
     assert context.model is not None
@@ -248,7 +256,7 @@ def _notes(
     answers: Mapping[int, str],
     listed: int,
 ) -> list[str]:
-    """What the list is worth."""
+    """Notes about the reliability of the list."""
     notes = []
     if failed:
         notes.append(f"{failed:,} of {pool_rows:,} rows could not be scored and are not judged.")

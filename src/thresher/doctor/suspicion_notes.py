@@ -1,5 +1,5 @@
-"""What a list of suspects is worth: whether losses form two humps, and whether images confirm what
-the losses say. Arithmetic on columns named as in `signals.suspicion.suspicion_signals`.
+"""Notes about the reliability of a list of suspects: whether losses are bimodal, and whether images
+confirm the suspicion. Arithmetic on columns named as in `signals.suspicion.suspicion_signals`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WEAK = 0.3  # estimated share of wrong rows below which the loss is said to show
 
 
 def suspicion_notes(columns: Columns) -> list[str]:
-    """Sentences about the rows of `columns`."""
+    """Notes about the rows of `columns`."""
     found, n = columns["suspicion"], len(columns)
     hump, size, leaf = found["hump"], found["rows"], columns["skills"]["leaf"]
     notes = []
@@ -30,13 +30,13 @@ def suspicion_notes(columns: Columns) -> list[str]:
     small = int((size < LEAST_ROWS).sum())
     if small > FEW * n:
         notes.append(
-            f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
-            "nothing: they are not suspected. Fewer skills (--leaves N) are larger."
+            f"{pluralize(small)} are in skills with fewer than {LEAST_ROWS} rows, which is too few "
+            "to judge: they are not suspected. Use fewer skills (--leaves N)."
         )
     judged = np.bincount(leaf, hump)[leaf] > 0
     notes.append(
-        f"In skills that hold {judged.mean():.0%} of the rows the losses form two humps; in the "
-        "others no row is suspected."
+        f"In skills with {judged.mean():.0%} of the rows the losses are bimodal; in the others no "
+        "row is suspected."
         if n
         else "No row is left."
     )
@@ -46,7 +46,7 @@ def suspicion_notes(columns: Columns) -> list[str]:
 
 
 def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
-    """Whether the images confirm what the losses say."""
+    """Notes about whether the images confirm the suspicion."""
     seen = ~np.isnan(gain)
     notes = []
     high, others = gain[seen & suspected], gain[seen & ~suspected]
@@ -54,19 +54,19 @@ def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
         helped, usual = float((high > 0).mean()), float((others > 0).mean())
         share = max(1 - helped / usual, 0.0) if usual else 0.0
         note = (
-            f"The image makes the answer likelier in {helped:.0%} of the rows of the higher humps "
-            f"and in {usual:.0%} of the others, as if {share:.0%} of the former were wrong."
+            f"The image makes the answer more likely in {helped:.0%} of the suspected rows and in "
+            f"{usual:.0%} of the others, as if {share:.0%} of the suspected rows were wrong."
         )
         if share < WEAK:
             note += (
-                " The model's loss does not show which rows are wrong here: hardly any is, or it "
-                "cannot read these images. So no suspicion is high. A model that was tuned on a "
-                "part of the pool may judge it (thresher train)."
+                " The model's loss does not show which rows are wrong: either hardly any are, or "
+                "the model cannot read these images. So no suspicion is high. A model tuned on a "
+                "part of the pool (thresher train) may do better."
             )
         notes.append(note)
     if unchecked := int((suspected & ~seen).sum()):
         notes.append(
-            f"{pluralize(unchecked)} of the higher humps have no image to check them by: their "
-            f"suspicion is at most {UNCHECKED}. A lower --threshold lists them."
+            f"{pluralize(unchecked)} with a high loss have no image for the check: their suspicion "
+            f"is at most {UNCHECKED}. A lower --threshold lists them."
         )
     return notes

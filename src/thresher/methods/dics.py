@@ -1,7 +1,7 @@
-"""DICS: rows whose answers need the image and whose questions need the answer, unlike each other.
+"""DICS: diverse rows whose answers depend on the image and whose questions depend on the answer.
 
-arXiv:2608.30209. docs/methods/dics.md keeps apart what is public of it and what was chosen here.
-Pure arithmetic on stored columns; the model is warmed up by the run (`TrainedModel`).
+arXiv:2608.30209. docs/methods/dics.md separates what is public from our choices. Pure arithmetic on
+stored columns; the run trains the warmed-up model (`TrainedModel`).
 
     VIC     exp(L(answer | question) - L(answer | question, image))
     RIC     exp(L(question | image) - L(question | image, answer))
@@ -42,8 +42,8 @@ from thresher.types import (
     TrainedModel,
 )
 
-SPREAD_BELOW = 0.5  # budget, as a share of the rows, below which rows are spread out
-UNREAD = 0.5  # share of images that help below which the model is said not to read them
+SPREAD_BELOW = 0.5  # budget, as a share of the rows, below which rows are diversified
+UNREAD = 0.5  # minimum share of images that help; below it a note warns about the model
 
 
 @dataclass(frozen=True)
@@ -225,9 +225,9 @@ def _notes(reason: Mapping[str, np.ndarray], with_image: np.ndarray, rows: np.nd
         notes.append("No row has an image, so all have the same score.")
     elif len(rows):
         helped = float((gain > 0).mean())
-        note = f"The image makes the answer likelier in {helped:.0%} of the rows with one."
+        note = f"The image makes the answer more likely in {helped:.0%} of the rows with an image."
         if helped < UNREAD:
-            note += " The model hardly reads these images, so the score says little about the rows."
+            note += " The model seems unable to read these images, so the score means little."
         notes.append(note)
         if low := int((reason["score"][rows] < 1).sum()):
             notes.append(

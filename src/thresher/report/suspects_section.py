@@ -1,5 +1,5 @@
-"""The section on rows that are likely wrong: the likeliest ones by skill, from what the store
-holds. Runs no model; where columns are missing it names the command that computes them.
+"""The report's section on suspects: the most suspicious rows by skill, from stored columns. Runs no
+model; if columns are missing, it names the command that computes them.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ WEIGHTS = 24  # characters of a model that is known by its weights only
 
 @dataclass(frozen=True)
 class SkillGroup:
-    """Suspected rows of a skill. `rows`: of the skill; `suspected`, `kept`: how many of them are
-    suspected, and how many of the suspected were kept."""
+    """Suspected rows of a skill. `rows`: number of rows of the skill; `suspected`, `kept`: number
+    of suspected rows, and of those that were kept."""
 
     title: str
     rows: int
@@ -46,8 +46,8 @@ class SkillGroup:
 
 @dataclass(frozen=True)
 class SuspectsSection:
-    """`lead`: what is known. `missing`: what is not in the store, "" for nothing; `command`
-    computes it. `notes`: what the list is worth."""
+    """`lead`: a summary. `missing`: what is not stored, or ""; `command` computes it. `notes`:
+    about the reliability of the list."""
 
     lead: str
     groups: tuple[SkillGroup, ...] = ()
@@ -57,7 +57,7 @@ class SuspectsSection:
 
 
 def suspects_section(selection: LoadedSelection) -> SuspectsSection:
-    """The section for a selection that was written. Raises StoreError, PoolError."""
+    """The section for the selection in a folder. Raises StoreError, PoolError."""
     found = suspects_of_run(selection)
     overview = suspects_overview(selection, found)
     if found is None:
@@ -71,7 +71,7 @@ def suspects_section(selection: LoadedSelection) -> SuspectsSection:
 
 
 def suspects_overview(selection: LoadedSelection, found: StoredSuspects | None) -> SuspectsSection:
-    """The section without rows. `found`: None where nothing is known."""
+    """The section without rows. `found`: None if nothing is stored."""
     if found is None:
         return SuspectsSection(
             "Not known: the store holds no model's losses and skills of these rows.",
@@ -90,7 +90,7 @@ def suspects_overview(selection: LoadedSelection, found: StoredSuspects | None) 
 
 
 def _likeliest(found: StoredSuspects) -> np.ndarray:
-    """Suspected rows, the likeliest wrong first: int64 indices into `found.rows`."""
+    """Suspected rows, most suspicious first: int64 indices into `found.rows`."""
     return np.asarray(found.order[found.suspected[found.order]])
 
 
@@ -121,7 +121,7 @@ def _groups(
 
 
 def suspects_of_run(selection: LoadedSelection) -> StoredSuspects | None:
-    """What the store of a selection knows about suspects; None where it knows nothing."""
+    """The stored suspects of a selection; None if nothing is stored."""
     noted = selection.run.get("model")
     model = ModelIdentity(**noted["identity"]) if noted else None
     return stored_suspects(selection.pool, Store(selection.run["store"]), model, selection.rows)
@@ -140,7 +140,7 @@ def first_of_skills(found: StoredSuspects, suspected: np.ndarray) -> np.ndarray:
 
 
 def with_suspicion(card: Card, suspect: Suspect) -> Card:
-    """The card with the model's own answer below the given one, and why the row is suspected."""
+    """The card with the model's own answer and the reason for the suspicion."""
     messages = list(card.messages)
     if card.more_messages:  # the last answer is not among those that are shown
         messages.append(message("assistant", suspect.given))
@@ -167,8 +167,8 @@ def skill_title(suspect: Suspect) -> str:
 
 
 def missing_columns(found: StoredSuspects, suspected: np.ndarray) -> str:
-    """What `thresher suspects --answers` would add, in words; "" for nothing. `suspected`: indices
-    into `found.rows`."""
+    """Description of the columns that `thresher suspects --answers` would add, or "". `suspected`:
+    indices into `found.rows`."""
     parts = [] if found.checked else ["the image gain that checks these rows"]
     without = sum(text is None for text in found.answers[suspected])
     if without == len(suspected) and without:
@@ -208,9 +208,9 @@ def _lead(selection: LoadedSelection, found: StoredSuspects, suspected: np.ndarr
         text += f" About {total:,.0f} of them are wrong." if n else ""
     else:
         text = (
-            f"{share} {'has' if n == 1 else 'have'} a loss that belongs to the higher hump of the "
-            f"losses of {'its skill' if n == 1 else 'their skills'}, {by}. Images were not asked, "
-            f"so the answers may be hard instead of wrong, and no suspicion is above {UNCHECKED}."
+            f"{share} {'has' if n == 1 else 'have'} a high loss for "
+            f"{'its skill' if n == 1 else 'their skills'}, {by}. There was no check by images, so "
+            f"the answers may be hard instead of wrong, and no suspicion is above {UNCHECKED}."
         )
     if n:
         text += f" {kept:,} of them {'is' if kept == 1 else 'are'} kept."

@@ -1,10 +1,10 @@
-"""Farthest-point sampling (greedy k-centre): each row is the one least like those taken before it.
+"""Farthest-point sampling (greedy k-centre): each row is the least similar to those already taken.
 
-Exact, in less than the time of the plain loop, whose every step compares one row with all others.
-The first rows are taken by that loop, and cut the others into cells by which of them is nearest. A
-cell is compared with the rows taken since only when its own farthest row, by what is known so far,
-is the farthest of all: similarities only grow, so what is known is a bound. Then many comparisons
-are one matrix product. Memory: the vectors in float32; no table of rows by rows.
+Exact, but faster than the plain loop that compares one row with all others in every step. The first
+rows are taken by that loop and divide the others into cells by their nearest taken row. A cell is
+compared with later rows only when its farthest row, by the similarities known so far, is the
+farthest of all: similarities only grow, so known ones are bounds. Many comparisons are then one
+matrix product. Memory: the vectors in float32, no n x n matrix.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""The loss of a row's answers under a model, teacher-forced: the column that most methods start
-from.
+"""The teacher-forced loss of a row's answers: the main column of most methods.
 
 NLL of a row = mean negative log-likelihood of its answer tokens in nats, over all assistant turns;
 prompt, image, template and end-of-turn tokens are masked. PPL = exp(NLL).
@@ -38,7 +37,7 @@ class LogprobBackend(Protocol):
 
 @dataclass(frozen=True)
 class AnswerLoss(ReadTogether):
-    """One forward pass a row, which gives other signals of the model too (`reading`). Lower `nll`:
+    """One forward pass per row, shared with other signals of the model (`reading`). Lower `nll`:
     the model already expects the answer."""
 
     model: AnyModel
@@ -153,8 +152,8 @@ def score_some(
 
 
 def without_images(sample: Sample) -> Sample | str:
-    """The row with its images left out, or why that is impossible."""
+    """The row without its images, or why they cannot be removed."""
     if any(t.role == "assistant" and IMAGE_PLACEHOLDER in t.text for t in sample.turns):
-        return "an image stands inside an answer: without it the answer would be another one"
+        return "an image is inside an answer, which would change without it"
     turns = tuple(Turn(t.role, text_without_images(t.text)) for t in sample.turns)
     return Sample(sample.id, turns, (), sample.source, sample.problem, sample.media)

@@ -1,7 +1,8 @@
-"""Is a selection better than a random one? Two small trainings, compared on rows that neither saw.
+"""The guard: compares a selection with random rows by two small trainings, evaluated on held-out
+rows.
 
-The criterion is the exact greedy match with the given answer, pair by pair. The loss would not do:
-on noisy pools it prefers a random subset, which has the noise of the held-out rows.
+The criterion is the exact greedy match with the given answer, paired by row. The loss is not
+suitable: on noisy pools it favours a random subset, which has the noise of the held-out rows.
 """
 
 from __future__ import annotations
@@ -15,16 +16,15 @@ import numpy as np
 from thresher.samplers.trusted_strata import trusted_strata
 from thresher.types import Columns, Field, Signal, seeded_ties
 
-LEVEL = 0.05  # one-sided: how often a selection that is as good as random may be refused
+LEVEL = 0.05  # one-sided level: probability of refusing a selection that is as good as random
 UNREAD_LEVEL = 0.25  # the same where the model cannot judge the pool: there a gain is unlikely
-LEAST = 5  # answers that must differ before any outcome is significant: 1/2^5 is below `LEVEL`
+LEAST = 5  # minimum number of differing answers for any significant result: 1/2^5 is below `LEVEL`
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Random rows that the guard's models are asked about: `most`, at most a fifth of the distinct
-    rows. One copy of each row; none where these are fewer than `LEAST`, which could decide
-    nothing."""
+    """A random sample of distinct rows on which the guard's models are evaluated: `most`, but at
+    most a fifth of the distinct rows; empty if there are fewer than `LEAST`."""
 
     seed: int
     most: int = 1000
@@ -32,7 +32,7 @@ class HeldOut:
     kind: ClassVar[str] = "held_out"
     version: ClassVar[int] = 2
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("chosen", "bool", "the guard's models are asked about this row"),
+        Field("chosen", "bool", "the guard's models are evaluated on this row"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -50,8 +50,8 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class GuardRows:
-    """What one of the guard's models is trained on: `rows` rows, none of them held out nor a copy
-    of one that is."""
+    """Training rows of one of the guard's models: `rows` rows that are neither held out nor
+    duplicates of held-out rows."""
 
     held: HeldOut
     rows: int
@@ -107,7 +107,7 @@ class GuardRows:
 
 @dataclass(frozen=True)
 class GuardVerdict:
-    """Compares two models on the held-out rows. Every row has the same values."""
+    """Compares two models on the held-out rows. All rows have the same values."""
 
     held: HeldOut
     selected: Signal
@@ -155,7 +155,8 @@ class GuardVerdict:
 
 
 def sign_test(better: int, worse: int) -> float:
-    """The probability of at least `worse` tails in `better` + `worse` tosses of a fair coin.
+    """One-sided sign test: probability of at least `worse` tails in `better` + `worse` fair coin
+    tosses.
 
     >>> [round(sign_test(*pair), 4) for pair in ((0, 0), (2, 0), (0, 2), (20, 40))]
     [1.0, 1.0, 0.25, 0.0067]

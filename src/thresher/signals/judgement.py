@@ -1,10 +1,9 @@
-"""Can a model judge a pool? Whether its loss tells wrong answers from hard questions, measured
-before that loss is trusted.
+"""Whether a model's loss can be trusted to detect wrong answers in a pool.
 
-A model that reads the images finds most right answers likelier with the image than without. Where
-it does not, a high loss means "not learned yet", and models that are trained on a few of the rows
-judge instead (`cross_fit`). Wrong answers are not made likelier by any image, so rows whose loss
-belongs to the higher of two humps of their skill are not counted. Arithmetic on columns.
+If a model can read the images, they make most correct answers more likely. If it cannot, a high
+loss means "not learned yet", and models trained on a few of the rows are used instead
+(`cross_fit`). Images do not make wrong answers more likely, so suspected rows (higher component of
+the losses of their skill) are not counted. Arithmetic on columns.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ model: 0.84 to 0.91 on five pools that it reads, with up to 31% of wrong answers
 which it does not, and 0.43 with 30% of wrong answers planted there. Of all rows: 0.60 to 0.90,
 0.50 and 0.48."""
 SUSPECTED = 0.5
-"""Probability of the higher hump from which a row is suspected."""
+"""Minimum probability of the higher component for a suspected row."""
 LEAST_IMAGES = 30
 """Rows with an image below which their share says too little."""
 SAMPLE = 500
@@ -34,8 +33,8 @@ SAMPLE = 500
 
 @dataclass(frozen=True)
 class ImageSample:
-    """Random rows with an image, at most `most`, one copy of each: the same for every seed. None
-    where these are fewer than `LEAST_IMAGES`."""
+    """A random sample of at most `most` distinct rows with an image, the same for every seed; empty
+    if there are fewer than `LEAST_IMAGES`."""
 
     most: int = SAMPLE
 
@@ -60,7 +59,7 @@ class ImageSample:
 
 @dataclass(frozen=True)
 class IfMeasured:
-    """The rows of `rows` where `sample` has rows, else none: known before a model is asked."""
+    """The rows of `rows` if `sample` is not empty, else none; known before a model runs."""
 
     sample: Signal
     """With a bool field `chosen`."""
@@ -110,7 +109,7 @@ class Judgement:
         Field(
             "humped",
             "float32",
-            "share of rows in skills whose losses form two humps, among rows in skills of at least "
+            "share of rows in skills with bimodal losses, among rows in skills of at least "
             "10; NaN: there are none",
         ),
         Field("readable", "bool", "the model's loss can be trusted"),
@@ -137,8 +136,8 @@ class Judgement:
 
 @dataclass(frozen=True)
 class RowsToJudge:
-    """Rows that seed models are asked about: those of `within`, or none where `judgement` finds
-    that the base can judge the pool itself."""
+    """Rows that seed models score: those of `within`, or none if `judgement` finds that the base
+    model can judge the pool."""
 
     judgement: Signal | None = None
     """None: the seed models are asked in any case."""
@@ -166,7 +165,7 @@ class RowsToJudge:
 
 @dataclass(frozen=True)
 class TrustedLoss:
-    """The base's loss where it can judge the pool, else that of the seed models."""
+    """The base model's loss if it can judge the pool, else that of the seed models."""
 
     judgement: Signal
     base: Signal
@@ -190,13 +189,13 @@ class TrustedLoss:
 
 
 def two_humped(loss: np.ndarray, leaf: np.ndarray, order: np.ndarray | None = None) -> float:
-    """The share of rows in skills whose losses form two humps, among rows in skills that can be
-    judged; NaN: there are none.
+    """Share of rows in skills with bimodal losses, among rows in skills that are large enough; NaN
+    if there are none.
 
     Arguments:
         loss: finite [n].
-        leaf: int [n], >= 0.
-        order: int64 [n], the rows by skill and loss, where it is known already.
+        leaf: int [n], >= 0, the skill.
+        order: int64 [n], the rows sorted by skill and loss, if already known.
     """
     found = separation(loss, leaf, order=order)
     judged = np.bincount(leaf, minlength=len(found)) * np.isfinite(found)

@@ -25,7 +25,7 @@ from thresher.types import (
 
 @dataclass(frozen=True)
 class PartLoss:
-    """`AnswerLoss`, for the rows that `among` chooses."""
+    """`AnswerLoss` of the rows that `among` selects."""
 
     model: AnyModel
     among: Signal

@@ -1,9 +1,9 @@
 """The loss of a row's question: how likely a model would ask it about the image, with or without
 the answer being given (DICS, arXiv:2608.30209).
 
-The row is turned around: the model is asked for a question, and the row's own stands as its answer.
-An answer that belongs to its question makes it likelier. DICS names neither of its two prompts;
-these are ours.
+Question and answer are swapped: the prompt asks for a question, and the row's own question is the
+expected answer. An answer that belongs to its question makes the question more likely. DICS does
+not state its two prompts; these are ours.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def turn_around(sample: Sample, prompt: str) -> Sample | str | None:
             question = f"{question}\n{text}" if question and text else question or text
         elif turn.role == "assistant":
             if IMAGE_PLACEHOLDER in turn.text:
-                return "an image stands inside an answer: the question cannot be asked without it"
+                return "an image is inside an answer: the question cannot be asked without it"
             if question and turn.text.strip():
                 asked = render_template(prompt, {"answer": turn.text.strip()})
                 shown = f"{IMAGE_PLACEHOLDER}\n" * images

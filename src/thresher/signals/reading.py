@@ -1,9 +1,9 @@
-"""What one reading of a row gives: several signals, one forward pass, a column each.
+"""Signals that share one forward pass per row.
 
-A model reads a row once, teacher-forced; the loss of its answers, the spread of its guesses and its
-hidden states all come out of that pass. `ReadTogether` is the frame of such a signal: it says what
-it wants of the pass and how it makes its fields of that. Signals of one model are read together;
-what is stored of one of them is not read again.
+One teacher-forced pass gives the loss of the answers, the entropy of the predictions and the hidden
+states. `ReadTogether` is the base class of such signals: each states what it needs of the pass and
+computes its fields from the result. Signals of one model are computed together, without those that
+are already stored.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ReadingBackend(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is wanted of a pass: arguments of `ReadingBackend.read`."""
+    """What a signal needs of the pass: arguments of `ReadingBackend.read`."""
 
     loss: bool = False
     spread: bool = False
@@ -47,17 +47,20 @@ class Reading:
 
 
 class ReadSignal(Protocol):
-    """A signal that is made of one reading of a row."""
+    """A signal that is computed from one forward pass over a row."""
 
     def reading(self) -> Reading: ...
 
     def values(self, found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Fields of [m] rows, and "" or why a row has none, out of what `ReadingBackend.read` gave;
-        `found["states"]`: float32 [m, d] of this signal's own part."""
+        """(fields of m rows, "" or an error for each row).
+
+        found: the result of `ReadingBackend.read`; `found["states"]`: float32 [m, d], of this
+            signal's own layer and part.
+        """
 
 
 class ReadTogether:
-    """What every `ReadSignal` has. No dataclass, so that it adds nothing to an identity."""
+    """Base class of `ReadSignal`s. Not a dataclass, so that it adds nothing to the identity."""
 
     model: AnyModel
     among_images: bool = False
@@ -91,22 +94,22 @@ class ReadTogether:
         if not hasattr(backend, "read"):
             names = ", ".join(sorted({signal.kind for signal in signals}))
             raise CapabilityError(
-                f"{names}: these are read off a model's hidden states and the probabilities of a "
-                "given answer, which a server does not give. Give --model with weights."
+                f"{names}: these need a model's hidden states and the probabilities of a given "
+                "answer, which a server does not return. Give --model with weights."
             )
-        wanted = [signal.reading() for signal in signals]
-        states = list(dict.fromkeys(state for w in wanted for state in w.states))
+        requested = [signal.reading() for signal in signals]
+        states = list(dict.fromkeys(state for w in requested for state in w.states))
         for piece in backend.read(
             samples,
             pool,
-            loss=any(w.loss for w in wanted),
-            spread=any(w.spread for w in wanted),
+            loss=any(w.loss for w in requested),
+            spread=any(w.spread for w in requested),
             states=states,
-            light_spans=function_word_spans if any(w.words for w in wanted) else None,
+            light_spans=function_word_spans if any(w.words for w in requested) else None,
             among_images=self.among_images,
         ):
             out = []
-            for signal, w in zip(signals, wanted, strict=True):
+            for signal, w in zip(signals, requested, strict=True):
                 found: dict[str, Any] = dict(piece.values)
                 if w.states:
                     found["states"] = piece.values["states"][:, states.index(w.states[0])]
@@ -117,6 +120,6 @@ class ReadTogether:
 
 
 def finite(values: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The values, and an error for each row in which one of them is not a finite number."""
+    """The values, and an error for each row with a value that is not finite."""
     odd = ~np.all([np.isfinite(column) for column in values.values()], axis=0)
     return values, [f"{what} is not a finite number" if o else "" for o in odd.tolist()]

@@ -1,7 +1,5 @@
-"""The loss of a row's answers, function words apart from the others.
-
-So a method can weigh them differently (DICS, arXiv:2608.30209) without another pass.
-"""
+"""The loss of a row's answers, separately for function words and other words, so that a method can
+weight them differently (DICS, arXiv:2608.30209) without another pass."""
 
 from __future__ import annotations
 
