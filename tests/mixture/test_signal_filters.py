@@ -254,6 +254,38 @@ def test_rows_without_a_value(
     assert code == 0 and len(taken(tmp_path / "2")) == ROWS
 
 
+@pytest.mark.parametrize(("how", "videos"), [("keep", 3), ("random", 3), ("drop", 0)])
+def test_rows_that_no_model_can_score_are_exempt(
+    how: str, videos: int, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def video(row: int, record: dict[str, Any]) -> None:
+        if row < 3:
+            record["video"] = record.pop("image").replace(".png", ".mp4")
+
+    changed(world, "videos.json", video)
+    rule = ["--filter", "answer_loss < 0", "--filter", "images != 5", "--unscorable", how]
+    code, said = select(capsys, world, tmp_path / "none", *rule, pool="videos.json")
+    if how == "drop":
+        assert code == 2 and "No row is left: " in said
+    else:
+        assert code == 0 and sorted(taken(tmp_path / "none")) == [0, 1, 2]
+    rule[1] = "answer_loss >= 0"
+    code, said = select(capsys, world, tmp_path / "all", *rule, pool="videos.json")
+    assert code == 0 and len(taken(tmp_path / "all")) == ROWS - 3 + videos
+    assert not (tmp_path / "all" / "failures.jsonl").exists()
+
+
+def test_a_plan_before_skills_are_known(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["-m", "random", "-b", "10%", "--no-probe", "--store", str(tmp_path / "store")]
+    asked += ["--quota", "skill:any=..5", "--quota", "shapes=10"]
+    code, said = run(capsys, "plan", *words(world, *asked))
+    assert code == 0 and "--quota skill:any=..5: its rows are known once they are scored" in said
+    assert "240 rows to score" in said
+    assert "--quota shapes=10: at least 10 and at most 10 of the 72 rows there" in said
+
+
 def test_quotas_by_skill(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, said = select(
         capsys, world, tmp_path / "s", "--method", "stratified", "--set", "by=skill", "-b", "50%"

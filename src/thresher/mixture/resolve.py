@@ -352,8 +352,8 @@ def resolve_mixture(
     grouped = None
     unknown = [q for q in quotas if column_of(q, pool) in fields and scores and scores.missing]
     notes += [f"--quota {q.text}: its rows are known once they are scored." for q in unknown]
-    if quotas and not unknown:
-        grouped = groups(quotas, pool, columns, possible)
+    if known := [q for q in quotas if q not in unknown]:
+        grouped = groups(known, pool, columns, possible)
         size = len(grouped)
         available = np.bincount(grouped.label[possible], minlength=size)
         if counts is None:  # for a budget in tokens the number of rows is not known yet
