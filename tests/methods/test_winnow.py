@@ -147,15 +147,25 @@ def test_trust_is_chosen_by_what_was_measured(monkeypatch):
     assert "two models decide" in seed.notes[0]
 
 
-def test_where_nothing_can_be_trained_the_base_is_trusted_and_the_risk_said(monkeypatch):
+def test_where_nothing_can_be_trained_random_rows_are_taken(monkeypatch):
     monkeypatch.setattr(module, "is_usable", lambda extra: False)
     unread = judgement(10, helped=0.37, readable=False)
     out = Winnow().select(columns(judgement=unread), 5)
-    assert out.rows.tolist() == [1, 2, 6, 7, 8] and "seed_loss" not in out.reason
-    assert "training is not installed" in out.notes[0] and "--method random" in out.notes[0]
-    assert sum("There is no guard" in note for note in out.notes) == 1
+    assert out.rows.tolist() == [0, 1, 2, 3, 4] and "seed_loss" not in out.reason
+    (note,) = out.notes
+    assert note.startswith("Random rows are taken") and "only 37% of 500 rows" in note
+    assert "random sample" in explained(out).lead and explained(out).why(0).kind == "random sample"
     off = Winnow(guard="off").select(columns(judgement=unread), 5)
-    assert not any("guard" in note for note in off.notes)
+    assert off.rows.tolist() == [1, 2, 6, 7, 8] and "guard_passed" not in off.reason
+    assert "training is not installed" in off.notes[0] and "--method random" in off.notes[0]
+
+
+def test_without_training_a_pool_that_can_be_judged_is_selected_from(monkeypatch):
+    monkeypatch.setattr(module, "is_usable", lambda extra: False)
+    out = Winnow().select(columns(judgement=judgement(10)), 5)
+    assert out.rows.tolist() == [1, 2, 6, 7, 8]
+    assert sum("There is no guard" in note for note in out.notes) == 1
+    assert "guard_passed" not in out.reason
 
 
 @pytest.mark.parametrize("images", [0, 1, 29])

@@ -128,6 +128,16 @@ def test_the_guard_is_skipped_on_copies_of_few_rows(
     assert not any("The guard trained" in note for note in out.notes)
 
 
+@pytest.mark.parametrize("distinct", [1, 2, 3])
+def test_seed_models_of_copies_of_few_rows(
+    tmp_path: Path, store: Store, training: FakeTraining, distinct: int
+) -> None:
+    records = [record(i % distinct) | {"id": f"r{i}"} for i in range(40)]
+    pool = open_pool(write_pool(tmp_path / "pool.json", records))
+    out = select(pool, store, training, settings={"trust": "seed", "guard": "on"})
+    assert len(out.rows) == 12 and np.isfinite(out.evidence["seed_loss"]).all()
+
+
 def test_seed_models_are_trained_on_different_rows(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:

@@ -189,21 +189,26 @@ class Winnow:
         notes = _notes(strata, leaf, trust, None if judgement else gain)
         if judgement is not None:
             notes.insert(0, _judgement_note(judgement, seeds))
-        if len(loss) and self.guard == "auto" and not self._can_train():
+        unchecked = self.guard == "auto" and not self._can_train()
+        passed = True
+        if unchecked and judgement is not None and not judgement["readable"]:
+            passed, notes = False, [_unread_note(judgement)]
+        elif unchecked and len(loss):
             notes.append(
                 "There is no guard: the selection is not compared with random rows, because "
                 f"training is not installed ({install_command('train')})."
             )
-        if not self._guarded() or not len(loss):
-            return Selection(strata.rows, reason, tuple(notes))
-        verdict = {name: values[0] for name, values in columns["guard"].items()}
-        reason["guard_passed"] = np.full(len(loss), verdict["passed"])
+        elif self._guarded() and len(loss):
+            verdict = {name: values[0] for name, values in columns["guard"].items()}
+            passed = bool(verdict["passed"])
+            notes = [_guard_note(verdict, judgement, seeds), *(notes if passed else [])]
         rows = strata.rows
-        if not verdict["passed"]:
+        if len(loss) and (self._guarded() or not passed):
+            reason["guard_passed"] = np.full(len(loss), passed)
+        if not passed:
             rows = np.argsort(columns.ties, kind="stable")[:budget].astype(np.int64)
             reason["skill_quota"] = np.bincount(leaf[rows], minlength=len(strata.size))[leaf]
-            notes = []
-        return Selection(rows, reason, (_guard_note(verdict, judgement, seeds), *notes))
+        return Selection(rows, reason, tuple(notes))
 
     @classmethod
     def explain(cls, evidence: Evidence) -> Explanation:
@@ -215,8 +220,8 @@ class Winnow:
         if evidence.has("guard_passed") and not r["guard_passed"].all():
             return Explanation(
                 _explain_random(evidence),
-                "The guard found random rows better than winnow's selection, so the kept rows are "
-                "a random sample. Skills and losses are shown for information.",
+                "Random rows are safer here than winnow's selection, as a note says, so the kept "
+                "rows are a random sample. Skills and losses are shown for information.",
                 (Histogram("loss"), *_bars(evidence)),
                 drawn=frozenset({"loss", "skill_group"} & r.keys()),
                 hidden=_HIDDEN | ({"guard_passed"} & r.keys()),
@@ -293,6 +298,16 @@ def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
     return (
         f"{unread}. Models trained on a part of the rows could judge instead, but training is not "
         f"installed ({install_command('train')}); --method random is safer here."
+    )
+
+
+def _unread_note(judgement: Mapping[str, Any]) -> str:
+    """Why random rows are taken where neither seed models nor the guard can be trained."""
+    return (
+        f"Random rows are taken instead of winnow's selection: {_helped(judgement, 'only ')} "
+        f"(expected: {HELPED:.0%}), so the model seems unable to read these images, and its loss "
+        "does not tell wrong rows from hard ones. Training, which could judge, is not installed "
+        f"({install_command('train')}). --set guard=off selects all the same."
     )
 
 
@@ -396,7 +411,7 @@ def _bars(evidence: Evidence) -> tuple[Bars, ...]:
 def _explain_random(evidence: Evidence) -> Callable[[int], Why]:
     def why(i: int) -> Why:
         kind = "random sample" if evidence.kept[i] else "not drawn"
-        return Why(kind, f"{kind}: the guard found random rows better than winnow's selection")
+        return Why(kind, f"{kind}: random rows are safer here than winnow's selection")
 
     return why
 

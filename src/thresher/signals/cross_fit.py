@@ -15,7 +15,8 @@ from thresher.types import Columns, Field, Signal, seeded_ties
 @dataclass(frozen=True)
 class CrossRows:
     """Disjoint random samples: rows `part`·m to (`part` + 1)·m in the order of a seeded hash, with
-    m = `fraction` of the distinct rows, rounded, at least 1. Duplicates are sampled together."""
+    m = `fraction` of the distinct rows, rounded, at least 1. Duplicates are sampled together. Of
+    duplicates of a single row both parts are that row."""
 
     fraction: float
     """Share of the usable rows, 0 < fraction <= 1/2."""
@@ -41,7 +42,8 @@ class CrossRows:
         m = max(round(self.fraction * len(digest)), min(self.least, len(digest) // 4), 1)
         order = np.argsort(seeded_ties(digest, self.seed), kind="stable")
         chosen = np.zeros(len(digest), bool)
-        chosen[order[self.part * m : (self.part + 1) * m]] = True
+        part = self.part if len(digest) > 1 else 0
+        chosen[order[part * m : (part + 1) * m]] = True
         return {"chosen": chosen[copy]}
 
 
