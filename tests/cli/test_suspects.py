@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,27 @@ def test_wrong_rows_are_listed_and_written_in_every_format(
     table = pq.read_table(third)
     assert code == 0 and table.num_rows == 7 and ["thresher", *table.column_names] == list(rows[0])
     assert table["digest"].to_pylist() == [row["digest"] for row in rows[:7]]
+
+
+@pytest.mark.parametrize("words", [["--answers"], ["--limit", "7"], ["--threshold", "1"]])
+def test_a_page_needs_nothing_else(
+    words: list[str], world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new" / "list.html"
+    code, out, _ = run(capsys, *given(world), "-o", str(path), *words, "--json")
+    listed = json.loads(out)["suspects"]
+    page = path.read_text("utf-8")
+    shown = [int(n) for n in re.findall(r'<h4 id="suspect-(\d+)-row"', page)]
+    assert code == 0 and sorted(shown) == sorted(r["row"] for r in listed[:200])
+    by_skill: dict[int, list[int]] = {}
+    for row in listed[:200]:
+        by_skill.setdefault(row["skill"], []).append(row["row"])
+    assert shown == [n for rows in by_skill.values() for n in rows]
+    assert len(re.findall(r'<section class="skill"', page)) == len(by_skill)
+    assert page.count("<dt>Model</dt>") == (len(shown) if words == ["--answers"] else 0)
+    assert ("No row is listed." in page) == (not shown)
+    assert "http" not in re.sub(r'http-equiv="[^"]+"', "", page) and "not usable" not in page
+    assert len(re.findall(r'<img src="data:image/jpeg', page)) == len(shown)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])

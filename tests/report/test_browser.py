@@ -23,14 +23,17 @@ from tests.report.image_pools import (
     record,
     selected,
 )
+from tests.report.planted_suspects import plant, wrong_rows
 from thresher import report
 from thresher.pools import Pool
 from thresher.report import diff_report
 from thresher.report.diff import difference
 from thresher.report.folder import load
+from thresher.storage.columns import Store
 
 pytestmark = pytest.mark.browser
 WIDTHS, THEMES = (400, 1000, 1600), ("light", "dark")
+PAGES = (*METHODS, "suspects", "diff", "compare")
 
 
 class Visit:
@@ -71,6 +74,8 @@ def pages(pool: Pool, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Pat
     """The report of every method, of a comparison, and of two selections that differ."""
     folder = tmp_path_factory.mktemp("pages")
     out = {name: report.write(selected(pool, name, folder / name), pool) for name in METHODS}
+    plant(pool, Store(folder / "work-suspects" / "store"), answers=wrong_rows(pool)[:9])
+    out["suspects"] = report.write(selected(pool, "length", folder / "suspects"), pool)
     a, b = (load(folder / name, pool) for name in ("clipper", "length"))
     out["diff"] = diff_report.write(difference(a, b), folder / "diff.html")
     (folder / "compare").mkdir()
@@ -86,7 +91,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report.write(selected(pool, "length", folder / "out", budget="50%"), pool)
 
 
-@pytest.mark.parametrize("name", [*METHODS, "diff", "compare"])
+@pytest.mark.parametrize("name", PAGES)
 def test_opens_from_disk_without_network_and_fits(
     browser: Any, pages: dict[str, Path], name: str
 ) -> None:
@@ -223,7 +228,7 @@ def test_hostile_texts_are_harmless(browser: Any, hostile: Path, width: int) -> 
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     inside = "e => e.getBoundingClientRect().right <= innerWidth + 1"
     wide = (
-        "[...document.querySelectorAll('.card, .panel, .said, .tile')].filter(e => "
+        "[...document.querySelectorAll('.card, .panel, .text, .tile')].filter(e => "
         f"!({inside})(e)).length"
     )
     assert page.evaluate(wide) == 0
@@ -256,7 +261,7 @@ def test_an_inline_script_would_be_refused(browser: Any, hostile: Path, tmp_path
 
 
 @pytest.mark.parametrize("theme", THEMES)
-@pytest.mark.parametrize("name", [*METHODS, "diff", "compare"])
+@pytest.mark.parametrize("name", PAGES)
 def test_axe_reports_no_serious_problem(
     browser: Any, pages: dict[str, Path], name: str, theme: str
 ) -> None:
@@ -348,7 +353,7 @@ def test_notebook_cell(
         visit.close()
 
 
-@pytest.mark.parametrize("name", ["clipper", "compare", "diff"])
+@pytest.mark.parametrize("name", ["clipper", "suspects", "compare", "diff"])
 def test_headings_step_by_one(browser: Any, pages: dict[str, Path], name: str) -> None:
     visit = Visit(browser, pages[name])
     levels = visit.page.evaluate(

@@ -73,7 +73,7 @@ def test_hostile_text_in_every_field(tmp_path: Path, warm: WarmServer) -> None:
         answer = client.get(path)
         assert answer.status_code == 200 and answer.content.isascii(), path
     sources = client.session.pool.source_names
-    assert {client.rows(source="=" + printable(name))["said"] for name in sources} == {"4 rows"}
+    assert {client.rows(source="=" + printable(name))["count"] for name in sources} == {"4 rows"}
 
 
 def test_damaged_failures_file_is_reported_by_line(tmp_path: Path) -> None:

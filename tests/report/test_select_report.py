@@ -231,7 +231,7 @@ def test_hostile_texts_create_no_element_and_no_attribute(hostile_page: str) -> 
 
 
 def test_long_answers_are_truncated_with_a_mark(hostile_page: str) -> None:
-    assert "cut here; 100,000 characters in all" in hostile_page
+    assert "truncated; 100,000 characters in total" in hostile_page
     assert "x" * (cards.CHARACTERS + 1) not in hostile_page
     assert len(hostile_page) < 500_000
 

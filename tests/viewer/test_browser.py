@@ -378,7 +378,7 @@ def test_hostile_texts_are_harmless(browser: Any, serve: Any, tmp_path: Path, wi
     fits = "document.documentElement.scrollWidth <= innerWidth"
     assert page.locator("#rows .card").count() == 20 and page.evaluate(fits)
     inside = (
-        "[...document.querySelectorAll('.card, .said, .tile')].filter(e => "
+        "[...document.querySelectorAll('.card, .text, .tile')].filter(e => "
         "e.getBoundingClientRect().right > innerWidth + 1).length"
     )
     assert page.evaluate(inside) == 0

@@ -49,8 +49,8 @@ def test_another_budget_gives_other_rows_and_counts(client: Client) -> None:
     assert got["ok"] and got["kept"] == 16
     assert re.fullmatch(r"16 of 160 rows kept \(10\.0%\), chosen in \d+\.\d\d s\.", got["status"])
     assert "10.0%" in got["html"]["counts"] and "--budget 10%" in got["html"]["command"]
-    assert client.rows(show="kept")["said"] == "16 rows"
-    assert client.select("70%")["kept"] == 112 and client.rows(show="kept")["said"] == "112 rows"
+    assert client.rows(show="kept")["count"] == "16 rows"
+    assert client.select("70%")["kept"] == 112 and client.rows(show="kept")["count"] == "112 rows"
 
 
 def test_another_method_brings_its_settings(client: Client) -> None:
@@ -124,7 +124,7 @@ def test_pinning_is_applied_at_once_and_can_be_undone(client: Client) -> None:
     assert "No row is pinned" in client.change("/undo", {}).get("html", {}).get(
         "pins", "No row is pinned"
     )
-    assert client.rows(show="pinned")["said"] == client.rows(show="banned")["said"] == "0 rows"
+    assert client.rows(show="pinned")["count"] == client.rows(show="banned")["count"] == "0 rows"
 
 
 def test_more_pins_than_the_budget_are_refused_and_not_saved(client: Client) -> None:
@@ -173,25 +173,25 @@ def test_failing_method_does_not_break_the_page(
         patch.setattr("thresher.methods.length.LongestAnswers.select", broken)
         problem = client.select("10%")["problem"]
     assert says in problem["text"] and problem["field"] == ""
-    assert client.rows(show="kept")["said"] == "48 rows" and client.select("10%")["kept"] == 16
+    assert client.rows(show="kept")["count"] == "48 rows" and client.select("10%")["kept"] == 16
 
 
 def test_pages_filters_and_order(client: Client) -> None:
     first = client.rows()
-    assert first["said"] == "160 rows" and first["page"] == 0 and "Page 1 of 7" in first["html"]
+    assert first["count"] == "160 rows" and first["page"] == 0 and "Page 1 of 7" in first["html"]
     assert first["html"].count("<li class=") == 24
     last = client.rows(page=99)
     assert last["page"] == 6 and last["html"].count("<li class=") == 16
     assert (
-        client.rows(source="=charts")["said"]
-        == client.rows(source="=charts", show="nonsense")["said"]
+        client.rows(source="=charts")["count"]
+        == client.rows(source="=charts", show="nonsense")["count"]
     )
     assert (
         "charts" in client.rows(source="=charts")["html"]
         and "photos" not in client.rows(source="=charts")["html"]
     )
     kept, dropped = client.rows(show="kept"), client.rows(show="dropped")
-    assert (kept["said"], dropped["said"]) == ("48 rows", "112 rows")
+    assert (kept["count"], dropped["count"]) == ("48 rows", "112 rows")
     best = re.findall(r"rank (\d+)", client.rows(sort="rank")["html"])
     assert best == [str(i) for i in range(1, 25)]
     lengths = [
@@ -211,13 +211,13 @@ def test_reasons_and_words_are_searched(client: Client) -> None:
     inside, outside, sample = (
         client.rows(kind=k) for k in ("inside the cut", "outside the cut", "tied at the cut")
     )
-    assert all(got["complete"] or "searched" in got["said"] for got in (inside, outside, sample))
+    assert all(got["complete"] or "searched" in got["count"] for got in (inside, outside, sample))
     assert "outside the cut" not in inside["html"]
     found = client.rows(words="NUMBER 157?")
-    assert found["said"] == "1 row" and "Row 157" in found["html"]
+    assert found["count"] == "1 row" and "Row 157" in found["html"]
     assert client.rows(words="r17 charts")["complete"]
     assert (
-        client.rows(words="no such words")["said"] == "0 rows"
+        client.rows(words="no such words")["count"] == "0 rows"
         and "No row matches" in client.rows(words="zzz")["html"]
     )
     assert client.rows(words="3.png", show="kept")["complete"]
@@ -230,13 +230,13 @@ def test_search_stops_at_its_time_limit_and_continues(
     monkeypatch.setattr("thresher.viewer.browse.CHUNK", 30)
     got = client.rows(words="number 150?")
     assert (
-        got["said"] == "0 so far: searched 30 of 160 rows"
+        got["count"] == "0 so far: searched 30 of 160 rows"
         and "Continue search" in got["html"]
         and not got["complete"]
     )
     for _ in range(5):
         got = client.rows(words="number 150?", more=1)
-    assert got["said"] == "1 row" and "Row 150" in got["html"] and got["complete"]
+    assert got["count"] == "1 row" and "Row 150" in got["html"] and got["complete"]
 
 
 def test_a_whole_record_is_shown_as_text(tmp_path: Path) -> None:
@@ -245,7 +245,7 @@ def test_a_whole_record_is_shown_as_text(tmp_path: Path) -> None:
     got = client.get("/row/1").json()
     assert got["title"] == "Row 1" and json.loads(got["text"])["id"] == "r1"
     long = max((client.get(f"/row/{i}").json()["text"] for i in range(len(pool))), key=len)
-    assert "cut here" in long and len(long) < 101_000
+    assert "truncated" in long and len(long) < 101_000
     assert all("\x00" not in client.get(f"/row/{i}").json()["text"] for i in range(len(pool)))
     assert client.get("/row/99").status_code == 404 and client.get("/row/-1").status_code == 404
 
@@ -254,11 +254,11 @@ def test_unchangeable_selection_is_reported_on_the_page(tmp_path: Path) -> None:
     session = session_of(tmp_path, "unheard", rows=40)  # a plug-in that is not installed here
     client = Client(session)
     page = client.get("/page").json()["html"]
-    assert "not chosen again" in page and "<fieldset disabled>" in page
-    assert client.rows()["said"] == "40 rows" and "disabled" in client.rows()["html"]
+    assert "nothing can be changed" in page and "<fieldset disabled>" in page
+    assert client.rows()["count"] == "40 rows" and "disabled" in client.rows()["html"]
     for path, body in (("/pin", {"rows": [1], "state": "pinned"}), ("/export", {"where": "mine"})):
         got = client.change(path, body)
-        assert not got["ok"] and "not chosen again" in got["problem"]["text"]
+        assert not got["ok"] and "nothing can be changed" in got["problem"]["text"]
     assert (
         "<svg" in client.get("/plots").json()["html"]
         and client.get("/image/1/0").status_code == 200

@@ -182,7 +182,7 @@ def test_invalid_change_is_explained_and_has_no_effect(
 
 def test_pins_survive_a_restart_and_are_undone(tmp_path: Path) -> None:
     session = session_of(tmp_path, "length")
-    with pytest.raises(ConfigError, match="Nothing to take back"):
+    with pytest.raises(ConfigError, match="Nothing to undo"):
         session.undo()
     session.pin(np.array([3, 4]), "pinned")
     session.pin(np.array([4, 9]), "banned")
@@ -276,7 +276,7 @@ def test_unchangeable_selection_can_be_browsed(tmp_path: Path) -> None:
         lambda: session.select(session.first),
         lambda: session.pin(np.array([1]), "pinned"),
     ):
-        with pytest.raises(ThresherError, match="not chosen again"):
+        with pytest.raises(ThresherError, match="nothing can be changed"):
             change()
     folder = selected(pool, "clipper", tmp_path / "gone")
     for part in Session(folder).store.root.rglob("part-*.parquet"):

@@ -38,7 +38,7 @@ def shown(answer: dict[str, Any]) -> list[int]:
 def test_likely_wrong_rows_are_listed_likeliest_first(tmp_path: Path, method: str) -> None:
     client, wrong = opened(tmp_path, method)
     got = client.rows(show="suspected", sort="suspicion")
-    assert got["said"] == f"{len(wrong)} rows" and set(shown(got)) <= set(wrong.tolist())
+    assert got["count"] == f"{len(wrong)} rows" and set(shown(got)) <= set(wrong.tolist())
     suspicion = [float(x) for x in re.findall(r"<dt>suspicion</dt><dd><bdi>([\d.]+)", got["html"])]
     assert len(suspicion) == 24 and suspicion == sorted(suspicion, reverse=True)
     assert "image gain</dt><dd><bdi>-1.50 nats" in got["html"] and "of 40" in got["html"]
@@ -46,7 +46,7 @@ def test_likely_wrong_rows_are_listed_likeliest_first(tmp_path: Path, method: st
     table = client.rows(show="suspected", sort="suspicion", view="table")
     assert shown(table) == shown(got) and "image gain -1.50" in table["html"]
     everything = client.rows(show="all", sort="suspicion", page="0")
-    assert shown(everything) == shown(got) and everything["said"] == "160 rows"
+    assert shown(everything) == shown(got) and everything["count"] == "160 rows"
     assert "suspects" not in client.rows(show="all") and "suspicion" not in client.rows()["html"]
 
 
@@ -57,7 +57,7 @@ def test_one_skill(tmp_path: Path, skill: int) -> None:
     rows = wrong[wrong % SKILLS == skill]
     assert offered[str(skill)] == f"words of skill {skill} ({len(rows)} of 40)"
     got = client.rows(show="suspected", skill=str(skill))
-    assert shown(got) == rows.tolist()[:24] and got["said"] == f"{len(rows)} rows"
+    assert shown(got) == rows.tolist()[:24] and got["count"] == f"{len(rows)} rows"
     for unknown in ("9", "-1", "x", "١"):
         assert client.rows(show="suspected", skill=unknown)["ok"]
 
@@ -85,7 +85,7 @@ def test_a_ban_of_a_page_is_exported_as_any_other(
     rows = [int(n) for n in button[1].split(",")]
     assert set(rows) == set(shown(page)) - {int(wrong[3])} and "Ban these 23 rows" in page["html"]
     assert client.change("/pin", {"rows": rows, "state": "banned"})["ok"]
-    assert client.rows(show="banned")["said"] == "23 rows"
+    assert client.rows(show="banned")["count"] == "23 rows"
     again = client.rows(show="suspected", sort="suspicion")
     assert shown(again) == shown(page) and "ban-page" not in again["html"]
     made = client.change("/export", {"where": "mine"})
@@ -103,7 +103,7 @@ def test_a_ban_of_a_page_is_exported_as_any_other(
         assert filecmp.cmp(tmp_path / "mine" / name, tmp_path / "again" / name, shallow=False), name
     kept = json.loads((tmp_path / "mine" / "subset.json").read_text("utf-8"))
     assert len(kept) == ROWS - len(rows)
-    assert client.change("/undo", {})["ok"] and client.rows(show="banned")["said"] == "0 rows"
+    assert client.change("/undo", {})["ok"] and client.rows(show="banned")["count"] == "0 rows"
     capsys.readouterr()
 
 
@@ -113,11 +113,11 @@ def test_where_nothing_is_stored_the_command_is_shown(tmp_path: Path) -> None:
     session = Session(selected(pool, "length", tmp_path / "out"))
     client = Client(session)
     got = client.rows(show="suspected", sort="suspicion")
-    assert got["said"] == "0 rows" and got["skills"] == []
+    assert got["count"] == "0 rows" and got["skills"] == []
     assert "Not known" in got["suspects"] and "thresher suspects" in got["suspects"]
     wrong = plant(pool, session.store)
     assert client.get("/page").status_code == 200
-    assert client.rows(show="suspected")["said"] == f"{len(wrong)} rows"
+    assert client.rows(show="suspected")["count"] == f"{len(wrong)} rows"
     assert "own answers. This command computes what is missing" in client.rows(show="suspected")[
         "suspects"
     ].replace("\n", " ")

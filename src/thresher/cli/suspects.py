@@ -33,7 +33,7 @@ def suspects(
             "--out",
             "-o",
             metavar="FILE",
-            help="Write the list to a .jsonl, .csv or .parquet file.",
+            help="Write the list to a .jsonl, .csv, .parquet or .html file.",
             show_default=False,
         ),
     ] = None,
@@ -94,6 +94,7 @@ def suspects(
     from thresher.engine import RunContext
     from thresher.errors import ConfigError, StoreError
     from thresher.methods.needs import no_model
+    from thresher.report.suspects_page import write_page
     from thresher.selection.config import default_store
     from thresher.selection.opening import open_the_pool, the_model
     from thresher.signals.suspicion import suspicion_signals
@@ -104,7 +105,7 @@ def suspects(
     if model is None:
         raise no_model("thresher suspects")
     request = o.request_of(context)
-    path = check_file(out, suffixes=SUFFIXES) if out is not None else None
+    path = check_file(out, suffixes=(*SUFFIXES, ".html")) if out is not None else None
     kept = Store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
@@ -122,7 +123,10 @@ def suspects(
         raise Interrupted(progress.rows) from None
     if path is not None:
         try:
-            write_suspects(found, path)
+            if path.suffix == ".html":
+                write_page(found, opened, path)
+            else:
+                write_suspects(found, path)
         except OSError as e:
             raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e
     if as_json:

@@ -49,7 +49,7 @@ def build(d: Difference, rows: int = ROWS) -> str:
         rest = d.sources[MOST_SOURCES:]
         sums = (sum(c.only_a for c in rest), sum(c.both for c in rest), sum(c.only_b for c in rest))
         sources.append(Counts(f"{len(rest)} smaller sources", *sums))
-    whole = Counts("all", len(d.only_a), len(d.both), len(d.only_b))
+    total = Counts("all", len(d.only_a), len(d.both), len(d.only_b))
     return page.render(
         "diff.html.jinja",
         {
@@ -59,11 +59,11 @@ def build(d: Difference, rows: int = ROWS) -> str:
             "d": d,
             "a": a,
             "b": b,
-            "whole": whole,
+            "counts": total,
             "n": max(n, 1),
             "sources": sources,
             "top": max(
-                (100 * max(c.a / max(whole.a, 1), c.b / max(whole.b, 1)) for c in sources),
+                (100 * max(c.a / max(total.a, 1), c.b / max(total.b, 1)) for c in sources),
                 default=100.0,
             )
             or 100.0,
@@ -83,7 +83,8 @@ def figures(d: Difference, a: str, b: str) -> list[Figure]:
         return []
     known = [(s.of, s.name) for s in d.scores]
     for of, selection in (("A", d.a), ("B", d.b)):
-        for name in numbers(selection):
+        drawn = (n for n in numbers(selection) if meaning(n, selection.settings).drawn)
+        for name in drawn:
             if (of, name) not in known:
                 continue
             what = meaning(name, selection.settings)

@@ -31,17 +31,18 @@ WEIGHTS = 24  # characters of a model that is known by its weights only
 @dataclass(frozen=True)
 class SkillGroup:
     """Suspected rows of a skill. `rows`: number of rows of the skill; `suspected`, `kept`: number
-    of suspected rows, and of those that were kept."""
+    of suspected rows, and of those that were kept (None without a selection)."""
 
     title: str
     rows: int
     suspected: int
-    kept: int
+    kept: int | None
     cards: tuple[Card, ...]
 
     @property
     def count(self) -> str:
-        return f"{self.suspected:,} of {pluralize(self.rows)} suspected, {self.kept:,} of them kept"
+        count = f"{self.suspected:,} of {pluralize(self.rows)} suspected"
+        return count if self.kept is None else f"{count}, {self.kept:,} of them kept"
 
 
 @dataclass(frozen=True)

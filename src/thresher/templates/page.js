@@ -3,7 +3,7 @@
   "use strict";
   const root = document.documentElement;
 
-  // ---- theme: auto (the system's), light, dark; remembered where the browser lets a local file remember
+  // ---- theme: auto (the system's), light, dark; stored if the browser allows it for local files
   const themes = ["auto", "light", "dark"];
   const button = document.getElementById("theme");
   const remember = (value) => { try { localStorage.setItem("thresher-theme", value); } catch { return; } };
@@ -79,7 +79,7 @@
     apply();
   }
 
-  // ---- commands: copy, or at least select
+  // ---- commands: copy, or select if copying is not allowed
   for (const copy of document.querySelectorAll(".copy")) {
     copy.hidden = false;
     const code = copy.parentElement.querySelector("code");

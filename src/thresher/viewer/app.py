@@ -124,7 +124,7 @@ class Viewer:
                 "ok": True,
                 "number": displayed.number,
                 "html": html,
-                "said": render.count_text(found),
+                "count": render.count_text(found),
                 "page": found.page,
                 "complete": found.complete,
                 "kinds": displayed.kinds,

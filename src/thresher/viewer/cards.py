@@ -77,9 +77,7 @@ def _with_outcome(
             return replace(card, kind="pinned", reason=f"you pinned it ({card.reason})")
         return card
     if state == KEPT:
-        return replace(
-            card, state="kept", kind="pinned", reason="you pinned it; no score of it is known"
-        )
+        return replace(card, state="kept", kind="pinned", reason="you pinned it; it has no scores")
     if state == FAILED:
         return replace(
             card, state="failed", kind="could not be used", reason=displayed.failed[row][:400]

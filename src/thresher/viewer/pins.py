@@ -42,8 +42,8 @@ class Pins:
         self.drop = self._read(DROP, "--drop", drop)
         if (both := self.keep & self.drop).any():
             raise ConfigError(
-                f"{self.path(KEEP)} and {self.path(DROP)} both name row "
-                f"{int(np.flatnonzero(both)[0])}. Take it out of one."
+                f"{self.path(KEEP)} and {self.path(DROP)} both list row "
+                f"{int(np.flatnonzero(both)[0])}. Remove it from one of them."
             )
 
     def path(self, name: str) -> Path:

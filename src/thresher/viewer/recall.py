@@ -84,7 +84,7 @@ class Recall:
         ConfigError."""
         if needs_model(signals) and context.model is None and not context.roles:
             raise NeedsModel(
-                "This method asks a model about the rows, and the selection named none."
+                "This method asks a model about the rows, and the selection used none."
             )
         return create_engine(
             pool,

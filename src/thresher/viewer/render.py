@@ -298,7 +298,7 @@ def record(raw: bytes) -> str:
         text = json.dumps(parse_json(text), indent=2, ensure_ascii=False)
     except ValueError:
         pass  # damaged: unchanged
-    more = f"\n… cut here; {len(text):,} characters in all" if len(text) > MOST_TEXT else ""
+    more = f"\n… truncated; {len(text):,} characters in total" if len(text) > MOST_TEXT else ""
     return printable(text[:MOST_TEXT] + more)
 
 

@@ -109,7 +109,7 @@ class Session:
             self.displayed = self._choose(first, self.pins.keep, self.pins.drop)
         except ThresherError as error:
             self.fixed = (
-                f"The rows can be looked at, but not chosen again: {str(error).rstrip('.')}. "
+                f"The rows can be viewed, but nothing can be changed: {str(error).rstrip('.')}. "
                 "Select again to change them:"
             )
 
@@ -169,7 +169,7 @@ class Session:
         if not self.run.get("model"):
             raise NeedsModel(
                 f"{method.name} asks a model about the rows, and this selection "
-                f"({self.run['method']['name']}) named none."
+                f"({self.run['method']['name']}) used none."
             )
         return self.handles[self.run["model"]["name"]]
 
@@ -230,7 +230,7 @@ class Session:
         with self.lock:
             if not self.undoable:
                 raise ConfigError(
-                    "Nothing to take back: no row was pinned or banned since the viewer was opened."
+                    "Nothing to undo: no row was pinned or banned since the viewer was opened."
                 )
             keep, drop = self.undoable[-1]
             displayed = self._with_pins(keep, drop, None)

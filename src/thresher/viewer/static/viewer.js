@@ -1,10 +1,10 @@
-// The only script of `thresher view`. It sends what the controls say and puts HTML in place that the viewer rendered (and
+// The only script of `thresher view`. It sends the values of the controls and inserts HTML that the viewer rendered (and
 // escaped); texts of the pool never pass through here as HTML. No build step, no library.
 (() => {
   "use strict";
   const id = (name) => document.getElementById(name);
 
-  // ---- the token: after the # of the address, which is never sent; kept by this tab for this port, so that a reload works
+  // ---- the token: follows the # of the address, which is never sent; this tab keeps it, so that a reload works
   const KEEP = "thresher-token";
   const given = () => new URLSearchParams(location.hash.slice(1)).get("token") || "";
   const takeToken = () => {
@@ -12,14 +12,14 @@
     try {
       if (found) sessionStorage.setItem(KEEP, found); else found = sessionStorage.getItem(KEEP) || "";
     } catch { /* the tab may keep nothing: a reload then needs the address again */ }
-    if (location.hash) history.replaceState(null, "", location.pathname); // it does not stay in the address bar
+    if (location.hash) history.replaceState(null, "", location.pathname); // removes the token from the address bar
     return found;
   };
   const token = takeToken();
   const authorization = { Authorization: "Bearer " + token };
-  addEventListener("hashchange", () => { if (given()) { takeToken(); location.reload(); } }); // the address pasted into this tab
+  addEventListener("hashchange", () => { if (given()) { takeToken(); location.reload(); } }); // the address was pasted into this tab
 
-  const GONE = "The viewer does not answer: it was stopped or started again. Open the address that thresher view printed.";
+  const GONE = "The viewer does not answer: it was stopped or restarted. Open the address that thresher view printed.";
   const run = () => {
   // ---- theme: auto (the system's), light, dark
   const themes = ["auto", "light", "dark"];
@@ -36,8 +36,8 @@
     try { localStorage.setItem("thresher-theme", theme); } catch { return; }
   });
 
-  // ---- asking the viewer
-  const say = (text) => { id("status").textContent = text; };
+  // ---- requests to the viewer
+  const setStatus = (text) => { id("status").textContent = text; };
   let works = 0;
   const working = (more) => {
     works += more;
@@ -61,7 +61,7 @@
   }));
   const get = (path, values) => asked(() => fetch(path + "?" + new URLSearchParams(values), { headers: authorization }));
 
-  // ---- putting things in place, without losing the focus
+  // ---- inserting HTML without losing the focus
   const place = (element, html) => {
     const active = document.activeElement;
     const inside = active && active !== element && element.contains(active);
@@ -95,7 +95,7 @@
     clearProblems();
     if (!result.ok) { showProblem(result.problem); return false; }
     for (const [name, html] of Object.entries(result.html)) if (id(name)) place(id(name), html);
-    say(result.status);
+    setStatus(result.status);
     if (document.activeElement !== id("where") && result.new_name) id("where").value = result.new_name;
     kept = result.kept;
     current = result.ask;
@@ -126,22 +126,22 @@
     let best = 0;
     usable.forEach((s, i) => { if (Math.abs(Math.log(s / share)) < Math.abs(Math.log(usable[best] / share))) best = i; });
     slider.value = best;
-    tellSlider();
+    describeSlider();
   };
-  const tellSlider = () => {
+  const describeSlider = () => {
     const share = usable[slider.value];
     slider.setAttribute("aria-valuetext", share + "%, " + Math.max(Math.floor(n * share / 100), 1).toLocaleString("en") + " rows");
   };
   setSlider();
 
-  // ---- choosing again: the latest parameters win, one request at a time
-  let current = null; // what the viewer shows, as it was asked for
+  // ---- selecting again: the latest parameters win, one request at a time
+  let current = null; // the parameters of the displayed selection
   const fields = () => [...document.querySelectorAll("[data-setting]")];
   const readParams = () => ({
     method: id("method").value,
     budget: id("budget").value,
     seed: id("seed").value,
-    // fields are those of the method that is shown: another one, not reached yet, starts with its own
+    // the fields belong to the method that is shown; a requested method starts with its own defaults
     settings: current && id("method").value !== current.method ? {} : Object.fromEntries(fields().map((e) => [e.dataset.setting, e.value])),
   });
   current = readParams();
@@ -171,7 +171,7 @@
   };
   slider.addEventListener("input", () => {
     id("budget").value = usable[slider.value] + "%";
-    tellSlider();
+    describeSlider();
     choose(readParams());
   });
   let typing = 0;
@@ -184,7 +184,7 @@
   id("method").addEventListener("change", () => choose({ ...readParams(), settings: {} }));
   id("ask").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(typing); choose(readParams()); });
 
-  // ---- what follows a choice: rows at once, plots a little later and only when they are looked at
+  // ---- after a new selection: rows at once, plots shortly afterwards and only when their tab is open
   let stale = true;
   let drawing = 0;
   const follow = () => {
@@ -228,7 +228,7 @@
     if (!result.ok) { showProblem(result.problem); return; }
     query.page = result.page;
     place(id("rows"), result.html);
-    id("found").textContent = result.said;
+    id("found").textContent = result.count;
     options(id("kind"), "every reason", result.kinds.map((k) => [k, k]), query.kind);
     const both = result.sorts.flatMap(([name, title]) => [["-" + name, title + ", largest first"], [name, title + ", smallest first"]]);
     options(id("sort"), "as in the file", [["rank", "best rank first"], [SUSPICION, "likeliest wrong first"], ...both], query.sort);
@@ -241,7 +241,7 @@
     }
   };
   let overviewed = "";
-  const overview = (html) => { // left alone where it is the same, so that what the user opened stays open
+  const overview = (html) => { // unchanged HTML is not replaced, so that open details stay open
     id("suspects").hidden = !html;
     if (html !== overviewed) place(id("suspects"), html);
     overviewed = html;
@@ -338,7 +338,7 @@
     clearProblems();
     if (!result.ok) { showProblem(result.problem); return; }
     place(id("exported"), result.html.exported);
-    say(result.status);
+    setStatus(result.status);
   });
   const copy = async (button) => {
     const code = button.parentElement.querySelector("code");
@@ -358,14 +358,14 @@
 
   // ---- the page itself
   const start = async () => {
-    const tell = (text) => { id("loading").textContent = text; id("loading").removeAttribute("aria-busy"); };
-    if (!token) return tell("Open the address that thresher view printed: it ends in #token=…");
+    const showText = (text) => { id("loading").textContent = text; id("loading").removeAttribute("aria-busy"); };
+    if (!token) return showText("Open the address that thresher view printed: it ends in #token=…");
     let page;
     try {
       const response = await fetch("/page", { headers: authorization });
-      if (!response.ok) return tell(response.status === 403 ? GONE : "The viewer cannot show this selection; its terminal says why.");
+      if (!response.ok) return showText(response.status === 403 ? GONE : "The viewer cannot show this selection; the terminal shows the reason.");
       page = await response.json();
-    } catch { return tell(GONE); }
+    } catch { return showText(GONE); }
     document.title = page.title;
     document.body.dataset.rows = page.rows;
     document.body.dataset.kept = page.kept;
