@@ -107,7 +107,7 @@ def slow(tiny: Loaded, backend: HFBackend, row: Sample) -> tuple[dict[str, Any],
 
 def by_hand(known: dict[str, Any], states: torch.Tensor, part: str, image_token: int) -> np.ndarray:
     """The mean of a part's states at unit length, token by token."""
-    answers = set(known["answer_positions"])
+    answers = set(known["own_positions"])
     chosen = []
     for position, token in enumerate(known["input_ids"][: max(answers) + 1]):
         kind = "answer" if position in answers else "image" if token == image_token else "question"

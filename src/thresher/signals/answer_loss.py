@@ -52,7 +52,7 @@ class AnswerLoss(ReadTogether):
     """False: the loss of the same answer without the row's images, see `VisualGain`."""
 
     kind: ClassVar[str] = "answer_loss"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # 3: from the end of the generation prompt
     added: ClassVar[Mapping[str, Any]] = {"image": True}
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (

@@ -45,7 +45,7 @@ class Choice:
     """Candidates of rows without candidates of their own; without them, such rows fail."""
 
     kind: ClassVar[str] = "choice"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: from the end of the generation prompt
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "the most likely candidate"),

@@ -20,7 +20,7 @@ class Entropy(ReadTogether):
     model: AnyModel
 
     kind: ClassVar[str] = "entropy"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: from the end of the generation prompt
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
         Field(

@@ -69,7 +69,7 @@ class OneShot:
     demonstration: Signal
 
     kind: ClassVar[str] = "one_shot"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: from the end of the generation prompt
     needs: ClassVar[Capability] = Capability.LOGPROBS
     not_identity: ClassVar[tuple[str, ...]] = ("demonstration",)
     key_fields: ClassVar[tuple[tuple[str, str], ...]] = (("demonstration", "digest"),)

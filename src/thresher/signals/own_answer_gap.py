@@ -26,7 +26,7 @@ class OwnAnswerGap(ReadTogether):
     model: AnyModel
 
     kind: ClassVar[str] = "own_answer_gap"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: from the end of the generation prompt
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
         Field(

@@ -35,7 +35,7 @@ class PartLoss:
     without them has NaN, and does not fail: it is one of a sample."""
 
     kind: ClassVar[str] = "part_loss"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: from the end of the generation prompt
     added: ClassVar[Mapping[str, Any]] = {"image": True}
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = AnswerLoss.fields

@@ -45,7 +45,7 @@ class QuestionLoss:
     """Asks for a question; with `{answer}`, for the one that has this answer."""
 
     kind: ClassVar[str] = "question_loss"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: from the end of the generation prompt
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = WORD_FIELDS
 

@@ -34,7 +34,7 @@ class WordLoss(ReadTogether):
     """False: the loss of the same answer without the row's images."""
 
     kind: ClassVar[str] = "word_loss"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: from the end of the generation prompt
     needs: ClassVar[Capability] = Capability.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = WORD_FIELDS
 

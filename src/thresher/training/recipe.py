@@ -30,8 +30,8 @@ class Recipe:
 
     kind: ClassVar[str] = "training_recipe"
 
-    version: ClassVar[int] = 1
-    """Part of a recipe's identity; raised when the meaning of a default changes."""
+    version: ClassVar[int] = 2  # 2: targets begin at the end of the generation prompt
+    """Part of a recipe's identity; raised when the meaning of a default or the targets change."""
 
     epochs: float = 1.0
     """Passes over the rows; may be fractional. Ignored if `steps` is given."""

@@ -7,7 +7,9 @@ by decoding every token to bytes and counting; each call checks that the bytes a
 rendered text.
 
 A token that straddles an answer's boundary is an answer token (LLaVA's "▁T" in
-"ASSISTANT: Teal."); the template's own tokens and the end-of-turn token are not.
+"ASSISTANT: Teal."); the template's own tokens and the end-of-turn token are not, except for what it
+writes between its generation prompt and the answer: the model has to generate that too
+("ASSISTANT: 12" is "▁", "12").
 """
 
 from __future__ import annotations
@@ -132,6 +134,26 @@ def answer_spans(processor: Any, messages: Messages, first: int = 0) -> list[tup
     return spans
 
 
+def generation_prompt_ends(processor: Any, messages: Messages, first: int = 0) -> list[int]:
+    """For every answer, the character at which the template's invitation to give it ends; the
+    answer's own start where a finished turn is written otherwise."""
+    rendered = render(processor, messages)
+    ends = []
+    for (m, p), (start, _) in zip(
+        _answers(messages, first), answer_spans(processor, messages, first), strict=True
+    ):
+        prompt = "\0"
+        if p == 0 and m > 0:
+            settings = _template_settings(processor)
+            prompt = str(
+                processor.apply_chat_template(
+                    messages[:m], tokenize=False, add_generation_prompt=True, **settings
+                )
+            )
+        ends.append(len(prompt) if rendered[:start].startswith(prompt) else start)
+    return ends
+
+
 def _expanded(
     rendered: str, spans: list[tuple[int, int]], replaced: list[dict[str, Any]]
 ) -> list[tuple[str, bool]]:
@@ -225,8 +247,10 @@ def reference_encoding(
 
     - `input_ids`: list of int, as the official processor gives them; `inputs`: all it gives, as
       tensors of one row
-    - `answer_positions`: list of int, ascending; `answer_texts`: what each answer's tokens were
-      found from; `pieces`: the text that was tokenized, (text, is it an answer)
+    - `answer_positions`: list of int, ascending, from the end of the generation prompt on;
+      `own_positions`: those with a byte of the answer's own text
+    - `answer_texts`: what each answer's own tokens were found from; `pieces`: the text that was
+      tokenized, (text, is it an answer)
     """
     waiting = iter(images)
     filled = [
@@ -261,12 +285,17 @@ def reference_encoding(
         else []
     )
     pieces = _expanded(rendered, spans, replaced)
-    positions = answer_positions(processor.tokenizer, ids, pieces)
+    own = answer_positions(processor.tokenizer, ids, pieces)
+    begins = generation_prompt_ends(processor, messages, first)
+    whole = [(begin, end) for begin, (_, end) in zip(begins, spans, strict=True)]
+    with_separators = _expanded(rendered, whole, replaced)
+    positions = answer_positions(processor.tokenizer, ids, with_separators)
     return {
         "inputs": inputs,
         "input_ids": ids,
         "answer_positions": positions,
         "pieces": pieces,
+        "own_positions": own,
         "answer_texts": [rendered[a:b] for a, b in spans],
     }
 

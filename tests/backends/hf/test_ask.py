@@ -93,7 +93,7 @@ def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
         got = reference_rows(
             tiny.processor, tiny.model, messages + texts, images, first=len(messages)
         )
-        ids, position_ids, logprobs = got["input_ids"], got["answer_positions"], got["logprobs"]
+        ids, position_ids, logprobs = got["input_ids"], got["own_positions"], got["logprobs"]
         if not query.whole:
             return float(logprobs[position_ids[0]])
         last = position_ids[-1] + 1

@@ -37,7 +37,7 @@ def by_hand(tiny: Loaded, backend: HFBackend, row: Sample) -> np.ndarray:
     result = reference_rows(tiny.processor, tiny.model, messages_of(row), image_source)
     with torch.no_grad():
         states = tiny.model(**result["inputs"], output_hidden_states=True).hidden_states[-1][0]
-    ids, answers = np.array(result["input_ids"]), result["answer_positions"]
+    ids, answers = np.array(result["input_ids"]), result["own_positions"]
     part = np.where(ids[: answers[-1] + 1] == backend.forward.image_token_id, 0, 1)
     part[answers] = 2
     means = [

@@ -148,7 +148,7 @@ def test_answer_tokens_spell_the_answers(tiny: Loaded, name: str) -> None:
     answers = [t.text for t in row.turns if t.role == "assistant"]
     trimmed = tiny.name == "mllama"
     normal = tiny.processor.tokenizer.backend_tokenizer.normalizer is not None
-    groups = runs(got["answer_positions"])
+    groups = runs(got["own_positions"])
     # template tokens stand between two answers, and none of them counts
     assert len(groups) == len(answers)
     for group, answer in zip(groups, answers, strict=True):
@@ -162,6 +162,17 @@ def test_answer_tokens_spell_the_answers(tiny: Loaded, name: str) -> None:
         inner = spelled(tiny, got, group[1:])
         assert not inner.endswith(expected)
         assert tiny.processor.tokenizer.eos_token_id not in [got["input_ids"][p] for p in group]
+
+
+def test_the_separator_counts_where_it_is_a_token_of_its_own() -> None:
+    """SmolVLM writes "Assistant:" and then " 12": the space merges with a word, not with a
+    number."""
+    smol = load("smolvlm")
+    turns = (("user", "How many?"), ("assistant", "12"), ("user", "Sure?"), ("assistant", "Yes."))
+    got = reference_rows(smol.processor, smol.model, messages_of(sample(*turns)), [])
+    extra = sorted(set(got["answer_positions"]) - set(got["own_positions"]))
+    assert [spelled(smol, got, [p]) for p in extra] == [" "]
+    assert extra[0] + 1 == got["own_positions"][0]
 
 
 def test_answer_positions_by_hand() -> None:

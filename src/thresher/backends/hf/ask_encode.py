@@ -221,7 +221,7 @@ class AskEncoder:
         string, spans = self.encoder.render(_with_answer(conv, query, answer))
         if not spans:
             raise RenderError(f"the chat template does not write the answer {answer!r}")
-        start, end = spans[-1]
+        _, start, end = spans[-1]
         # A template may write a finished turn differently from its generation prompt; there is no
         # separator then.
         return _Frame(

@@ -112,7 +112,7 @@ def _encode(
     for t, text in enumerate(texts):
         if not isinstance(text, EncodedText):
             return text
-        answer = text.answer_positions[0]
+        answer = next(p for p in text.answer_positions if p not in text.separator_positions)
         ids = np.array(text.ids[:answer], np.int64)
         if t == 0 or t > len(pieces):
             answer_ids.append(text.ids[answer])

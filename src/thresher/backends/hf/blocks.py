@@ -255,6 +255,7 @@ def assemble(
     shifted accordingly."""
     ids: list[int] = []
     positions = np.array(text.answer_positions, np.int64)
+    is_separator = np.isin(positions, text.separator_positions)
     shifted = positions.copy()
     grids = []
     start = 0
@@ -266,9 +267,16 @@ def assemble(
         if image.grid is not None:
             grids.append(image.grid)
     ids += text.ids[start:]
+    separators = shifted[is_separator]
     if text.trie is not None:
         shifted = len(ids) + text.trie.output_nodes
     light = None if text.light is None else np.array(text.light, bool)
     return EncodedRow(
-        np.array(ids, np.int64), shifted, tuple(keys), tuple(grids), trie=text.trie, light=light
+        np.array(ids, np.int64),
+        shifted,
+        tuple(keys),
+        tuple(grids),
+        trie=text.trie,
+        light=light,
+        separators=separators,
     )

@@ -58,7 +58,10 @@ def embed(pipeline: BlockPipeline, texts: Sequence[str]) -> list[np.ndarray | st
 def _embed_text(forward: Forward, text: EncodedText) -> np.ndarray | str:
     end = text.answer_positions[-1] + 1
     row = EncodedRow(
-        np.array(text.ids[:end], np.int64), np.array(text.answer_positions, np.int64), ()
+        np.array(text.ids[:end], np.int64),
+        np.array(text.answer_positions, np.int64),
+        (),
+        separators=np.array(text.separator_positions, np.int64),
     )
     outputs = Outputs(False, states=((forward.layers.depth, "answer"),))
     (loss,) = forward.batch_losses([row], {}, outputs)

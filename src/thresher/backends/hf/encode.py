@@ -6,7 +6,11 @@ searching. This shortcut is used only where the template is known not to read th
 (see `template.py`). Every other row is rendered by itself, so that the rendering of a row never
 depends on the rows before it. The whole string is tokenised at once (a token may span the border
 between template and answer: it then counts as an answer token), with one placeholder token per
-image, which is later replaced by the image's tokens. Text that the processor writes around these
+image, which is later replaced by the image's tokens.
+
+An answer's tokens are what a model has to write after the template's generation prompt: where the
+template writes something between that and the answer (the space in "ASSISTANT: 12"), it belongs to
+the answer. Text that the processor writes around these
 (Gemma 3's line breaks) is part of the string, because it can merge with the text beside it.
 """
 
@@ -17,8 +21,8 @@ import itertools
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from thresher.backends.hf.conversation import Conversation
 from thresher.backends.hf.template import MARK, ChatTemplate, RenderError
@@ -39,6 +43,20 @@ _MARK = re.compile("\ue000(\\d+)\ue001")
 _LEFT, _RIGHT = "\u2003\n", "\n\u2002"  # white space that no template writes, put around marks
 
 
+class AnswerSpan(NamedTuple):
+    """Characters of an answer in a rendered conversation.
+
+    begin: where the template's generation prompt ends.
+    start: where the answer's own text starts; `begin` if the template writes nothing before it, or
+        writes a finished turn differently from its generation prompt.
+    end: where it ends.
+    """
+
+    begin: int
+    start: int
+    end: int
+
+
 @dataclass(slots=True)
 class EncodedText:
     """A tokenised conversation.
@@ -47,12 +65,14 @@ class EncodedText:
     image_positions: positions of the placeholders.
     answer_positions: positions of the answer tokens that count.
     light: for each of them, whether it belongs to words that the encoder marks; None: not marked.
+    separator_positions: those of `answer_positions` that hold no character of the answer itself.
     trie: what follows `ids`, where several prompts begin with them.
     """
 
     ids: list[int]
     image_positions: list[int]
     answer_positions: list[int]
+    separator_positions: list[int] = field(default_factory=list)
     light: list[bool] | None = None
     trie: Trie | None = None
 
@@ -63,10 +83,12 @@ class _Skeleton:
 
     literals: before, between and after the texts: one more than there are texts.
     strips: for each text, whether the template strips white space from its left and right end.
+    separators: for each text, how many of the characters before it follow the generation prompt.
     """
 
     literals: list[str]
     strips: list[tuple[bool, bool]]
+    separators: list[int]
 
 
 class Encoder:
@@ -91,6 +113,9 @@ class Encoder:
         if self.add_generation_prompt:
             arguments["add_generation_prompt"] = True
         self._template = ChatTemplate(processor, arguments)
+        self._generation_template = ChatTemplate(
+            processor, {**arguments, "add_generation_prompt": True}
+        )
         self._system_as_string = self._takes_system_as_string()
         self._check_content()
         self._skeletons: dict[Any, _Skeleton | None] = {}
@@ -109,7 +134,7 @@ class Encoder:
         """Each conversation as token ids, or why the row cannot be encoded."""
         out: list[EncodedText | str] = [""] * len(conversations)
         strings: list[str] = []
-        spans: list[list[tuple[int, int]]] = []
+        spans: list[list[AnswerSpan]] = []
         index: list[int] = []
         for i, conv in enumerate(conversations):
             try:
@@ -148,7 +173,7 @@ class Encoder:
         conv: Conversation,
         ids: list[int],
         offsets: list[tuple[int, int]],
-        spans: list[tuple[int, int]],
+        spans: list[AnswerSpan],
     ) -> EncodedText | str:
         """Token positions of images and answers, from the tokens' and answers' character spans."""
         image_positions = self._image_positions(conv, ids)
@@ -157,12 +182,15 @@ class Encoder:
         ends = [b for _, b in offsets]
         starts = [a for a, _ in offsets]
         answers: list[int] = []
-        for a, b in spans:
-            first, last = bisect_right(ends, a), bisect_left(starts, b)
-            answers += [p for p in range(first, last) if ends[p] > starts[p] and p > 0]
+        separators: list[int] = []
+        for span in spans:
+            first, last = bisect_right(ends, span.begin), bisect_left(starts, span.end)
+            tokens = [p for p in range(first, last) if ends[p] > starts[p] and p > 0]
+            answers += tokens
+            separators += [p for p in tokens if ends[p] <= span.start]
         return (
-            EncodedText(ids, image_positions, answers)
-            if answers
+            EncodedText(ids, image_positions, answers, separators)
+            if len(answers) > len(separators)
             else ("no answer token: every assistant turn is empty")
         )
 
@@ -178,7 +206,7 @@ class Encoder:
 
     # ------------------------------------------------------------------------------------ rendering
 
-    def render(self, conv: Conversation) -> tuple[str, list[tuple[int, int]]]:
+    def render(self, conv: Conversation) -> tuple[str, list[AnswerSpan]]:
         """The conversation as one string, and the character span of each answer that counts. Raises
         RenderError."""
         texts = [p for m in conv.messages for p in m.parts if p is not None]
@@ -199,8 +227,8 @@ class Encoder:
         return self._write_image_texts(conv, string, spans)
 
     def _write_image_texts(
-        self, conv: Conversation, string: str, spans: list[tuple[int, int]]
-    ) -> tuple[str, list[tuple[int, int]]]:
+        self, conv: Conversation, string: str, spans: list[AnswerSpan]
+    ) -> tuple[str, list[AnswerSpan]]:
         """Write each image's texts around its placeholder, and shift the answers' spans."""
         pieces = string.split(self.image_token)
         # where the number of images is wrong, the row is refused after it is tokenised
@@ -218,7 +246,7 @@ class Encoder:
         def shifted(position: int) -> int:
             return position + shifts[bisect_right(starts, position) - 1]
 
-        return "".join(out), [(shifted(a), shifted(b)) for a, b in spans]
+        return "".join(out), [AnswerSpan(*map(shifted, span)) for span in spans]
 
     def is_text_independent(self, conv: Conversation) -> bool:
         """Whether the renderings of conversations of this shape differ only in their texts."""
@@ -290,7 +318,8 @@ class Encoder:
         """None where the template reads the texts, or does not write each of them exactly once."""
         n = sum(p is not None for m in conv.messages for p in m.parts)
         marks = [f"{MARK}{i}\ue001" for i in range(n)]
-        bare = _MARK.split(self._apply_template(conv, marks))
+        rendering = self._apply_template(conv, marks)
+        bare = _MARK.split(rendering)
         if bare[1::2] != [str(i) for i in range(n)] or self._template.reads_texts(
             self._messages(conv, marks)
         ):
@@ -313,9 +342,45 @@ class Encoder:
                 strips_right[i - 1] = not kept[0][0]
             if i < n:
                 strips_left[i] = not kept[0][1]
-        return _Skeleton(bare[0::2], list(zip(strips_left, strips_right, strict=True)))
+        separators = self._separators(conv, marks, rendering)
+        if separators is None:
+            return None
+        strips = list(zip(strips_left, strips_right, strict=True))
+        return _Skeleton(bare[0::2], strips, separators)
 
-    def _align(self, conv: Conversation, rendering: str) -> tuple[str, list[tuple[int, int]]]:
+    def _separators(self, conv: Conversation, marks: list[str], rendering: str) -> list[int] | None:
+        """As in `_Skeleton`, for the rendering with marks in place of the texts; None where the
+        template reads the texts."""
+        messages = self._messages(conv, marks)
+        out = [0] * len(marks)
+        text = 0
+        for k, message in enumerate(conv.messages):
+            if message.role == "assistant" and k > 0 and message.parts[0] is not None:
+                front = messages[:k]
+                out[text] = self._separator(front, rendering, rendering.index(marks[text]))
+                if out[text] and self._generation_template.reads_texts(front):
+                    return None
+            text += sum(p is not None for p in message.parts)
+        return out
+
+    def _separator(self, messages: list[dict[str, Any]], rendering: str, start: int) -> int:
+        """How many characters the template writes between its generation prompt and an answer.
+
+        messages: those before the answer.
+        rendering: the conversation.
+        start: where the answer starts in it.
+
+        0 where a finished turn is written differently from a generation prompt.
+        """
+        try:
+            prompt = self._generation_template.render(messages)
+        except RenderError:  # a template may refuse a conversation without a question
+            return 0
+        separator = rendering[len(prompt) : start]
+        follows = len(prompt) <= start and rendering.startswith(prompt)
+        return len(separator) if follows and self.image_token not in separator else 0
+
+    def _align(self, conv: Conversation, rendering: str) -> tuple[str, list[AnswerSpan]]:
         """Answer spans in the actual rendering, for templates that read the texts.
 
         Only the answers are replaced by marks; where that changes what the template writes
@@ -343,13 +408,26 @@ class Encoder:
                 )
             borders = list(itertools.accumulate(map(len, pieces[0::2])))
             spans = list(zip(borders[0:-1:2], borders[1:-1:2], strict=True))
-        return rendering, [(a, b) for a, b in spans if a < b]
+        messages = self._messages(conv, None)
+        before = [  # of each answer: the messages before it; none if it continues a message
+            messages[:k] if n == 0 else []
+            for k, m in enumerate(conv.messages)
+            if m.role == "assistant" and k >= conv.scored_from
+            for n, p in enumerate(m.parts)
+            if p is not None
+        ]
+        out = []
+        for (start, end), front in zip(spans, before, strict=True):
+            if start < end:
+                separator = self._separator(front, rendering, start) if front else 0
+                out.append(AnswerSpan(start - separator, start, end))
+        return rendering, out
 
 
 def _marks(
     text: str,
     tokens: Sequence[tuple[int, int]],
-    spans: Sequence[tuple[int, int]],
+    spans: Sequence[AnswerSpan],
     light_spans: LightSpans,
 ) -> list[bool]:
     """For each token, whether `light_spans` finds all of its characters but white space.
@@ -360,7 +438,7 @@ def _marks(
     """
     light = {
         start + at
-        for start, end in spans
+        for _, start, end in spans
         for a, b in light_spans(text[start:end])
         for at in range(a, b)
     }
@@ -379,7 +457,7 @@ class PromptEncoder(Encoder):
         conv: Conversation,
         ids: list[int],
         offsets: list[tuple[int, int]],
-        spans: list[tuple[int, int]],
+        spans: list[AnswerSpan],
     ) -> EncodedText | str:
         positions = self._image_positions(conv, ids)
         return positions if isinstance(positions, str) else EncodedText(ids, positions, [])
@@ -415,19 +493,24 @@ def _scored_texts(conv: Conversation) -> list[bool]:
     ]
 
 
-def _fill(conv: Conversation, skeleton: _Skeleton) -> tuple[str, list[tuple[int, int]]]:
+def _fill(conv: Conversation, skeleton: _Skeleton) -> tuple[str, list[AnswerSpan]]:
     """The skeleton with the conversation's texts, and the spans of the answers that count."""
     pieces = [skeleton.literals[0]]
     spans = []
     start = len(pieces[0])
     texts = (p for m in conv.messages for p in m.parts if p is not None)
-    for text, is_scored, (strip_left, strip_right), literal in zip(
-        texts, _scored_texts(conv), skeleton.strips, skeleton.literals[1:], strict=True
+    for text, is_scored, (strip_left, strip_right), separator, literal in zip(
+        texts,
+        _scored_texts(conv),
+        skeleton.strips,
+        skeleton.separators,
+        skeleton.literals[1:],
+        strict=True,
     ):
         text = text.lstrip() if strip_left else text
         text = text.rstrip() if strip_right else text
         if is_scored and text:
-            spans.append((start, start + len(text)))
+            spans.append(AnswerSpan(start - separator, start, start + len(text)))
         pieces += (text, literal)
         start += len(text) + len(literal)
     return "".join(pieces), spans

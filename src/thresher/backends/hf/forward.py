@@ -24,7 +24,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -73,6 +73,7 @@ class EncodedRow:
     trie: the tokens after `ids`, where several prompts begin with `ids`.
     ends: where `greedy_match` looks for the end of each answer; None: ends are not checked.
     light: bool [m], the answer tokens whose loss is counted apart; None: not known.
+    separators: int64, those of `answer_positions` that hold no character of the answer itself.
     """
 
     ids: np.ndarray
@@ -83,6 +84,7 @@ class EncodedRow:
     trie: Trie | None = None
     ends: AnswerEnds | None = None
     light: np.ndarray | None = None
+    separators: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @property
     def start(self) -> int:

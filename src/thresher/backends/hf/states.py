@@ -26,6 +26,7 @@ class Tokens(Protocol):
 
     ids: np.ndarray
     answer_positions: np.ndarray
+    separators: np.ndarray
 
 
 class AllCollected(Exception):
@@ -130,12 +131,13 @@ def mean_states(
 def part_positions(row: Tokens, part: str, image_token: int) -> np.ndarray:
     """int64: positions of the tokens of a part, up to the row's last answer token.
 
-    part: image: the images' own tokens; answer: those of all answers; question: all others, the
-        template's tokens and a system turn included; all: all three.
+    part: image: the images' own tokens; answer: those with text of an answer; question: all
+        others, the template's tokens and a system turn included; all: all three.
     image_token: id of an image's own tokens.
     """
+    answer = row.answer_positions[~np.isin(row.answer_positions, row.separators)]
     if part == "answer":
-        return row.answer_positions
+        return answer
     ids = row.ids[: int(row.answer_positions[-1]) + 1]
     if part == "all":
         return np.arange(len(ids))
@@ -143,7 +145,7 @@ def part_positions(row: Tokens, part: str, image_token: int) -> np.ndarray:
     if part == "image":
         return np.flatnonzero(~is_other)
     assert part == "question", part
-    is_other[row.answer_positions] = False
+    is_other[answer] = False
     return np.flatnonzero(is_other)
 
 
