@@ -80,11 +80,15 @@ def build(name: str, out: Path | None = None, *, size: Size = "tiny") -> Path:
     A change of this file or of transformers' version gives a new folder. Safe for processes that
     build at one time.
     """
-    model = MODELS.get(name)
+    from tests import tiny_families
+
+    model = MODELS.get(name) or tiny_families.FAMILIES.get(name)
     if model is None or (size == "small" and not model.small):
         small = [n for n, m in MODELS.items() if m.small]
         raise ValueError(f"no {size} model {name!r}; tiny: {list(MODELS)}, small: {small}")
-    key = hashlib.sha256(Path(__file__).read_bytes() + tf.__version__.encode()).hexdigest()[:12]
+    sources = [Path(__file__), *([Path(tiny_families.__file__)] if name not in MODELS else [])]
+    content = b"".join(p.read_bytes() for p in sources)
+    key = hashlib.sha256(content + tf.__version__.encode()).hexdigest()[:12]
     folder = (cache_folder() if out is None else Path(out)) / key / f"{name}-{size}"
     if folder.is_dir():
         return folder

@@ -32,8 +32,8 @@ from thresher.backends.hf.forward import (
     EncodedRow,
     Forward,
     QueryMode,
-    stack_prefixes,
 )
+from thresher.backends.hf.prefix import stack_prefixes
 from thresher.backends.hf.traits import stop_tokens
 from thresher.backends.hf.trie import attention_mask, paths, position_ids
 from thresher.errors import ModelError

@@ -21,10 +21,11 @@ from thresher.backends.hf.choice import choice
 from thresher.backends.hf.conversation import after_demonstration, conversation
 from thresher.backends.hf.embed import embed, embed_rows
 from thresher.backends.hf.encode import Encoder, LightSpans
-from thresher.backends.hf.forward import EncodedRow, Forward, Prefix, QueryMode
+from thresher.backends.hf.forward import EncodedRow, Forward, QueryMode
 from thresher.backends.hf.generate import generate
 from thresher.backends.hf.images import ImagePreparer
 from thresher.backends.hf.outputs import LOSS
+from thresher.backends.hf.prefix import Prefix
 from thresher.backends.hf.read import read, require_finite, score
 from thresher.console.peak_memory import peak_bytes
 from thresher.types import Sample, SampleSource, Scored, digests_to_array
@@ -270,4 +271,4 @@ class _DemonstrationCache:
         )[0]
         if not isinstance(prefix, str):
             self.encoded[key] = (beginning.ids, prefix)
-            self.nbytes += sum(k.nbytes + v.nbytes for k, v in prefix.layers)
+            self.nbytes += prefix.nbytes

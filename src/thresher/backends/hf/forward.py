@@ -33,6 +33,7 @@ import torch
 from thresher.backends.hf.answer_ends import AnswerEnds
 from thresher.backends.hf.images import ImageFeatures, Vision
 from thresher.backends.hf.outputs import LOSS, Loss, Outputs, entropy_and_gap, word_losses
+from thresher.backends.hf.prefix import Prefix, split_cache, stack_prefixes
 from thresher.backends.hf.states import LayerStates, mean_states
 from thresher.backends.hf.traits import cache_argument
 from thresher.backends.hf.trie import Trie
@@ -44,20 +45,6 @@ MAX_CACHED_POSITIONS = 4096
 
 QueryMode = Literal["packed", "batched", "full"]
 """How several queries about a row run; see `ask.py`."""
-
-
-@dataclass(slots=True)
-class Prefix:
-    """The keys and values of an encoded beginning of a row.
-
-    length: tokens.
-    images: images among these tokens.
-    layers: per layer, keys and values, each [heads, length, head_dim].
-    """
-
-    length: int
-    images: int
-    layers: list[tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(slots=True)
@@ -158,8 +145,8 @@ class Forward:
     def prefixes(
         self, rows: Sequence[EncodedRow], features: dict[Any, ImageFeatures]
     ) -> list[Prefix]:
-        """Encode whole rows into keys and values. Only rows of the same length share a batch,
-        because a cache must not contain padding."""
+        """Encode whole rows into caches. Only rows of the same length share a batch, because a
+        cache must not contain padding."""
         out: list[Prefix | None] = [None] * len(rows)
         for batch in self.make_batches(
             rows, lambda r: (0, len(r.ids), len(r.images)), MAX_LOGIT_VALUES
@@ -187,16 +174,8 @@ class Forward:
             **self.image_inputs(rows, features),
         )
         self.count_pass(ids)
-        return [
-            # a copy: a view would keep the whole batch in memory as long as one of its prefixes
-            Prefix(
-                length,
-                len(r.images),
-                # each (heads, length, head_dim)
-                [(layer.keys[j].clone(), layer.values[j].clone()) for layer in cache.layers],
-            )
-            for j, r in enumerate(rows)
-        ]
+        caches = split_cache(cache, len(rows))
+        return [Prefix(length, len(r.images), c) for r, c in zip(rows, caches, strict=True)]
 
     @property
     def layers(self) -> LayerStates:
@@ -471,27 +450,6 @@ class Forward:
         """Count a forward pass over these input ids, padding included."""
         self.passes += 1
         self.tokens += ids.numel()
-
-
-def stack_prefixes(prefixes: Sequence[Prefix]) -> Any:
-    """A `DynamicCache` whose batch entry j is `prefixes[j]`, keys and values (B, heads, length,
-    head_dim). If all are the same object, its memory is shared."""
-    from transformers import DynamicCache
-
-    if all(p is prefixes[0] for p in prefixes):
-        layers = [
-            (k.expand(len(prefixes), *k.shape), v.expand(len(prefixes), *v.shape))
-            for k, v in prefixes[0].layers
-        ]
-    else:
-        layers = [
-            (
-                torch.stack([p.layers[n][0] for p in prefixes]),
-                torch.stack([p.layers[n][1] for p in prefixes]),
-            )
-            for n in range(len(prefixes[0].layers))
-        ]
-    return DynamicCache(layers)
 
 
 def available_cores() -> int:

@@ -142,7 +142,7 @@ class _Generator:
                 n_real = n_active
                 copies = lines[:1].expand(max(self.min_lines - n_active, 0))
                 lines = torch.cat([lines, copies])
-                cache.batch_select_indices(lines)
+                cache.reorder_cache(lines)  # also of layers with a recurrent state
                 row_of_line, token = row_of_line[lines], token[lines]
                 decode_inputs = {name: value[lines] for name, value in decode_inputs.items()}
             logits = forward.model(

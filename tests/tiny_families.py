@@ -1,0 +1,175 @@
+"""Tiny random models of further families, whose layers differ from those of `tests/tiny_models.py`:
+linear attention with a recurrent state, and sliding windows that are shorter than a row.
+
+`build` and `load` of `tests/tiny_models.py` take these names, too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import transformers as tf
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from tests import tiny_models as base
+from thresher.backends.hf.processor import image_only
+
+WINDOW = 40
+"""Tokens that a sliding layer sees: fewer than most rows have, more than the self-check's."""
+
+_AYA_WORDS = base._Words(
+    special=(
+        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<|START_OF_IMG|>"),
+        *("<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>", "TILE_GLOBAL"),
+        *(f"TILE_{i}" for i in range(1, 13)),
+    ),
+    eos="<|im_end|>",
+    pad="<|endoftext|>",
+)
+
+
+def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 8192,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        **more,
+    }
+
+
+def _qwen3_5(out: Path, size: base.Size) -> None:
+    """Three layers of linear attention and one of full attention."""
+    tokenizer = base._QWEN_WORDS.byte_level()
+    text = _text(
+        tokenizer,
+        num_hidden_layers=4,
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [2, 1, 1],
+            "mrope_interleaved": True,
+            "partial_rotary_factor": 0.5,
+        },
+        linear_key_head_dim=16,
+        linear_value_head_dim=16,
+        linear_num_key_heads=2,
+        linear_num_value_heads=4,
+    )
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 16,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "num_position_embeddings": 64,
+    }
+    config = tf.Qwen3_5Config(
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **base._qwen_ids(tokenizer),
+    )
+    shape = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
+    processor = image_only(tf.Qwen3VLProcessor)(
+        image_processor=Qwen2VLImageProcessorPil(
+            min_pixels=32 * 32 * 4, max_pixels=32 * 32 * 16, **shape
+        ),
+        tokenizer=tokenizer,
+        chat_template=base._QWEN3_CHAT,
+    )
+    video = {"video_processor_type": "Qwen3VLVideoProcessor", **shape}
+    base._save(out, tf.Qwen3_5ForConditionalGeneration(config), processor, video)
+
+
+def _aya_vision(out: Path, size: base.Size) -> None:
+    """Cohere 2: a sliding and a full layer."""
+    tokenizer = _AYA_WORDS.byte_level()
+    config = tf.AyaVisionConfig(
+        vision_config={
+            "model_type": "siglip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "vision_use_head": False,
+        },
+        text_config=_text(
+            tokenizer,
+            model_type="cohere2",
+            sliding_window=WINDOW,
+            layer_types=["sliding_attention", "full_attention"],
+        ),
+        downsample_factor=2,
+        image_token_index=tokenizer.convert_tokens_to_ids("<|IMG_PATCH|>"),
+    )
+    processor = tf.AyaVisionProcessor(
+        image_processor=GotOcr2ImageProcessorPil(
+            size={"height": 56, "width": 56}, crop_to_patches=True, min_patches=1, max_patches=4
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        img_size=56,
+        downsample_factor=2,
+        chat_template=base._INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", "<image>"),
+    )
+    base._save(out, tf.AyaVisionForConditionalGeneration(config), processor)
+
+
+def _internvl_gptoss(out: Path, size: base.Size) -> None:
+    """gpt-oss: experts, attention sinks, a sliding and a full layer."""
+    tokenizer = base._INTERNVL_WORDS.byte_level()
+    config = tf.InternVLConfig(
+        vision_config={
+            "hidden_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 64,
+            "image_size": [56, 56],
+            "patch_size": [14, 14],
+        },
+        text_config=_text(
+            tokenizer,
+            model_type="gpt_oss",
+            num_local_experts=4,
+            num_experts_per_tok=2,
+            sliding_window=WINDOW,
+            layer_types=["sliding_attention", "full_attention"],
+            rope_parameters={"rope_type": "default", "rope_theta": 1e5},
+        ),
+        image_token_id=3,
+        image_seq_length=4,
+        downsample_ratio=0.5,
+    )
+    square = {"height": 56, "width": 56}
+    processor = image_only(tf.InternVLProcessor)(
+        image_processor=GotOcr2ImageProcessorPil(
+            size=square, crop_to_patches=True, min_patches=1, max_patches=4
+        ),
+        tokenizer=tokenizer,
+        image_seq_length=4,
+        chat_template=base._INTERNVL_CHAT,
+    )
+    video = {"video_processor_type": "InternVLVideoProcessor", "size": square}
+    base._save(out, tf.InternVLForConditionalGeneration(config), processor, video)
+
+
+FAMILIES = {
+    "qwen3_5": base.TinyModel(_qwen3_5),
+    "aya_vision": base.TinyModel(_aya_vision),
+    "internvl_gptoss": base.TinyModel(_internvl_gptoss),
+}
