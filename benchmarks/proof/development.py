@@ -200,7 +200,11 @@ def taught(out: Path, name: str, steps: str) -> None:
         SelectionTask(pool, load("mmssr", settings), Budget.parse("10%"), RunRequest(force=True)),
         RunContext(store, model, {"teacher": teacher}, make),
     )
-    print(f"{steps} steps:", *(note for note in found.notes if "teacher" in note), sep="\n  ")
+    print(
+        f"{steps} steps:",
+        *(note for note in map(str, found.notes) if "teacher" in note),
+        sep="\n  ",
+    )
 
 
 def composition(out: Path) -> None:

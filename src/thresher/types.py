@@ -22,7 +22,7 @@ from thresher.errors import ConfigError
 
 DIGEST = np.dtype("S32")  # SHA-256; indexing one element strips NULs: use `digests_to_bytes`
 IMAGE_PLACEHOLDER = "<image>"
-CHANGED = "changed since the pool was opened"  # part of a row's error if its image was modified
+CHANGED = "changed since the pool was opened"  # kind of a row's error if its image was modified
 
 
 # ---------------------------------------------------------------------- samples
@@ -108,6 +108,22 @@ class RowError:
         """
         kind, _, detail = text.partition(":")
         return cls(kind, detail.lstrip())
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something the user should know about a result: `kind` is for code, `text` for people.
+
+    Displayed and stored as its text. Kinds of a selection's notes: "left-out", "missing-images",
+    "fewer-rows", "store", "model", "validation", "leak", "mixture", "method", "round"; "" where a
+    run.yaml of an earlier version names none.
+    """
+
+    kind: str
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
 
 
 def row_digest(texts: bytes, identities: Sequence[str]) -> bytes:

@@ -223,7 +223,7 @@ def test_selection_lists_representatives(pool: Pool, store: Store, tmp_path: Pat
     assert out.copies is not None and all(abs(a - b) == 30 for a, b in out.copies.tolist())
     assert any(
         "cosine of at least 0.95): 10 rows left out as copies, in 10 groups" in note
-        for note in out.notes
+        for note in map(str, out.notes)
     )
     output.write(out, pool, None, tmp_path / "out")
     assert (tmp_path / "out" / "duplicates.parquet").exists()
@@ -285,7 +285,7 @@ def test_unscorable_row_is_never_a_duplicate(pool: Pool, store: Store) -> None:
         pool, FirstTies(), Budget.parse("100%"), store=store, model=model.handle, **SEMANTIC
     )
     assert {2, 32} <= set(out.rows.tolist()) and len(out.rows) == 31
-    assert any("(1 row that the model cannot process" in note for note in out.notes)
+    assert any("(1 row that the model cannot process" in note for note in map(str, out.notes))
 
 
 def test_plan_reports_the_cost_and_then_none(pool: Pool, store: Store) -> None:

@@ -85,7 +85,7 @@ def test_quotas_hold_for_any_method(tmp_path: Path, store: Store, method: Any) -
     count = sources(pool, out.rows)
     assert len(out.rows) == 90 and len(np.unique(out.rows)) == 90
     assert 45 <= count["source0"] <= 54 and count["source1"] <= 10
-    assert any("Quotas changed the numbers of rows" in note for note in out.notes)
+    assert any("Quotas changed the numbers of rows" in note for note in map(str, out.notes))
     taken = dict(zip(out.rows.tolist(), out.reason["taken_by"].tolist(), strict=True))
     assert set(taken.values()) <= {"method", "quota"} and "quota" in taken.values()
 
@@ -217,7 +217,7 @@ def test_too_few_rows_are_filled_up_to_the_minimum(tmp_path: Path, store: Store)
     pool = pool_of(tmp_path, texts(300))
     out = select(pool, "90", store, Stingy(), quota=("source0=25..",))
     assert sources(pool, out.rows)["source0"] == 25
-    assert any("15 rows were sampled at random for a quota" in note for note in out.notes)
+    assert any("15 rows were sampled at random for a quota" in note for note in map(str, out.notes))
 
 
 # ------------------------------------------------------------------------------- keep, drop, filter
@@ -293,7 +293,7 @@ def test_method_does_not_see_dropped_and_filtered_rows(tmp_path: Path, store: St
     ]
     assert sorted(out.rows.tolist()) == expected == sorted(out.considered.tolist())
     assert model.scored == len(expected)
-    assert any("2 rows left out by --drop" in n for n in out.notes)
+    assert any("2 rows left out by --drop" in n for n in map(str, out.notes))
 
 
 def test_dropped_rows_cannot_fail(tmp_path: Path, store: Store) -> None:
@@ -381,7 +381,7 @@ def test_unscorable_rows_are_kept_dropped_or_sampled(tmp_path: Path, store: Stor
     assert video[drawn.rows].sum() == 10 and len(drawn.rows) == 30
     assert any(
         "20 rows that no model can score (videos, audio, too long): 10 of them sampled" in n
-        for n in drawn.notes
+        for n in map(str, drawn.notes)
     )
     other = select(pool, "30", store, HighestLoss(), Model(), unscorable="random", seed=1)
     assert set(other.rows[video[other.rows]].tolist()) != set(
@@ -420,7 +420,9 @@ def test_a_budget_in_tokens_is_met_from_below(tmp_path: Path, store: Store) -> N
         got = tokens[out.rows].sum()
         if method.name == "first_ties":  # estimated
             assert 1000 - tokens.max() < got <= 1000
-        assert out.budget == len(out.rows) and any("of 1,000 requested" in n for n in out.notes)
+        assert out.budget == len(out.rows) and any(
+            "of 1,000 requested" in n for n in map(str, out.notes)
+        )
     everything = select(pool, "1Mtok", store)
     assert len(everything.rows) == 300
 
@@ -436,7 +438,7 @@ def test_token_counts_of_the_model_are_used(tmp_path: Path, store: Store) -> Non
     out = select(pool, "500tok", store, HighestLoss(), model)
     got = column.values["tokens"][out.rows].sum()
     assert 500 - column.values["tokens"].max() < got <= 500
-    assert any("the model's tokenizer (loss)" in n for n in out.notes)
+    assert any("the model's tokenizer (loss)" in n for n in map(str, out.notes))
 
 
 def test_total_tokens_count_prompts_and_images(tmp_path: Path, store: Store) -> None:

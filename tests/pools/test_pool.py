@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,7 +15,7 @@ import pytest
 
 from thresher.errors import ImageError, PoolError
 from thresher.pools import open_pool
-from thresher.types import digests_to_bytes
+from thresher.types import CHANGED, RowError, digests_to_bytes
 
 
 def save(file: Path, rows: list, lines: bool = False) -> Path:
@@ -233,8 +234,11 @@ def test_an_image_rewritten_in_place_is_noticed(tiny_pool):
     assert pool.load_image(ref).size == (24, 16)
     with open(images / ref.path, "ab") as f:
         f.write(b"more")
-    with pytest.raises(ImageError, match="changed since the pool was opened"):
+    with pytest.raises(
+        ImageError, match=re.escape(f"{ref.path} (it had {ref.size} bytes")
+    ) as raised:
         pool.load_image(ref)
+    assert RowError.parse(str(raised.value)).kind == CHANGED
 
 
 def test_reading_reports_progress(tmp_path, make_row):

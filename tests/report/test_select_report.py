@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 
 from tests.report.elements import Elements
@@ -30,8 +31,10 @@ from thresher.html import printable
 from thresher.pools import Pool, cards, open_pool
 from thresher.report import gallery as gallery_
 from thresher.report.folder import load
+from thresher.report.health import remarks
 from thresher.report.select_report import build, command
 from thresher.report.style import answer_style
+from thresher.selection.result import LEFT_OUT
 
 
 @pytest.fixture(scope="module")
@@ -439,3 +442,23 @@ def test_unseen_rows_have_no_evidence(tmp_path: Path) -> None:
     (card,) = gallery_.make_cards(made, np.array([7]), {7: "no conversation"})
     assert card.state == "failed" and card.scores == () and card.reason == "no conversation"
     json.dumps([f.row for f in made.failures])
+
+
+@pytest.mark.parametrize("of", ["this version", "an earlier version", "other numbers of both"])
+def test_a_note_keeps_its_kind_in_run_yaml(pool: Pool, tmp_path: Path, of: str) -> None:
+    folder = selected(pool, "random", tmp_path / "out")
+    run = yaml.safe_load((folder / "run.yaml").read_text())
+    assert all(isinstance(text, str) for text in run["notes"])
+    run["notes"] = ["3 of 160 rows could not be used.", "3 of 160 rows could not be used here."]
+    run["note_kinds"] = [LEFT_OUT, "method"]
+    if of == "an earlier version":
+        del run["note_kinds"]
+    elif of == "other numbers of both":
+        run["note_kinds"] = [LEFT_OUT]
+    (folder / "run.yaml").write_text(yaml.safe_dump(run))
+    made = load(folder, pool)
+    assert [note.text for note in made.notes] == run["notes"]
+    known = of == "this version"
+    assert [note.kind for note in made.notes] == ([LEFT_OUT, "method"] if known else ["", ""])
+    shown = [remark.text for remark in remarks(made)]
+    assert (run["notes"][0] in shown) is not known and run["notes"][1] in shown

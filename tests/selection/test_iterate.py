@@ -109,7 +109,7 @@ def test_each_round_targets_remaining_errors(tmp_path: Path, pool: Pool, target:
         and outcome.recipe.budget == "12"
         and len(outcome.trainings) == 2
     )
-    assert any(n.startswith("Round 2: The model gets") for n in outcome.notes)
+    assert any(n.startswith("Round 2: The model gets") for n in map(str, outcome.notes))
     evidence = outcome.evidence["round"]
     assert evidence.shape == outcome.considered.shape and (evidence > 0).sum() == 12
 
@@ -118,7 +118,7 @@ def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, pool: Pool, target
     Learning.enough = 1
     outcome, _ = select(tmp_path, pool, target, budget="1000")
     assert outcome.budget == len(pool) and outcome.recipe.budget == "1000"
-    assert outcome.notes[0] == (
+    assert outcome.notes[0].text == (
         f"--budget 1000 is more than the pool has ({len(pool)} rows): it means all of them."
     )
 
@@ -138,8 +138,8 @@ def test_stops_early_without_errors(tmp_path: Path, pool: Pool, target: Pool) ->
     outcome, _ = select(tmp_path, pool, target)
     assert len(outcome.rows) == 4 and outcome.budget == 12
     assert (
-        any("the rounds end here" in n for n in outcome.notes)
-        and "4 rows instead of 12" in outcome.notes[-1]
+        any("the rounds end here" in n for n in map(str, outcome.notes))
+        and "4 rows instead of 12" in outcome.notes[-1].text
     )
 
 
@@ -181,7 +181,7 @@ def test_student_without_mistakes_is_not_trained(tmp_path: Path, pool: Pool, tar
     assert training.asked == 0 and len(outcome.rows) == 12 and (outcome.reason["round"] == 1).all()
     once, _ = select(tmp_path, pool, target, model=knowing, rounds=1)
     assert outcome.rows.tolist() == once.rows.tolist()
-    assert any("no error to select rows for" in n for n in outcome.notes)
+    assert any("no error to select rows for" in n for n in map(str, outcome.notes))
 
 
 def test_one_round_equals_a_plain_selection(tmp_path: Path, pool: Pool, target: Pool) -> None:

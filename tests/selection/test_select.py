@@ -286,7 +286,7 @@ def test_damaged_part_is_reported_and_rescored(tmp_path: Path, store: Store) -> 
     with pytest.warns(UserWarning, match=part.name):
         second = select(pool, HighestLoss(), "10", store, model)
     assert model.scored == 40 and (second.rows == first.rows).all()
-    assert any(part.stem in note and "damaged" in note for note in second.notes)
+    assert any(part.stem in note and "damaged" in note for note in map(str, second.notes))
 
 
 # ----------------------------------------------------------------------------------------- failures
@@ -312,8 +312,8 @@ def test_failed_rows_are_excluded_and_counted(tmp_path: Path, store: Store) -> N
     assert sorted(outcome.rows.tolist()) == [i for i in range(100) if i % 25]
     assert outcome.budget == 100 and len(outcome.rows) == 96
     assert (
-        "96 rows instead of 100" in outcome.notes[1]
-        and "4 × image 0.jpg is broken" in outcome.notes[0]
+        "96 rows instead of 100" in outcome.notes[1].text
+        and "4 × image 0.jpg is broken" in outcome.notes[0].text
     )
     # rows that failed once are not asked again
     assert [s.wanted for s in outcome.signals] == [100, 96, 96]
@@ -402,7 +402,9 @@ def test_missing_images_fail_before_a_model_is_opened(tmp_path: Path, store: Sto
     ]
     plain = select(pool, FirstTies(), "100%", store)
     assert len(plain.rows) == 100 and plain.excluded == 0
-    assert plain.notes == ["10 rows point at images that do not exist; see `thresher doctor`."]
+    assert [n.text for n in plain.notes] == [
+        "10 rows point at images that do not exist; see `thresher doctor`."
+    ]
 
 
 def test_unsafe_image_path_is_not_called_missing(tmp_path: Path, store: Store) -> None:
@@ -477,17 +479,17 @@ def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, store: Store) -> N
     for method, model in ((FirstTies(), None), (HighestLoss(), Model())):
         outcome = select(pool, method, "100000", store, model, on_missing="exclude")
         assert sorted(outcome.rows.tolist()) == list(range(29)) and outcome.budget == 30
-        assert (
-            "--budget 100000 is more than the pool has (30 rows): it means all of them."
-            in outcome.notes
+        assert "--budget 100000 is more than the pool has (30 rows): it means all of them." in map(
+            str, outcome.notes
         )
         assert any(
             "29 rows instead of 30: only 29 rows could be used, and all were taken" in n
-            for n in outcome.notes
+            for n in map(str, outcome.notes)
         )
     for budget in ("30", "100%"):
         assert not any(
-            "more than the pool" in n for n in select(pool, FirstTies(), budget, store).notes
+            "more than the pool" in n
+            for n in map(str, select(pool, FirstTies(), budget, store).notes)
         )
 
 

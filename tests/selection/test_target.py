@@ -112,7 +112,7 @@ def test_student_as_teacher_gives_a_note(pool: Pool, target: Pool, store: Store)
     outcome = run.select(
         pool, method, Budget.parse("12"), store=store, model=student.handle, target=target
     )
-    assert any("the student judged its own mistakes" in n for n in outcome.notes)
+    assert any("the student judged its own mistakes" in n for n in map(str, outcome.notes))
 
 
 def test_no_model_runs_without_a_validation_set(pool: Pool, store: Store) -> None:
@@ -142,7 +142,7 @@ def test_leaks_are_refused_before_any_model_runs(
     assert not {60, 61} & set(outcome.considered.tolist()) and len(outcome.rows) == 12
     assert any(
         "2 rows of the pool repeat questions of the validation set and were dropped (2 exact)" in n
-        for n in outcome.notes
+        for n in map(str, outcome.notes)
     )
 
 
@@ -171,7 +171,7 @@ def test_unusable_validation_rows_are_reported_separately(
         select(pool, bad, store, student, Rules("teacher"))
     assert not student.opened
     outcome = select(pool, bad, store, student, Rules("teacher"), on_missing="exclude")
-    assert any("3 of 24 validation rows could not be used" in n for n in outcome.notes)
+    assert any("3 of 24 validation rows could not be used" in n for n in map(str, outcome.notes))
 
 
 def test_reencoded_validation_image_is_found(tmp_path: Path, store: Store) -> None:

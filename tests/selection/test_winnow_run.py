@@ -105,7 +105,7 @@ def test_guard_trains_twice_and_its_verdict_is_stored(
     assert [call["rows"] for call in training.calls()] == [90, 90]
     asked = {r.label: (r.wanted, r.scored) for r in out.signals}
     assert asked["guard.selected"] == asked["guard.random"] == (60, 60)
-    assert any(note.startswith("The guard trained a model") for note in out.notes)
+    assert any(note.startswith("The guard trained a model") for note in map(str, out.notes))
     again = select(pool, store, training, settings={"guard": "on"})
     assert len(training.calls()) == 2 and again.rows.tolist() == out.rows.tolist()
     assert all(r.scored == 0 for r in again.signals)

@@ -44,9 +44,10 @@ class Interrupted(KeyboardInterrupt):
 
 def fail(message: str) -> None:
     """`Error: …` on stderr; red where stderr is a terminal and NO_COLOR is not set."""
-    text = _wrapped(f"Error: {message}")
+    label = "Error:"
+    text = _wrapped(f"{label} {message}")
     if sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
-        text = text.replace("Error:", "\x1b[1;31mError:\x1b[0m", 1)
+        text = f"\x1b[1;31m{label}\x1b[0m{text[len(label) :]}"
     typer.echo(text, err=True)
 
 

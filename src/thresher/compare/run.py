@@ -193,7 +193,7 @@ class _CellRunner:
             usable_only=True,
         )
         outcome = run.select(task, job.context_of(cell.method, self.context))
-        return _Chosen(outcome.rows, outcome.cost, tuple(outcome.notes))
+        return _Chosen(outcome.rows, outcome.cost, tuple(map(str, outcome.notes)))
 
 
 def check_leaks(job: Job, context: RunContext) -> None:

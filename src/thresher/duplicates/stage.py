@@ -79,12 +79,12 @@ def representatives(
     compared = within | keep
     compared[list(pool.problems)] = False  # content of such rows is unknown, so they may differ
     if how == "semantic":
-        rows, group_of, note = _semantic_groups(
+        rows, group_of, label_of_note, unknown = _semantic_groups(
             pool, order, compared, scoring, context, threshold, score
         )
     else:
         rows, group_of = _signature_groups(pool, how, compared, scoring, context, threshold)
-        note = f"--dedup {how}"
+        label_of_note, unknown = f"--dedup {how}", ""
     known = np.zeros(len(pool), bool)
     known[rows] = True
     order = order[known[order]]
@@ -100,9 +100,8 @@ def representatives(
     kept = (group == np.arange(len(pool))) | keep
     removed = int((within & ~kept).sum())
     several = int((size > 1).sum())
-    if not note.endswith("."):
-        note = f"{note}: {pluralize(removed)} left out as copies, in {pluralize(several, 'group')}."
-    return Representatives(kept, group, copies, note)
+    counts = f"{pluralize(removed)} left out as copies, in {pluralize(several, 'group')}."
+    return Representatives(kept, group, copies, f"{label_of_note}: {unknown or counts}")
 
 
 def _representative_order(pool: Pool, keep: np.ndarray) -> np.ndarray:
@@ -132,8 +131,8 @@ def _semantic_groups(
     context: RunContext,
     threshold: float | None,
     score: bool,
-) -> tuple[np.ndarray, np.ndarray, str]:
-    """As `_signature_groups`, with a note; a whole sentence if nothing is known yet.
+) -> tuple[np.ndarray, np.ndarray, str, str]:
+    """As `_signature_groups`; then the beginning of a note, and its end if nothing is known yet.
 
     `order`: all rows, preferred representatives first.
     """
@@ -147,10 +146,10 @@ def _semantic_groups(
                 "which rows are copies is known only after the model has processed "
                 f"{pluralize(missing)}; no row is counted as one yet."
             )
-            return empty, empty, f"--dedup semantic: {note}"
+            return empty, empty, "--dedup semantic", note
     found = _columns({signal.kind: signal}, pool, within, request, context)
     if found is None:
-        return empty, empty, "--dedup semantic"
+        return empty, empty, "--dedup semantic", ""
     known = found[signal.kind].known
     rows = np.flatnonzero(known)
     position = np.empty(len(pool), np.int64)
@@ -163,7 +162,7 @@ def _semantic_groups(
         else ""
     )
     labels = semantic_groups(values, position[order[known[order]]], min_cosine)
-    return rows, labels, f"--dedup semantic (cosine of at least {min_cosine:g}){left_out_note}"
+    return rows, labels, f"--dedup semantic (cosine of at least {min_cosine:g}){left_out_note}", ""
 
 
 def _signature_groups(

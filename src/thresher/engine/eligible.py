@@ -170,6 +170,11 @@ class PoolLimit:
         )
 
 
+def without_names(reason: str) -> str:
+    """A reason without its paths and numbers: equal for reasons that differ only in these."""
+    return re.sub(r"\S*[/\\.]\S+|\d+", "…", reason)
+
+
 def commonest(reasons: Counter[str], most: int = 3) -> str:
     """The commonest reasons with their counts, in words.
 
@@ -178,7 +183,7 @@ def commonest(reasons: Counter[str], most: int = 3) -> str:
     groups: Counter[str] = Counter()
     example: dict[str, str] = {}
     for reason, rows in reasons.items():
-        group = re.sub(r"\S*[/\\.]\S+|\d+", "…", reason)
+        group = without_names(reason)
         groups[group] += rows
         example[group] = min(example.get(group, reason), reason)
     ranked = sorted(groups, key=lambda g: (-groups[g], g))

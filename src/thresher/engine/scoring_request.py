@@ -18,7 +18,7 @@ from thresher.engine.table import ColumnTable
 from thresher.errors import StoreError
 from thresher.fingerprint import fingerprint
 from thresher.storage.columns import Store
-from thresher.types import CHANGED, DIGEST, RowSignal, digests_to_array
+from thresher.types import CHANGED, DIGEST, RowError, RowSignal, digests_to_array
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
@@ -130,7 +130,7 @@ def make_scoring_request(
 def of_another_run(errors: np.ndarray) -> np.ndarray:
     """bool [m]: failures that say nothing about the row, only that its image was written to while
     it was scored."""
-    return np.fromiter((CHANGED in e for e in errors), bool, len(errors))
+    return np.fromiter((RowError.parse(e).kind == CHANGED for e in errors), bool, len(errors))
 
 
 def _keys(parts: Sequence[np.ndarray]) -> np.ndarray:

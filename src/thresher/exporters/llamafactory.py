@@ -48,7 +48,7 @@ def export(
     if path.name == INFO:
         raise ConfigError(f"{path}: {INFO} is written beside the rows. Give another name for them.")
     target.refuse_overwrite(pool, path)
-    info = _read_dataset_info(path.with_name(INFO))
+    info = read_dataset_info(path.with_name(INFO))
     stream, images = Rows(pool, rows), ExportImages(pool, path, options)
     fields = Fields(stream, NATIVE)
     used: dict[str, None] = {}
@@ -103,7 +103,7 @@ def export_as_declared(pool: Pool, rows: np.ndarray, path: Path) -> tuple[str, .
     """
     path = target.file(path)
     pieces = raw.jsonl if raw.is_lines("llamafactory", path) else raw.json_list
-    info = _read_dataset_info(path.with_name(INFO))
+    info = read_dataset_info(path.with_name(INFO))
     target.write(path, pieces(pool.raw(rows)))
     name = pool.file_specs[0].source
     if name in info and info[name].get("file_name") != path.name:
@@ -118,7 +118,7 @@ def remove_entries(folder: Path, files: Container[str]) -> None:
     empty.
     """
     path = folder / INFO
-    info = _read_dataset_info(path)
+    info = read_dataset_info(path)
     kept = {
         k: v for k, v in info.items() if not (isinstance(v, dict) and v.get("file_name") in files)
     }
@@ -143,8 +143,8 @@ def _media(pool: Pool, images: ExportImages, options: Options) -> str:
     return str(images.base if images.written else pool.images_folder)
 
 
-def _read_dataset_info(path: Path) -> dict[str, Any]:
-    """The existing entries."""
+def read_dataset_info(path: Path) -> dict[str, Any]:
+    """The entries of a dataset_info.json; {} if there is none. Raises ConfigError."""
     try:
         content = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:

@@ -105,10 +105,10 @@ def _open_unchanged(folder: str, ref: ImageRef) -> BinaryIO:
     size = os.fstat(file.fileno()).st_size
     if size != ref.size:
         file.close()
-        raise ImageError(_changed_message(ref, size))
+        raise _size_changed(ref, size)
     if not ref.content and not ref.trusted:
         file.close()
-        raise ImageError(_unread_message(ref))
+        raise _changed(ref, "it could not be read then")
     return file
 
 
@@ -135,11 +135,7 @@ def sha256_of(file: BinaryIO) -> str:
 
 def _check_digest(ref: ImageRef, found: str) -> None:
     if found != ref.content:
-        raise ImageError(
-            f"{printable(ref.path)}: {CHANGED} (it has other bytes of the same size); open the "
-            f"pool "
-            "again"
-        )
+        raise _changed(ref, "other bytes of the same size")
 
 
 def _fetch(folder: str, ref: ImageRef) -> bytes:
@@ -153,21 +149,22 @@ def _fetch(folder: str, ref: ImageRef) -> bytes:
     except Exception as error:  # stores raise errors of their own
         raise ImageError(f"{printable(ref.path)}: cannot be read from {folder}: {error}") from error
     if len(data) != ref.size:
-        raise ImageError(_changed_message(ref, len(data)))
+        raise _size_changed(ref, len(data))
     if ref.content:
         _check_digest(ref, hashlib.sha256(data).hexdigest())
     elif not ref.trusted:
-        raise ImageError(_unread_message(ref))
+        raise _changed(ref, "it could not be read then")
     return data
 
 
-def _unread_message(ref: ImageRef) -> str:
-    return f"{printable(ref.path)}: {CHANGED} (it could not be read then); open the pool again"
+def _changed(ref: ImageRef, how: str) -> ImageError:
+    detail = f"{printable(ref.path)} ({how}); open the pool again"
+    return ImageError(str(RowError(CHANGED, detail)))
 
 
-def _changed_message(ref: ImageRef, size: int) -> str:
-    now = "there was no such file" if ref.size < 0 else f"it had {ref.size} bytes"
-    return f"{printable(ref.path)}: {CHANGED} ({now}, now {size}); open the pool again"
+def _size_changed(ref: ImageRef, size: int) -> ImageError:
+    before = "there was no such file" if ref.size < 0 else f"it had {ref.size} bytes"
+    return _changed(ref, f"{before}, now {size}")
 
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:

@@ -32,7 +32,7 @@ from thresher.pools.readers import (
 )
 from thresher.pools.records import EXPECTED, Span
 from thresher.pools.text_column import TextColumn
-from thresher.types import DIGEST, digests_to_array, digests_to_bytes, row_digest
+from thresher.types import DIGEST, RowError, digests_to_array, digests_to_bytes, row_digest
 
 __all__ = ["Advance", "Index", "add_images", "build_index", "canonical_order", "fallback_text"]
 
@@ -326,8 +326,10 @@ def _nothing_usable_message(name: str, n: int, block: Block, given_format: str |
             f"{name}: {rows} row when read as {given_format}.{keys} Omit --format {given_format} "
             f"to detect the layout from the content. {describe_formats()}"
         )
+    first = RowError.parse(block.first_problem)
+    why = first.detail if first.kind == "unreadable" else str(first)
     return (
-        f"{name}: {rows} LLaVA row ({block.first_problem.removeprefix('unreadable: ')}).{keys} "
+        f"{name}: {rows} LLaVA row ({why}).{keys} "
         "Expected a list of "
         '{"id": …, "image": …, "conversations": [{"from": "human", "value": …}, {"from": "gpt", '
         '"value": …}]}, or one such '

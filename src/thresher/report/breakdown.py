@@ -132,9 +132,8 @@ def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
     names, code = np.unique(values.astype(str), return_inverse=True)
     groups = [
         ("none" if not name.strip() else name, mask)
-        for name, mask in by_source(code, tuple(names), MOST_TEXTS)
+        for name, mask in by_source(code, tuple(names), MOST_TEXTS, others="others")
     ]
-    groups = [(name.replace("smaller sources", "others"), mask) for name, mask in groups]
     return _panel(title, groups, kept)
 
 

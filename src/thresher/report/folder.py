@@ -18,7 +18,7 @@ from thresher.errors import ConfigError, PoolError
 from thresher.selection import folder as output
 from thresher.selection.result import Failure
 from thresher.text import ParseError, parse_json, split_lines
-from thresher.types import digests_to_bytes, seeded_ties
+from thresher.types import Note, digests_to_bytes, seeded_ties
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -70,8 +70,12 @@ class LoadedSelection:
         return int(self.run["method"]["seed"])
 
     @property
-    def notes(self) -> list[str]:
-        return [str(text) for text in self.run.get("notes") or []]
+    def notes(self) -> list[Note]:
+        """Of kind "" where an earlier version, or somebody else, wrote them."""
+        texts, kinds = self.run.get("notes") or [], self.run.get("note_kinds") or []
+        if len(kinds) != len(texts):
+            kinds = [""] * len(texts)
+        return [Note(str(kind), str(text)) for kind, text in zip(kinds, texts, strict=True)]
 
 
 def load(folder: str | Path, pool: Pool | None = None) -> LoadedSelection:
@@ -115,7 +119,8 @@ def of_outcome(outcome: Outcome, pool: Pool) -> LoadedSelection:
     settings = {name: "none" if value is None else value for name, value in recipe.settings.items()}
     run = {
         "method": {"name": recipe.method, "seed": seed, "settings": settings},
-        "notes": list(outcome.notes),
+        "notes": [note.text for note in outcome.notes],
+        "note_kinds": [note.kind for note in outcome.notes],
     }
     reasons = {name: _words(np.asarray(values)[order]) for name, values in outcome.evidence.items()}
     keys = sampling_keys(pool, seed)

@@ -14,6 +14,7 @@ import numpy as np
 from thresher.console.formatting import pluralize, truncate
 from thresher.report.columns import constant, meaning
 from thresher.report.folder import LoadedSelection
+from thresher.selection.result import LEFT_OUT
 from thresher.selection.summary import failure_kinds
 from thresher.types import RowError
 
@@ -148,7 +149,5 @@ def _sources_without_rows(selection: LoadedSelection) -> list[Remark]:
 
 
 def _notes(selection: LoadedSelection) -> list[Remark]:
-    already_shown = (
-        f"{len(selection.failures):,} of {pluralize(len(selection.pool))} could not be used"
-    )
-    return [Remark("note", text) for text in selection.notes if not text.startswith(already_shown)]
+    """Without the one on rows that were left out: `_failures` says more."""
+    return [Remark("note", note.text) for note in selection.notes if note.kind != LEFT_OUT]

@@ -24,6 +24,7 @@ from thresher.pools.notebook import (
 from thresher.report.breakdown import sample_rows
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import make_cards
+from thresher.selection.result import LEFT_OUT
 from thresher.selection.summary import failure_kinds
 
 if TYPE_CHECKING:
@@ -77,8 +78,7 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
         f"{pluralize(len(kind))} left out: {kind[0].error}"
         for kind in failure_kinds(outcome.failures)[:2]
     ]
-    already_shown = f"{outcome.excluded:,} of {n:,} rows could not be used"
-    notes = why_left_out + [note for note in outcome.notes if not note.startswith(already_shown)]
+    notes = why_left_out + [note.text for note in outcome.notes if note.kind != LEFT_OUT]
     rows, why = rows_or_reason(lambda: _kept_and_not(outcome, pool))
     rows_caption = "The best by rank, some other kept rows, and some that were not kept."
     given = "".join(f" {key}={value}" for key, value in settings.items())

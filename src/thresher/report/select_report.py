@@ -128,9 +128,7 @@ def _health(found: list[Remark]) -> Tile:
 
 def command(config: Mapping[str, Any]) -> str:
     """The `thresher select` command that repeats the selection, with every setting."""
-    words = ["thresher", "select"]
-    pool = config.get("pool", "POOL")
-    words += [str(p) for p in pool] if isinstance(pool, list) else [str(pool)]
+    lines = [["thresher", "select", str(config.get("pool", "POOL"))]]
     skip = {"pool", "settings", "out"}
     for key, value in config.items():
         flag = "--" + key.replace("_", "-")
@@ -138,14 +136,9 @@ def command(config: Mapping[str, Any]) -> str:
             continue
         every = value if isinstance(value, (list, tuple)) else [value]
         for one in every:
-            words += [flag] if one is True else [flag, str(one)]
+            lines.append([flag] if one is True else [flag, str(one)])
     for key, value in (config.get("settings") or {}).items():
-        words += ["--set", f"{key}={str(value).lower() if isinstance(value, bool) else value}"]
-    words += ["--out", str(config.get("out", "OUT"))]
-    lines = [shlex.join(words[:3])]
-    at = 3
-    while at < len(words):
-        step = 2 if at + 1 < len(words) and not words[at + 1].startswith("--") else 1
-        lines.append("  " + shlex.join(words[at : at + step]))
-        at += step
-    return " \\\n".join(lines)
+        text = str(value).lower() if isinstance(value, bool) else value
+        lines.append(["--set", f"{key}={text}"])
+    lines.append(["--out", str(config.get("out", "OUT"))])
+    return " \\\n  ".join(map(shlex.join, lines))

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.exporters.llamafactory import INFO
+from thresher.exporters.llamafactory import INFO, read_dataset_info
 from thresher.mixture.row_lists import MARK
 from thresher.selection.result import Outcome
 
@@ -26,6 +26,7 @@ def write_subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[
     name = "subset" + exporters.default(pool)[1]
     described = exporters.declared(pool)
     if described and (out / INFO).is_file():  # its other entries stay
+        read_dataset_info(out / INFO)  # an error names this file, not the copy
         shutil.copyfile(out / INFO, folder / INFO)
     exporters.export(pool, np.sort(outcome.rows), folder / name)
     return [name, INFO] if described else [name]

@@ -130,13 +130,14 @@ def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> 
             fsync(aside / name)
         os.rename(aside, out / NEXT)  # from here on the new selection is what the folder holds
         complete_exchange(out)
-    except OSError as e:
-        why = e.strerror or str(e)
-        raise StoreError(
-            f"The selection could not be written to {out}: {why}. The scores are stored; run again."
+    except (OSError, StoreError, ConfigError) as e:
+        cause = e if isinstance(e, OSError) else e.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        raise StoreError(  # instead of the exporter's, which names the temporary folder
+            f"The selection could not be written to {out}: {cause.strerror or cause}. The scores "
+            "are stored; run again."
         ) from e
-    except (StoreError, ConfigError) as e:  # the exporter's: name the folder that the user knows
-        raise type(e)(str(e).replace(str(aside), str(out))) from e
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

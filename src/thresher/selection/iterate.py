@@ -24,7 +24,7 @@ from thresher.selection.result import Outcome
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.training.registry import TrainingRun, trained_identity, trained_model
-from thresher.types import Budget, Findings, Rows, Tokens, TrainedModel
+from thresher.types import Budget, Findings, Note, Rows, Tokens, TrainedModel
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -83,9 +83,8 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
         outcome = run.select(part, replace(context, model=current))
         nothing_wrong = outcome.findings is not None and not outcome.findings.summary["wrong"]
         if done and nothing_wrong:
-            done[-1].notes.append(
-                f"In round {number} the student got nothing wrong any more: the rounds end here."
-            )
+            text = f"In round {number} the student got nothing wrong any more: the rounds end here."
+            done[-1].notes.append(Note("round", text))
             break
         # from the start: there is nothing to train for, so the budget goes as in a single round
         if nothing_wrong:
@@ -96,8 +95,15 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
             gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
         done.append(outcome)
         gone = np.concatenate([gone, outcome.rows])
-    said = [text for text in (budget_exceeds_pool(task.budget, len(pool)), leaked) if text]
-    return _together(done, trainings, task.budget, wanted, student, said)
+    notes = [
+        Note(kind, text)
+        for kind, text in (
+            ("mixture", budget_exceeds_pool(task.budget, len(pool))),
+            ("leak", leaked),
+        )
+        if text
+    ]
+    return _together(done, trainings, task.budget, wanted, student, notes)
 
 
 def _trainable(task: SelectionTask, context: RunContext) -> ModelHandle:
@@ -138,7 +144,7 @@ def _together(
     budget: Budget,
     wanted: int,
     student: ModelHandle,
-    said: list[str],
+    notes: list[Note],
 ) -> Outcome:
     """One outcome of all rounds. Reasons of a row are those of the round that took it; of the
     others, the first round's."""
@@ -153,11 +159,11 @@ def _together(
         evidence["round"][at] = number
     rows = np.concatenate([o.rows for o in done])
     at = np.array([place[r] for r in rows.tolist()], np.int64)
-    notes = list(said)
     for number, outcome in enumerate(done, 1):
-        notes += [f"Round {number}: {note}" for note in outcome.notes]
+        notes += [Note("round", f"Round {number}: {note}") for note in outcome.notes]
     if len(rows) < wanted:
-        notes.append(f"{pluralize(len(rows))} instead of {wanted:,} were selected.")
+        text = f"{pluralize(len(rows))} instead of {wanted:,} were selected."
+        notes.append(Note("fewer-rows", text))
     return replace(
         first,
         recipe=replace(

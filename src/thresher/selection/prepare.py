@@ -22,11 +22,11 @@ from thresher.engine import ColumnEngine, RunContext, SignalRun, commonest, crea
 from thresher.engine.eligible import FailedRows
 from thresher.engine.graph import needs_model, signals_of
 from thresher.mixture import ResolvedMixture
-from thresher.selection.result import Failure, Outcome, Recipe
+from thresher.selection.result import LEFT_OUT, Failure, Outcome, Recipe
 from thresher.selection.target import Aimed, aim, check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.signals.one_shot import OneShot
-from thresher.types import Budget, Columns, Method, Selection, Signal
+from thresher.types import Budget, Columns, Method, Note, Selection, Signal
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,12 @@ class Prepared:
         )
         needs = needs_model(self.signals) or bool(resolved.failed)
         outcome.notes += _notes(outcome, engine, needs)
-        outcome.notes += ([self.leaked] if self.leaked else []) + (
-            [] if self.aimed is None else self.aimed.notes
-        )
-        outcome.notes += [*resolved.notes, *chosen.notes]
+        if self.leaked:
+            outcome.notes.append(Note("leak", self.leaked))
+        if self.aimed is not None:
+            outcome.notes += [Note("validation", text) for text in self.aimed.notes]
+        outcome.notes += [Note("mixture", text) for text in resolved.notes]
+        outcome.notes += [Note("method", text) for text in chosen.notes]
         return outcome
 
     @cached_property
@@ -195,19 +197,19 @@ def _failures(engine: ColumnEngine, failed: Sequence[FailedRows]) -> list[Failur
     ]
 
 
-def _notes(outcome: Outcome, engine: ColumnEngine, needs: bool) -> list[str]:
-    notes = list(engine.models.notes)
+def _notes(outcome: Outcome, engine: ColumnEngine, needs: bool) -> list[Note]:
+    notes = [Note("model", text) for text in engine.models.notes]
     n = len(engine.numbering)
     if outcome.failures:
         reasons = commonest(Counter(f.error for f in outcome.failures))
-        notes.append(
-            f"{outcome.excluded:,} of {n:,} rows could not be used and were left out: {reasons}."
-        )
+        text = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out: {reasons}."
+        notes.append(Note(LEFT_OUT, text))
     if not needs:
         missing = int(engine.pool.facts["missing_images"].sum())
         if missing:
             point = "points at an image that does" if missing == 1 else "point at images that do"
-            notes.append(f"{pluralize(missing)} {point} not exist; see `thresher doctor`.")
+            text = f"{pluralize(missing)} {point} not exist; see `thresher doctor`."
+            notes.append(Note("missing-images", text))
     # `require_rows` says no more
     nothing_new = not len(outcome.rows) and len(outcome.considered) >= outcome.budget
     if len(outcome.rows) < outcome.budget and not nothing_new:
@@ -215,10 +217,12 @@ def _notes(outcome: Outcome, engine: ColumnEngine, needs: bool) -> list[str]:
             why = f"only {pluralize(len(outcome.considered))} could be used, and all were taken"
         else:
             why = "the method found no more"
-        notes.append(f"{pluralize(len(outcome.rows))} instead of {outcome.budget:,}: {why}.")
+        text = f"{pluralize(len(outcome.rows))} instead of {outcome.budget:,}: {why}."
+        notes.append(Note("fewer-rows", text))
     for path in engine.store.damaged:
-        notes.append(
+        text = (
             f"A damaged part of the store was set aside as {path}; its rows were scored again "
             "where needed."
         )
+        notes.append(Note("store", text))
     return notes

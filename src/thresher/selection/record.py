@@ -139,7 +139,8 @@ def run_record(
             "budget": outcome.budget,
             "selected": len(outcome.rows),
         },
-        "notes": list(outcome.notes),
+        "notes": [note.text for note in outcome.notes],
+        "note_kinds": [note.kind for note in outcome.notes],
         "versions": _versions(bool(outcome.signals)),
     }
 

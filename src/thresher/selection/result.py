@@ -14,7 +14,9 @@ from thresher.engine import SignalRun
 from thresher.errors import ConfigError
 from thresher.request import RunRequest
 from thresher.training.registry import TrainingRun
-from thresher.types import Findings, ModelIdentity
+from thresher.types import Findings, ModelIdentity, Note
+
+LEFT_OUT = "left-out"  # kind of the note on rows that could not be used
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Outcome:
     reason: dict[str, np.ndarray]  # name -> array [k], beside `rows`
     signals: list[SignalRun]  # row signals in the order they were computed
     failures: list[Failure]  # by pool row
-    notes: list[str]  # what the user should know, in words
+    notes: list[Note]  # what the user should know
     budget: int  # rows asked for; more than len(rows) only with a note
     excluded: int  # rows that could not be used: len(failures)
     # int64 [c], pool rows the method saw
@@ -73,7 +75,7 @@ class Outcome:
 
 
 def require_rows(outcome: Outcome) -> None:
-    """Raise ConfigError where nothing was chosen: an empty subset is nobody's wish, and no trainer
-    takes one."""
+    """Raise ConfigError if no row was chosen: no trainer accepts an empty subset."""
     if not len(outcome.rows):
-        raise ConfigError(" ".join(["No row was chosen, so nothing is written.", *outcome.notes]))
+        why = ["No row was chosen, so nothing is written.", *map(str, outcome.notes)]
+        raise ConfigError(" ".join(why))

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import format_duration, format_percent, pluralize
+from thresher.engine.eligible import without_names
+from thresher.selection.result import LEFT_OUT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from thresher.selection.result import Failure, Outcome
 
 LENGTHS = (
-    (1, "1 word"),
+    (1, "at most 1 word"),
     (5, "2-5 words"),
     (20, "6-20 words"),
     (100, "21-100 words"),
@@ -65,21 +67,25 @@ def lengths(words: np.ndarray) -> list[tuple[str, np.ndarray]]:
     for high, name in LENGTHS:
         mask = (words >= low) & (words <= high)
         if mask.any():
-            out.append((name if low else name.replace("1 word", "at most 1 word"), mask))
+            out.append((name, mask))
         low = high + 1
     return out
 
 
 def by_source(
-    source: np.ndarray, names: tuple[str, ...], most: int = MOST_SOURCES
+    source: np.ndarray,
+    names: tuple[str, ...],
+    most: int = MOST_SOURCES,
+    others: str = "smaller sources",
 ) -> list[tuple[str, np.ndarray]]:
-    """Sources [n] -> (name, mask [n]), largest first; beyond `most`, the small ones together."""
+    """Sources [n] -> (name, mask [n]), largest first; beyond `most`, the small ones together, named
+    as their number and `others`."""
     counts = np.bincount(source, minlength=len(names))
     ranked = [i for i in np.lexsort((np.arange(len(names)), -counts)).tolist() if counts[i]]
     shown = ranked if len(ranked) <= most else ranked[: most - 1]
     out = [(names[i] or "(none)", source == i) for i in shown]
     if len(shown) < len(ranked):
-        out.append((f"{len(ranked) - len(shown):,} smaller sources", ~np.isin(source, shown)))
+        out.append((f"{len(ranked) - len(shown):,} {others}", ~np.isin(source, shown)))
     return out
 
 
@@ -88,7 +94,7 @@ def failure_kinds(failures: list[Failure]) -> list[list[Failure]]:
     order."""
     kinds: dict[tuple[str, str], list[Failure]] = defaultdict(list)
     for failure in failures:
-        kinds[failure.signal, re.sub(r"\S*[/\\.]\S+|\d+", "…", failure.error)].append(failure)
+        kinds[failure.signal, without_names(failure.error)].append(failure)
     return [kinds[k] for k in sorted(kinds, key=lambda k: (-len(kinds[k]), k))]
 
 
@@ -346,7 +352,7 @@ def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> Non
     files = [name for name in FILES if (folder / name).exists()]
     say(console, f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}")
     left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"
-    notes = [f"Note: {text}" for text in outcome.notes if not text.startswith(left_out)]
+    notes = [f"Note: {note}" for note in outcome.notes if note.kind != LEFT_OUT]
     if outcome.failures:
         notes += [
             f"Note: {left_out}:",

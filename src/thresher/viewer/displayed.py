@@ -94,9 +94,9 @@ class DisplayedSelection:
 
     @property
     def notes(self) -> list[str]:
-        if self.outcome is not None:
-            return list(self.outcome.notes)
-        return self._made.notes if self._made is not None else []
+        """Their texts."""
+        made = self.outcome or self._made
+        return [] if made is None else [note.text for note in made.notes]
 
     @property
     def made(self) -> LoadedSelection:
@@ -119,7 +119,8 @@ class DisplayedSelection:
         }
         changes: dict[str, Any] = {
             "method": {"name": self.params.method, "seed": self.params.seed, "settings": settings},
-            "notes": list(outcome.notes),
+            "notes": [note.text for note in outcome.notes],
+            "note_kinds": [note.kind for note in outcome.notes],
             "config": {**self._run["config"], "budget": self.params.budget},
         }
         if outcome.findings is not None:

@@ -28,7 +28,7 @@ from thresher.backends.openai.messages import messages, prompt, question
 from thresher.backends.openai.options import ServerOptions
 from thresher.backends.openai.rows import RowResult, ServerHealth, ask_rows
 from thresher.errors import CapabilityError
-from thresher.types import Sample, SampleSource, Scored
+from thresher.types import Note, Sample, SampleSource, Scored
 
 EQUAL_DRAWS_ROWS = 20  # rows whose samples are all equal, before the user is warned
 _WEIGHTS = (
@@ -63,14 +63,14 @@ class OpenAIBackend:
         self.options = options
         self._health = ServerHealth(address.base)
         self._supports_n = True  # whether the server supports `n`
-        self._logged_notes = 0
+        self._logged_notes: list[Note] = []
         # whether it is known if the server samples; rows whose samples were all equal
         self._sampling_checked, self._equal_rows = False, 0
 
     @property
     def notes(self) -> list[str]:
         """What the user should know about the server, as messages."""
-        return list(self.client.dialect.notes)
+        return [note.text for note in self.client.dialect.notes]
 
     # ------------------------------------------------------------------------- what a server can do
 
@@ -196,10 +196,11 @@ class OpenAIBackend:
         self._sampling_checked = any(len(dict.fromkeys(texts)) > 1 for texts in drawn)
         if not self._sampling_checked and self._equal_rows >= EQUAL_DRAWS_ROWS:
             self._sampling_checked = True
-            self.client.dialect.notes.append(
+            text = (
                 f"The server gave each of {self._equal_rows} rows the same text {n} times at "
                 f"temperature {temperature:g}: does it sample?"
             )
+            self.client.dialect.notes.append(Note("n", text))
 
     # --------------------------------------------------------------------- unsupported capabilities
 
@@ -235,9 +236,10 @@ class OpenAIBackend:
 
     def _rows(self, count: int, requests: int, row: Any) -> Iterator[list[RowResult]]:
         for done in ask_rows(count, requests, row, self.options, self._health):
-            for text in self.client.dialect.notes[self._logged_notes :]:
-                log.warning("%s", text)
-                self._logged_notes += 1
+            for note in self.client.dialect.notes:
+                if note not in self._logged_notes:
+                    log.warning("%s", note)
+                    self._logged_notes.append(note)
             if done:
                 yield done
 

@@ -296,9 +296,7 @@ class Client:
             found = parse(reply.body)
         except NotJSON as fault:
             if reply.body.lstrip()[:1] in (b"{", b"[", b""):
-                raise Transient(
-                    f"the answer is {fault}", overloaded="complete" in str(fault)
-                ) from None
+                raise Transient(f"the answer is {fault}", overloaded=fault.truncated) from None
             raise Transient(
                 f"the answer is not JSON: {body_message(reply.body, self._key)}", reason_given=True
             ) from None

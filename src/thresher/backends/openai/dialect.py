@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thresher.backends.openai.failures import Refused
+from thresher.types import Note
 
 MAX_TOP_LOGPROBS = 20
 FALLBACK_TOP_LOGPROBS = (10, 5, 3)  # tried in turn if the server names no limit
@@ -55,7 +56,8 @@ class Dialect:
     top: number of most likely tokens that are requested.
     temperature: value that is sent instead of 0.
     omitted: parameters that are not sent.
-    notes: what was changed, as messages for the user.
+    refused_lengths: names of the length parameter that the server does not know.
+    notes: what was changed, as messages for the user; their kind is the parameter.
     """
 
     length: str = _LENGTH_NAMES[0]
@@ -63,7 +65,8 @@ class Dialect:
     top: int = MAX_TOP_LOGPROBS
     temperature: float = 0
     omitted: tuple[str, ...] = ()
-    notes: list[str] = field(default_factory=list)
+    refused_lengths: tuple[str, ...] = ()
+    notes: list[Note] = field(default_factory=list)
 
     def body(
         self, model: str, messages: Any, length: int, settings: dict[str, Any], top: bool
@@ -151,15 +154,17 @@ class Dialect:
         floor = _AT_LEAST.search(message)
         if floor and self.min_length < int(floor[1]) <= 1024:
             self.min_length = int(floor[1])
-            self.notes.append(
+            self._note(
+                name,
                 f"The server accepts limits of at least {self.min_length} new tokens: smaller ones "
-                "are raised to that."
+                "are raised to that.",
             )
             return True
-        if not _UNKNOWN.search(message) or any(other in note for note in self.notes):
+        if not _UNKNOWN.search(message) or other in self.refused_lengths:
             return False  # about the length of this row, or the server accepts neither name
         self.length = other
-        self.notes.append(f"The server expects {other} instead of {name}.")
+        self.refused_lengths = (*self.refused_lengths, name)
+        self._note(name, f"The server expects {other} instead of {name}.")
         return True
 
     def _adapt_top_logprobs(self, parameters: tuple[str, ...], message: str) -> bool:
@@ -181,23 +186,27 @@ class Dialect:
         if not lower:
             return False
         self.top = max(lower)
-        self.notes = [note for note in self.notes if "most likely tokens only" not in note]
-        self.notes.append(
+        self.notes = [note for note in self.notes if note.kind != "top_logprobs"]
+        self._note(
+            "top_logprobs",
             f"The server reports the {self.top} most likely tokens only, not {MAX_TOP_LOGPROBS}: "
-            "an answer beyond them gets probability 0."
+            "an answer beyond them gets probability 0.",
         )
         return True
 
     def _omit(self, parameter: str, sent: dict[str, Any], effect: str, message: str) -> None:
         if parameter == "temperature" and sent["temperature"] == 0 and _RANGE.search(message):
             self.temperature = ALMOST_GREEDY
-            self.notes.append(
-                f"The server refuses temperature 0 ({message}): {ALMOST_GREEDY} is sent."
-            )
+            text = f"The server refuses temperature 0 ({message}): {ALMOST_GREEDY} is sent."
+            self._note(parameter, text)
             return
         self.omitted = (*self.omitted, parameter)
         because = f" ({message})" if message else ""
-        self.notes.append(
+        self._note(
+            parameter,
             f"The server refuses {parameter}{because}: requests go without "
-            f"it{f'; {effect}' if effect else ''}."
+            f"it{f'; {effect}' if effect else ''}.",
         )
+
+    def _note(self, parameter: str, text: str) -> None:
+        self.notes.append(Note(parameter, text))

@@ -28,7 +28,14 @@ _PARAMETER_FIELDS = ("param", "parameter", "loc", "field")
 
 
 class NotJSON(ValueError):
-    """A body that is not JSON. The message says what it is instead."""
+    """A body that is not JSON. The message says what it is instead.
+
+    truncated: whether it may be JSON of which the end is missing.
+    """
+
+    def __init__(self, message: str, truncated: bool = False) -> None:
+        super().__init__(message)
+        self.truncated = truncated
 
 
 def parse(body: bytes) -> Any:
@@ -38,7 +45,7 @@ def parse(body: bytes) -> Any:
     except RecursionError:
         raise NotJSON("JSON that is nested too deeply") from None
     except ValueError:
-        raise NotJSON("not complete JSON") from None
+        raise NotJSON("not complete JSON", truncated=True) from None
 
 
 def _integer(text: str) -> int | float:
