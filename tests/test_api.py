@@ -58,7 +58,7 @@ def test_keyword_values_match_the_command(tiny_pool: Path, tmp_path: Path) -> No
     assert three.request == text.request and three.rows.tolist() == text.rows.tolist()
     one = thresher.select(tiny_pool, "random", "50%", filter="length > 0", **given)
     assert one.request.filter == ("length > 0",)
-    with pytest.raises(ConfigError, match="seed must be a whole number, not '1'"):
+    with pytest.raises(ConfigError, match="seed='1': expected a whole number, not str"):
         thresher.select(tiny_pool, "random", "3", seed="1", **given)
     with pytest.raises(ConfigError, match="Did you mean 10%"):
         thresher.select(tiny_pool, "random", 0.1, **given)

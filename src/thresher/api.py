@@ -100,9 +100,8 @@ def takes_request(
                 hint = _hint(kwargs, list(hints))
                 raise TypeError(f"{function.__name__}() {e}.{hint}") from None
             given["pool"] = os.fspath(pool) if isinstance(pool, (str, Path)) else pool.spec
-            where = f"{function.__name__}()"
             values = {
-                name: checked(where, name, value, make) if isinstance(make, type) else value
+                name: checked(name, value, make) if isinstance(make, type) else value
                 for name, value in given.items()
                 if value is not None
             }
@@ -160,7 +159,11 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     opened = None
     if not isinstance(pool, (str, Path)):
         if request.images is not None:
-            raise ConfigError("images= belongs to open_pool: this pool is open already.")
+            raise ConfigError(
+                " belongs to open_pool: this pool is open already.",
+                option="images",
+                value=request.images,
+            )
         opened = pool
         request = replace(request, images=pool.images, trust_paths=pool.trust_paths)
     check_request(request)

@@ -15,38 +15,91 @@
 
 The command line prints the message and exits with code 1 (the data or the run failed) or 2 (the
 command was wrong). Any other exception is a bug and keeps its traceback.
+
+Messages name options by `opt("model", "demo")`, never by a flag: the command line writes that as
+`--model demo`, Python as `model="demo"`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+
+Spell = Callable[[str, object], str]  # name and value (None: no value) of an option -> text
+
+SETTING = "settings."  # before the name of a method's setting: opt("settings.keep", 0.3)
+_OPEN, _VALUE, _CLOSE = "\ufdd0\ufdd1\ufdd2"  # Unicode noncharacters: they occur in no text
+_REFERENCE = re.compile(f"{_OPEN}([^{_VALUE}]*){_VALUE}([^{_CLOSE}]?)([^{_CLOSE}]*){_CLOSE}", re.S)
+
+
+def opt(name: str, value: object = None) -> str:
+    """A reference to an option, for a message; each interface writes it in its own way.
+
+    Arguments:
+        name: a field of the request, or another parameter; "settings.keep" is the setting `keep`
+            of a method.
+        value: what was given or should be given; None for no value, True for a switch.
+    """
+    kind = {type(None): "", bool: "b", int: "n", float: "n"}.get(type(value), "s")
+    text = f"{value:g}" if isinstance(value, float) else "" if value is None else str(value)
+    return f"{_OPEN}{name}{_VALUE}{kind}{text}{_CLOSE}"
+
+
+def spelled(message: str, spell: Spell) -> str:
+    """A message with its references to options as `spell` writes them."""
+
+    def write(found: re.Match[str]) -> str:
+        name, kind, text = found.groups()
+        if not kind:
+            return spell(name, None)
+        return spell(name, text == "True" if kind == "b" else text)
+
+    return _REFERENCE.sub(write, message)
+
+
+def in_python(name: str, value: object) -> str:
+    """An option as a keyword argument, such as `budget="30%"`; a `Spell`."""
+    if isinstance(value, str) and not _NUMBER.fullmatch(value):
+        value = f'"{value}"'
+    if name.startswith(SETTING):
+        return f'settings={{"{name[len(SETTING) :]}": {"…" if value is None else value}}}'
+    return f"`{name}`" if value is None else f"{name}={value}"
+
+
+_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?(e[-+]?\d+)?|nan|[-+]?inf")
 
 
 class ThresherError(Exception):
-    """Base class of all errors caused by the user's input or environment."""
+    """Base class of all errors caused by the user's input or environment.
+
+    `str` gives the message as a Python user reads it, `spelled` in any other way.
+
+    Arguments:
+        message: may contain references to options (`opt`).
+        option: the option that is wrong, named as in `opt`; the message then begins with it and
+            `message` is what follows.
+        value: the value that was given for it.
+    """
 
     exit_code = 1
 
-
-class ConfigError(ThresherError):
-    """The request is wrong: unknown method, unknown key, impossible budget.
-
-    With `option`, a field of the request, and the `value` that was given, the message is what
-    follows both. The command line writes them as `--budget 0`, Python code as `budget=0`.
-    """
-
-    exit_code = 2
-
-    def __init__(self, message: str, *, option: str = "", value: object = "") -> None:
-        super().__init__(message)
-        self.message, self.option, self.value = message, option, value
+    def __init__(self, message: str = "", *, option: str = "", value: object = None) -> None:
+        self.option, self.value = option, value
+        self.message = (opt(option, value) if option else "") + message  # references are marked
+        super().__init__(self.message)
 
     def __str__(self) -> str:
-        return self.spelled(lambda option, value: f"{option}={value}")
+        return self.spelled(in_python)
 
-    def spelled(self, spell: Callable[[str, object], str]) -> str:
-        """The message, with option and value as `spell` writes them."""
-        return (spell(self.option, self.value) if self.option else "") + self.message
+    def spelled(self, spell: Spell) -> str:
+        """The message, with options as `spell` writes them."""
+        return spelled(self.message, spell)
+
+
+class ConfigError(ThresherError):
+    """The request is wrong: unknown method, unknown key, impossible budget."""
+
+    exit_code = 2
 
 
 class PoolError(ThresherError):
@@ -69,7 +122,8 @@ class ModelError(ThresherError):
 
 
 class NotAModel(ModelError):
-    """--model is not a multimodal LLM: no such folder or hub id, not a model folder, text only."""
+    """What was given as the model is not a multimodal LLM: no such folder or hub id, not a model
+    folder, text only."""
 
     exit_code = 2
 
@@ -85,7 +139,7 @@ class ServerError(ModelError):
 
 
 class CapReached(ThresherError):
-    """The run stopped at --max-requests or --max-cost. Results so far are stored."""
+    """The run stopped at its limit of requests or of cost. Results so far are stored."""
 
 
 class MissingExtra(ThresherError):

@@ -811,7 +811,7 @@ def test_demo(thresher_: Thresher, monkeypatch: pytest.MonkeyPatch, model: Model
 def test_config_file_cannot_enable_remote_code(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("method: clipper\ntrust_remote_code: true\n")
-    with pytest.raises(ConfigError, match="--trust-remote-code"):
+    with pytest.raises(ConfigError, match="trust_remote_code=True"):
         config.combine(config.read(file), {})
     assert config.combine(config.read(file), {"trust_remote_code": True}).trust_remote_code is True
 

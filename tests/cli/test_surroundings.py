@@ -21,7 +21,7 @@ def test_missing_home_and_unknown_user_id(monkeypatch: pytest.MonkeyPatch) -> No
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", home)
-    with pytest.raises(ConfigError, match="--store FOLDER"):
+    with pytest.raises(ConfigError, match="`store`"):
         default_store()
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
     assert default_store() == Path("/somewhere/thresher")

@@ -592,7 +592,7 @@ def test_validation_questions_in_the_pool_or_the_test_are_refused_before_the_fir
     target = open_pool(write_pool(tmp_path / "validation.json", [*validation(20), leak]))
     with pytest.raises(PoolError, match=match) as refused:
         bench.run(bench.job(methods={"error_driven": ErrorDriven()}, target=target))
-    assert "--on-leak" not in str(refused.value) and not bench.training.asked
+    assert "on_leak" not in str(refused.value) and not bench.training.asked
 
 
 def test_methods_and_their_settings_on_the_command_line() -> None:

@@ -328,7 +328,7 @@ def test_select_counts_the_same_errors_and_uses_other_rows(tmp_path, make_row):
         return ""
 
     store = Store(tmp_path / "store")
-    with pytest.raises(TooManyFailures, match="--on-missing exclude"):
+    with pytest.raises(TooManyFailures, match='on_missing="exclude"'):
         run.select(
             pool, HighestLoss(), Budget.parse("5"), store=store, model=Model(cannot_open).handle
         )

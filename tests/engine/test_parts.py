@@ -92,12 +92,12 @@ def test_limits(on_missing: str, rows: int, allowed: int) -> None:
     limit.check(Counter({"x": allowed}), scored=False)
     with pytest.raises(TooManyFailures) as raised:
         limit.check(Counter({"x": allowed + 1}), scored=True)
-    assert "--retry-errors" in str(raised.value)
-    assert ("--on-missing exclude" in str(raised.value)) == (on_missing != "exclude")
+    assert "retry_errors=True" in str(raised.value)
+    assert ('on_missing="exclude"' in str(raised.value)) == (on_missing != "exclude")
 
 
 def test_unknown_failure_limit_is_reported() -> None:
-    with pytest.raises(ConfigError, match="--on-missing never"):
+    with pytest.raises(ConfigError, match='on_missing="never"'):
         PoolLimit("never", 3)  # type: ignore[arg-type]
 
 

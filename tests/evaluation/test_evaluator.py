@@ -163,7 +163,7 @@ def test_choice_of_all_rows_uses_the_answers_of_the_set(make: Any, store: Store)
 def test_choice_refuses_open_answers(make: Any, store: Store) -> None:
     rows = [record(i, "What?", f"answer number {i}", "0.png") for i in range(40)]
     model = always("x")
-    with pytest.raises(ConfigError, match=r"40 rows .*40 distinct answers.*--score auto"):
+    with pytest.raises(ConfigError, match=r'40 rows .*40 distinct answers.*score="auto"'):
         evaluate(model.handle(), make(rows), score="choice", store=store)
     assert model.opened == 0
 
@@ -208,12 +208,12 @@ def test_by_a_field_of_the_records(make: Any, store: Store) -> None:
 
 
 def test_an_unknown_field_is_refused(make: Any, store: Store) -> None:
-    with pytest.raises(ConfigError, match=r"--by kinds.*Did you mean 'kind'"):
+    with pytest.raises(ConfigError, match=r"by=.kinds.*Did you mean 'kind'"):
         evaluate(always("Yes").handle(), make(), by="kinds", store=store)
 
 
 def test_an_unknown_score_is_refused(make: Any, store: Store) -> None:
-    with pytest.raises(ConfigError, match=r"--score choices.*Did you mean 'choice'"):
+    with pytest.raises(ConfigError, match=r"score=.choices.*Did you mean 'choice'"):
         evaluate(always("Yes").handle(), make(), score="choices", store=store)  # type: ignore[arg-type]
 
 
@@ -247,7 +247,7 @@ def test_too_many_failures_are_an_error(make: Any, store: Store) -> None:
     def fails(sample: Sample) -> str:
         return "out of luck" if re.search(r"thing (1|25|37)\b", sample.turns[0].text) else ""
 
-    with pytest.raises(TooManyFailures, match=r"3 of 40 .*out of luck.*--on-missing exclude"):
+    with pytest.raises(TooManyFailures, match=r"3 of 40 .*out of luck.*on_missing=.exclude"):
         evaluate(Planted(lambda s: "Yes", fails=fails).handle(), make(), store=store)
     found = evaluate(always("Yes").handle(), make(), store=store, on_missing="exclude")
     assert found.failed == 3 and found.asked < 40, "the failures are stored"
@@ -270,10 +270,10 @@ def test_invalid_rows_fail_without_a_model(make: Any) -> None:
     rows = records()
     for row in rows[:5]:
         row["conversations"] = row["conversations"][:1]
-    with pytest.raises(TooManyFailures, match=r"5 of 40 .*no assistant turn.*--on-missing exclude"):
+    with pytest.raises(TooManyFailures, match=r"5 of 40 .*no assistant turn.*on_missing=.exclude"):
         check_rows(make(rows))
     check_rows(make(rows), on_missing="exclude")
-    with pytest.raises(ConfigError, match="--score choices"):
+    with pytest.raises(ConfigError, match=r"score=.choices"):
         check_rows(make(), score="choices")
 
 
@@ -282,7 +282,7 @@ def test_message_has_no_useless_advice_if_every_row_fails(make: Any) -> None:
     for on_missing in ("auto", "exclude"):
         with pytest.raises(TooManyFailures, match=r"None of the 36 rows.*gone\.png") as caught:
             check_rows(make(rows), on_missing=on_missing)  # type: ignore[arg-type]
-        assert "--on-missing" not in str(caught.value)
+        assert "on_missing" not in str(caught.value)
 
 
 def test_nothing_left_to_evaluate(make: Any, store: Store) -> None:

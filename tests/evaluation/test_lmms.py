@@ -78,7 +78,7 @@ def test_unsupported_models_are_refused(tmp_path: Path) -> None:
         == "pretrained=org/name,revision=abc"
     )
     assert lmms.model_arguments("org/name", None, "brand_new", "huggingface")[1] == "huggingface"
-    with pytest.raises(ConfigError, match="--lmms-eval-model"):
+    with pytest.raises(ConfigError, match="lmms_eval_model"):
         lmms.model_arguments("org/name", None, "brand_new", None)
     with pytest.raises(ModelError, match="adapter"):
         lmms.model_arguments("folder", tmp_path, "llava", None)

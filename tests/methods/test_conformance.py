@@ -233,7 +233,7 @@ def test_signals_name_the_columns_read(name, settings):
 def test_missing_model_is_reported(name, settings):
     method = load(name, settings)
     if needs(method):
-        with pytest.raises(ConfigError, match="--model"):
+        with pytest.raises(ConfigError, match="`model`"):
             method.signals(MethodContext())
     else:
         method.signals(MethodContext())

@@ -160,7 +160,7 @@ def test_random_rows_need_neither_models_nor_a_validation_set() -> None:
 
 
 def test_missing_validation_set_is_reported() -> None:
-    with pytest.raises(ConfigError, match="--validation FILE"):
+    with pytest.raises(ConfigError, match="`validation`"):
         load("error_driven").select(pool(), 3)
 
 

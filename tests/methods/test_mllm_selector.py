@@ -190,5 +190,5 @@ def test_necessity_is_the_loss_under_a_trained_model(tmp_path):
     ],
 )
 def test_impossible_settings(settings):
-    with pytest.raises(ConfigError, match=f"--set {next(iter(settings))}="):
+    with pytest.raises(ConfigError, match=f'settings={{"{next(iter(settings))}": '):
         load("mllm_selector", settings)

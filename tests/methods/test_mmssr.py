@@ -147,7 +147,7 @@ def test_scorer_and_styler_are_distilled_from_a_teacher():
         "taught_score_0",
         "taught_score_1",
     }
-    with pytest.raises(ConfigError, match="--model"):
+    with pytest.raises(ConfigError, match="`model`"):
         method.signals(MethodContext(roles={"teacher": OTHER}, seed=7, budget=50))
 
 
@@ -205,9 +205,9 @@ def test_user_defined_capabilities(tmp_path):
         ({"capability_file": "/nowhere.yaml"}, "cannot be read"),
         ({"balance": "skill", "group_by": "style"}, "group_by=style has none"),
         ({"balance": "source"}, "balance of mmssr must be none | skill"),
-        ({"epochs": "0"}, "--set epochs="),
-        ({"steps": "0"}, "--set steps="),
-        ({"learning_rate": "0"}, "--set learning_rate="),
+        ({"epochs": "0"}, '"epochs": 0'),
+        ({"steps": "0"}, '"steps": 0'),
+        ({"learning_rate": "0"}, '"learning_rate": 0'),
     ],
 )  # fmt: skip
 def test_impossible_settings(settings, says):

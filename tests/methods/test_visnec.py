@@ -68,7 +68,7 @@ def test_signals_are_one_pass_with_and_one_without_images() -> None:
 
 @pytest.mark.parametrize("settings", [{"clusters": "0"}, {"layer": "2"}])
 def test_impossible_settings(settings: dict[str, str]) -> None:
-    with pytest.raises(ConfigError, match="--set"):
+    with pytest.raises(ConfigError, match="settings="):
         load("visnec", settings)
 
 

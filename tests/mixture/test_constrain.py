@@ -169,7 +169,7 @@ def test_unsatisfiable_quotas_are_refused_with_the_arithmetic(
     ["source0", "=5", "a=", "a=..", "a=5..3", "a=101%", "a=0.5", "a=-3", "a=5%..x", "a=1e3"],
 )
 def test_invalid_quotas_are_refused(quota: str) -> None:
-    with pytest.raises(ConfigError, match="--quota"):
+    with pytest.raises(ConfigError, match="quota="):
         check_mixture(RunRequest(quota=(quota,)))
 
 

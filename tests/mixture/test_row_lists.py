@@ -54,7 +54,7 @@ def pool_of(folder: Path, rows: list[dict[str, Any]], name: str = "pool.jsonl") 
 
 
 def named(path: Path, pool: Pool) -> list[int]:
-    return np.flatnonzero(rows_in_file(str(path), "--keep", pool)).tolist()
+    return np.flatnonzero(rows_in_file(str(path), "keep", pool)).tolist()
 
 
 def select(pool: Pool, folder: Path, budget: str = "3") -> Path:

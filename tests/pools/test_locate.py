@@ -374,6 +374,6 @@ def test_image_folders_without_common_parent_are_reported(base: Path, tmp_path: 
     with pytest.raises(
         PoolError,
         match=r"nothing in common .*--absolute-paths` and open those "
-        r"with --images /",
+        r"with images=./",
     ):
         open_pool(base / "mix.yaml")

@@ -189,7 +189,7 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
     turns = {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]}
     with pytest.raises(
         PoolError,
-        match=r"none of its 2 records is a row when read as alpaca\. .*Omit --format alpaca",
+        match=r"none of its 2 records is a row when read as alpaca\. .*Omit format=.alpaca",
     ):
         open_pool(save(tmp_path / "f.json", [turns, turns]), format="alpaca")
 
@@ -200,7 +200,7 @@ def test_invalid_pool_paths(tmp_path, tiny_pool):
     (tmp_path / "void").mkdir()
     with pytest.raises(PoolError, match=r"is a folder with no file of a known format"):
         open_pool(tmp_path / "void")
-    with pytest.raises(PoolError, match=r"image folder .* does not exist.*--images"):
+    with pytest.raises(PoolError, match=r"image folder .* does not exist.*`images`"):
         open_pool(tiny_pool, tmp_path / "no-images")
     with pytest.raises(PoolError, match="is not a folder"):
         open_pool(tiny_pool, tiny_pool)

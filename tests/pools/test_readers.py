@@ -726,7 +726,7 @@ def test_other_formats_are_not_detected_as_alpaca(tmp_path: Path) -> None:
     (tmp_path / "llava.json").write_text(json.dumps([row, row]))
     with pytest.raises(
         PoolError,
-        match=r"none of its 2 records is a row when read as alpaca.*Omit --format alpaca",
+        match=r"none of its 2 records is a row when read as alpaca.*Omit format=.alpaca",
     ):
         open_pool(tmp_path / "llava.json", format="alpaca")
     (tmp_path / "half.json").write_text(

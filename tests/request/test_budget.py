@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from thresher.cli.guard import by_flags
+from thresher.cli.guard import as_given
 from thresher.errors import ConfigError
 from thresher.types import Budget, Rows, Share, Tokens
 
@@ -55,9 +55,9 @@ def test_errors_name_the_option_per_interface(text: str, words: str) -> None:
     with pytest.raises(ConfigError) as error:
         Budget.parse(text)
     assert error.value.option == "budget" and words in str(error.value)
-    assert str(error.value).startswith(f"budget={text}")
-    assert by_flags(error.value, "select").startswith(f"--budget {text}")
-    assert by_flags(error.value, "compare").startswith(f"--budgets {text}")
+    assert str(error.value).startswith((f"budget={text}", f'budget="{text}"'))
+    assert as_given(error.value, "select", None).startswith(f"--budget {text}")
+    assert as_given(error.value, "compare", None).startswith(f"--budgets {text}")
 
 
 def test_share_below_one_suggests_a_percentage() -> None:

@@ -97,7 +97,7 @@ def test_a_new_field_is_a_keyword_of_the_api() -> None:
     assert "patience: Rows to wait for before a pass. Not shown in --help." in (wait.__doc__ or "")
     with pytest.raises(TypeError, match="patients"):
         wait("pool.json", patients=7)  # type: ignore[call-arg]
-    with pytest.raises(ConfigError, match="mood=slow: expected one of calm, hasty"):
+    with pytest.raises(ConfigError, match='mood="slow": expected one of calm, hasty'):
         wait("pool.json", mood="slow")  # type: ignore[arg-type]
 
 

@@ -202,7 +202,7 @@ def test_options_incompatible_with_rounds_fail_first(
     )
     with pytest.raises(CapabilityError, match="behind a server"):
         select(tmp_path, pool, target, model=served)
-    with pytest.raises(ConfigError, match="--validation"):
+    with pytest.raises(ConfigError, match="`validation`"):
         select(tmp_path, pool, None)
     with pytest.raises(ConfigError, match="looks at no errors"):
         runs.select_in_rounds(

@@ -127,7 +127,7 @@ def test_unusable_rows_are_in_the_plan(tmp_path: Path, store: Store) -> None:
 
 
 def test_a_plan_refuses_what_select_refuses(pool: Pool, store: Store) -> None:
-    with pytest.raises(ConfigError, match="--model"):
+    with pytest.raises(ConfigError, match="`model`"):
         plan(pool, HighestLoss(), Budget.parse("10"), None, store)
     with pytest.raises(ConfigError, match="at most 100%"):
         plan(pool, HighestLoss(), Budget.parse("150%"), Model().handle, store)

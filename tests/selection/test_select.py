@@ -338,8 +338,8 @@ def test_on_missing(tmp_path: Path) -> None:
     with pytest.raises(TooManyFailures) as e:
         select(pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)))
     assert "10 of 100 rows" in str(e.value) and "10 × image 0.jpg is broken" in str(e.value)
-    assert "--on-missing exclude" in str(e.value) and "thresher doctor" in str(e.value)
-    assert "--retry-errors" in str(e.value)
+    assert 'on_missing="exclude"' in str(e.value) and "thresher doctor" in str(e.value)
+    assert "retry_errors=True" in str(e.value)
     excluded = select(
         pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)), on_missing="exclude"
     )
@@ -467,7 +467,7 @@ def test_problem_rows_are_eligible_without_a_model(tmp_path: Path, store: Store)
 
 def test_missing_model_and_impossible_budgets_fail_first(tmp_path: Path, store: Store) -> None:
     pool, model = pool_of(tmp_path, texts(10)), Model()
-    with pytest.raises(ConfigError, match="--model"):
+    with pytest.raises(ConfigError, match="`model`"):
         select(pool, HighestLoss(), "3", store)
     with pytest.raises(ConfigError, match="at most 100%"):
         select(pool, HighestLoss(), "150%", store, model)

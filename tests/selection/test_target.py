@@ -117,7 +117,7 @@ def test_student_as_teacher_gives_a_note(pool: Pool, target: Pool, store: Store)
 
 def test_no_model_runs_without_a_validation_set(pool: Pool, store: Store) -> None:
     student, teacher = Rules("student"), Rules("teacher")
-    with pytest.raises(ConfigError, match="--validation FILE"):
+    with pytest.raises(ConfigError, match="`validation`"):
         select(pool, None, store, student, teacher)
     assert not student.opened and not teacher.opened
 
@@ -133,8 +133,8 @@ def test_leaks_are_refused_before_any_model_runs(
     student, teacher = Rules("student"), Rules("teacher")
     with pytest.raises(
         PoolError,
-        match=r"2 rows of the pool repeat .*row 60 repeats validation row 5 \(exact\).*--on-leak "
-        r"drop",
+        match=r"2 rows of the pool repeat .*row 60 repeats validation row 5 \(exact\).*on_leak="
+        r".drop",
     ):
         select(leaky, target, store, student, teacher)
     assert not student.opened and not teacher.opened

@@ -316,7 +316,7 @@ def test_invalid_store_path_is_reported_first(
     (tmp_path / "good.json").write_text("[]")
     for place in ("good.json", "good.json/deep/store"):
         for writes in (True, False):
-            with pytest.raises(ConfigError, match=r"--store .*good\.json.* is a file"):
+            with pytest.raises(ConfigError, match=r"store=.*good\.json.* is a file"):
                 Store(tmp_path / place).check(writes)
     Store(tmp_path / "a" / "b").check(writes=False)
     assert not (tmp_path / "a").exists()
@@ -328,7 +328,7 @@ def test_invalid_store_path_is_reported_first(
             m.setattr(
                 os, "fsync", lambda _, n=number: (_ for _ in ()).throw(OSError(n, os.strerror(n)))
             )
-            with pytest.raises(StoreError, match=f"--store .*a/b cannot be written to: {words}"):
+            with pytest.raises(StoreError, match=f"store=.*a/b. cannot be written to: {words}"):
                 Store(tmp_path / "a" / "b").check()
     assert list((tmp_path / "a" / "b").iterdir()) == []
 

@@ -353,7 +353,7 @@ def test_diverged_training_is_reported(
 ) -> None:
     real = AnswerLossFn.loss
     monkeypatch.setattr(AnswerLossFn, "loss", lambda self, *args: real(self, *args) * float("nan"))
-    with pytest.raises(ModelError, match=r"nan after 0 steps.*Give a lower --lr"):
+    with pytest.raises(ModelError, match=r"nan after 0 steps.*Give a lower `learning_rate`"):
         fit(
             str(build("llava")),
             training_pool,

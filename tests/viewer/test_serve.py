@@ -48,7 +48,7 @@ def test_port_in_use_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[s
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(ConfigError, match=f"--port {port}: Address already in use"):
+        with pytest.raises(ConfigError, match=f"port={port}: Address already in use"):
             serve.listen(port)
         assert code_of(str(tmp_path), "--port", str(port)) == 2
 

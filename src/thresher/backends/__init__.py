@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.backends.handle import ModelHandle
+from thresher.errors import opt
 
 if TYPE_CHECKING:
     from thresher.backends.openai.options import ServerOptions
@@ -38,8 +39,8 @@ def resolve(
     cache: folder in which the hashes of a model's files are cached.
     server: options for servers; one object for all models of a run, so that its limits hold for
         them together.
-    typed: how the user named the model, for messages, such as `--set judge=PATH`; None: `--model
-        SPEC`.
+    typed: how the user named the model, for messages, such as `opt("settings.judge", PATH)`; None:
+        `opt("model", SPEC)`.
 
     Raises NotAModel, ModelError, ConfigError (`device`).
     """
@@ -50,7 +51,7 @@ def resolve(
         return served(spec, server or ServerOptions())
     from thresher.extras import check_models
 
-    check_models([(spec, typed or f"--model {spec}")])
+    check_models([(spec, typed or opt("model", spec))])
     from thresher.backends.identity import identify
 
     return identify(spec, device, dtype, batch_tokens, trust_remote_code, cache, typed)

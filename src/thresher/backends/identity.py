@@ -19,7 +19,7 @@ from typing import Any
 
 from thresher.backends.handle import ModelHandle
 from thresher.backends.hf.checkpoint import check_index, shards
-from thresher.errors import ModelError, NotAModel
+from thresher.errors import ModelError, NotAModel, opt
 from thresher.storage.hashing import hash_files
 from thresher.types import ModelIdentity
 
@@ -111,7 +111,7 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
     from thresher.backends.hf.threads import limit_idle_threads
 
     limit_idle_threads()  # before transformers is imported
-    typed = typed or f"--model {spec}"
+    typed = typed or opt("model", spec)
     if spec == "demo":
         folder: Path | None = BUILT_IN
     else:
@@ -229,8 +229,8 @@ def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: 
     if "auto_map" in config:
         if not trust_remote_code:
             raise NotAModel(
-                f"{typed} has its own Python code. Read it, then give --trust-remote-code to "
-                "run it."
+                f"{typed} has its own Python code. Read it, then give "
+                f"{opt('trust_remote_code', True)} to run it."
             )
         return
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES

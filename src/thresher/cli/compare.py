@@ -151,7 +151,7 @@ def compare(
     from thresher.console.progress import stderr_progress
     from thresher.duplicates import only_exact_note
     from thresher.engine import RunContext
-    from thresher.errors import CapabilityError
+    from thresher.errors import CapabilityError, opt
     from thresher.extras import require
     from thresher.methods.needs import aims, no_model
     from thresher.selection.config import default_store
@@ -188,9 +188,9 @@ def compare(
     assert handle is not None
     if is_served(handle.identity):
         raise CapabilityError(
-            f"compare trains --model once a cell, and {handle.name!r} is behind a server. Give "
-            "its weights: --model with a folder or a hub id. (Further models, such as a teacher, "
-            "may be behind a server.)"
+            f"compare trains {opt('model')} once a cell, and {handle.name!r} is behind a server. "
+            f"Give its weights: {opt('model')} with a folder or a hub id. (Further models, such as "
+            "a teacher, may be behind a server.)"
         )
     job = prepare(
         open_the_pool(pool, request.images, kept, note, trust_paths=request.trust_paths),
@@ -204,7 +204,7 @@ def compare(
         equal=equal,  # type: ignore[arg-type]  # checked by job
         score=_score(score),
         roles={
-            name: the_roles(method, request, kept, option=f"--set {name}.{{}}=".format)
+            name: the_roles(method, request, kept, option=f"settings.{name}.{{}}".format)
             for name, method in chosen.items()
         },
         target=None
@@ -253,22 +253,25 @@ def compare(
 def load(names: str, settings: list[str]) -> dict[str, Method]:
     """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises
     ConfigError."""
-    from thresher.errors import ConfigError, did_you_mean
+    from thresher.errors import ConfigError, did_you_mean, opt
     from thresher.methods import load as load_method
     from thresher.selection.config import parse_settings
 
     wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
     if not [name for name in wanted if name != "random"]:
         raise ConfigError(
-            "--methods: name at least one to compare with random; `thresher methods` lists them."
+            ": name at least one to compare with random; `thresher methods` lists them.",
+            option="methods",
         )
     given: dict[str, dict[str, str]] = {name: {} for name in wanted}
     for key, value in parse_settings(settings).items():
         method, dot, name = key.partition(".")
         if not dot or method not in given:
             raise ConfigError(
-                f"--set {key}={value}: expected METHOD.KEY=VALUE with one of --methods, such as "
-                f"{wanted[0]}.KEY={value}.{did_you_mean(method, wanted) if dot else ''}"
+                f": expected METHOD.KEY=VALUE with one of {opt('methods')}, such as "
+                f"{wanted[0]}.KEY={value}.{did_you_mean(method, wanted) if dot else ''}",
+                option=f"settings.{key}",
+                value=value,
             )
         given[method][name] = value
     return {name: load_method(name, given[name]) for name in wanted}
@@ -284,7 +287,7 @@ def _check_questions(test: Pool, score: str, on_missing: str) -> None:
         # checked above
         check_rows(test, score=score, on_missing=on_missing)  # type: ignore[arg-type]
     except TooManyFailures as e:
-        raise TooManyFailures(f"--eval {test.path}: {e}") from None
+        raise TooManyFailures(f": {e.message}", option="eval", value=test.path) from None
 
 
 def _score(score: str) -> str:
@@ -293,8 +296,9 @@ def _score(score: str) -> str:
 
     if score not in SCORES:
         raise ConfigError(
-            f"--score {score}: expected one of "
-            f"{', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}"
+            f": expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}",
+            option="score",
+            value=score,
         )
     return score
 

@@ -45,7 +45,9 @@ def diff(
     from thresher.selection.summary import say, stdout
 
     if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
-        raise ConfigError(f"--out {out}: give a file such as diff.html in a folder that exists.")
+        raise ConfigError(
+            ": give a file such as diff.html in a folder that exists.", option="out", value=out
+        )
     first = load(a)
     second = load(b, first.pool if _same_place(a, b) else None)
     found = difference(first, second)

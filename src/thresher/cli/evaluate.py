@@ -85,7 +85,7 @@ def evaluate(
 
     Answers are stored as they come: a stopped evaluation goes on where it was.
     """
-    from thresher.errors import ConfigError
+    from thresher.errors import ConfigError, opt
     from thresher.evaluation import report
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store
@@ -93,7 +93,9 @@ def evaluate(
     from thresher.storage.columns import Store
 
     if data is None and lmms_eval is None:
-        raise ConfigError("Missing: --data (a file of any format of a pool), or --lmms-eval TASKS.")
+        raise ConfigError(
+            f"Missing: {opt('data')} (a file of any format of a pool), or {opt('lmms_eval')}."
+        )
     if model is None:
         raise no_model("thresher evaluate")
     request = o.request_of(context, model=model)

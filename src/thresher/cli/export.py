@@ -81,7 +81,7 @@ def export(
     """Write the rows of a selection or pool in a trainer's format, in pool order. Reports what it
     cannot hold."""
     from thresher.cli.guard import note
-    from thresher.errors import ConfigError
+    from thresher.errors import ConfigError, opt
     from thresher.exporters import default
     from thresher.exporters import export as write
     from thresher.exporters.options import Options
@@ -89,13 +89,16 @@ def export(
 
     if absolute and relative_to is not None:
         raise ConfigError(
-            "--absolute-paths and --relative-to exclude each other: give one of them."
+            f" and {opt('relative_to')} exclude each other: give one of them.",
+            option="absolute_paths",
+            value=True,
         )
     if (Path(what) / "run.yaml").is_file():
         if images is not None or read_as is not None or trust_paths is not None:
             raise ConfigError(
-                f"--images, --read-as and --trust-paths are for a pool; {what} is a selection, "
-                "which knows its own."
+                f", {opt('read_as')} and {opt('trust_paths', True)} are for a pool; {what} is a "
+                "selection, which knows its own.",
+                option="images",
             )
         output.spare_the_selection(what, Path(out))
         pool, rows = _selected(what)
@@ -104,8 +107,9 @@ def export(
     name = format or default(pool)[0]
     if embed and name.partition("-")[0] not in ("parquet", "messages", "webdataset"):
         raise ConfigError(
-            f"--embed-images: {name} names image files. Give --format parquet, messages or "
-            "webdataset."
+            f": {name} names image files. Give {opt('format')} parquet, messages or webdataset.",
+            option="embed_images",
+            value=True,
         )
     for text in write(pool, rows, Path(out), name, Options(embed, absolute, relative_to)):
         note(text)

@@ -20,14 +20,15 @@ from typing import ParamSpec, TextIO
 
 import typer
 
-from thresher.errors import ConfigError, ThresherError
+from thresher.errors import ThresherError
 from thresher.extras import UntestedVersion, untested_versions
-from thresher.request import RunRequest, fields_of
+from thresher.request.spelling import as_flag, as_yaml
 
 P = ParamSpec("P")
 
 
 INTERRUPTED = 130
+FROM_FILE = "thresher.from_file"  # in `Context.meta`: the --config file and the names it gave
 TRACEBACK = (
     # environment variable: show the traceback also where untested versions may be the cause
     "THRESHER_TRACEBACK"
@@ -99,18 +100,19 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-RENAMED = {"compare": {"budget": "--budgets", "method": "--methods"}}  # options of other names
+RENAMED = {"compare": {"budget": "budgets", "method": "methods"}}  # options of other names
 
 
-def by_flags(error: ThresherError, command: str) -> str:
-    """The message, with the name of the option as the command has it."""
-    if not isinstance(error, ConfigError):
-        return str(error)
-    known = fields_of(RunRequest)
+def as_given(error: ThresherError, command: str, context: object) -> str:
+    """The message, with options as the user gave them: by the flags of the command, or, what is
+    from its --config file, as that file has it."""
+    meta = getattr(context, "meta", {})
+    file, names = meta.get(FROM_FILE, ("", frozenset()))
 
-    def spell(option: str, value: object) -> str:
-        flag = known[option].flag if option in known else f"--{option}"
-        return f"{RENAMED.get(command, {}).get(option, flag)} {value}"
+    def spell(name: str, value: object) -> str:
+        if name in names:
+            return f"{as_yaml(name, value)} (in {file})"
+        return as_flag(RENAMED.get(command, {}).get(name, name), value)
 
     return error.spelled(spell)
 
@@ -150,7 +152,7 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             with untested_as_notes():
                 command(*args, **kwargs)
         except ThresherError as error:
-            fail(by_flags(error, command.__name__))
+            fail(as_given(error, command.__name__, kwargs.get("context")))
             raise typer.Exit(error.exit_code) from None
         except Interrupted as interrupt:
             rows = f"{interrupt.stored:,} row{'' if interrupt.stored == 1 else 's'}"

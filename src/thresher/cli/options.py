@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from thresher.errors import ConfigError
+from thresher.cli.guard import FROM_FILE
+from thresher.errors import SETTING, ConfigError, opt
 from thresher.request import RunRequest, fields_of, help_of
 from thresher.request.run_request import MODEL
 
@@ -134,7 +135,19 @@ def request_of(
     for role in roles_by_option(context):
         model = context.params[role]
         if given.get(role, model) != model:
-            raise ConfigError(f"--{role} and --set {role}=… name two models. Give one of them.")
+            raise ConfigError(
+                f" and {opt(f'settings.{role}')} name two models. Give one of them.", option=role
+            )
         flags["settings"] = given = {**given, role: model}
-    file = context.params.get("config")
-    return combine(read(file, request) if file else {}, flags, request)
+    path = context.params.get("config")
+    file = read(path, request) if path else {}
+    if path:
+        context.meta[FROM_FILE] = (path, frozenset(_names_from(file, flags)))
+    return combine(file, flags, request)
+
+
+def _names_from(file: Mapping[str, Any], flags: Mapping[str, Any]) -> Iterator[str]:
+    """The options that a config file gave and no flag replaced, named as in error messages."""
+    yield from (name for name in file if flags.get(name) is None)
+    replaced = flags.get("settings") or {}
+    yield from (SETTING + name for name in file.get("settings", {}) if name not in replaced)

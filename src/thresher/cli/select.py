@@ -60,7 +60,7 @@ def select(
     except KeyboardInterrupt:
         raise Interrupted(progress.rows) from None
     except CapReached as stop:
-        raise CapReached(f"{left(job)} {stop}") from None
+        raise CapReached(f"{left(job)} {stop.message}") from None
     require_rows(outcome)
     output.write(outcome, task.pool, request, folder, overwrite=overwrite)
     if problem := try_to_write(folder, task.pool):

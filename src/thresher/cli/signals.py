@@ -40,7 +40,7 @@ def signals(
         ):
             pq.write_table(table, aside, compression="zstd")
     except OSError as e:
-        raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e
+        raise StoreError(f" cannot be written: {e.strerror or e}.", option="out", value=out) from e
     names = (
         ", ".join(n for n in table.column_names if n not in ("row", "id", "digest"))
         or "no scores: the method needs none"

@@ -115,7 +115,7 @@ def suspects(
     if path is not None and path.exists():
         sources = [f.uri for f in opened.file_specs if os.path.exists(f.uri)]
         if any(path.samefile(source) for source in sources):
-            raise ConfigError(f"--out {out} is the pool itself. Give another file.")
+            raise ConfigError(" is the pool itself. Give another file.", option="out", value=out)
     progress = stderr_progress()
     try:
         found = find_suspects(opened, request, RunContext(kept, handle, progress=progress), chosen)
@@ -128,7 +128,9 @@ def suspects(
             else:
                 write_suspects(found, path)
         except OSError as e:
-            raise StoreError(f"--out {out} cannot be written: {e.strerror or e}.") from e
+            raise StoreError(
+                f" cannot be written: {e.strerror or e}.", option="out", value=out
+            ) from e
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
         return

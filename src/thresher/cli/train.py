@@ -124,7 +124,7 @@ def train(
     )
     from thresher.cli.guard import note
     from thresher.console.progress import stderr_progress
-    from thresher.errors import CapabilityError
+    from thresher.errors import CapabilityError, opt
     from thresher.extras import require
     from thresher.methods.needs import no_model
     from thresher.selection.config import check_device, default_store
@@ -137,8 +137,10 @@ def train(
         raise no_model("thresher train")
     if model.lower().startswith(("http://", "https://")):
         raise CapabilityError(
-            f"--model {model} is behind a server, and training needs weights. Give a folder or a "
-            "hub id, or --model demo."
+            f" is behind a server, and training needs weights. Give a folder or a "
+            f"hub id, or {opt('model', 'demo')}.",
+            option="model",
+            value=model,
         )
     if merge and full:
         note("--full trains the whole model: --merge has nothing to do.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.fingerprint import fingerprint
 from thresher.methods.needs import aims
 from thresher.methods.random import Random
@@ -168,30 +168,37 @@ def make_job(
     Raises ConfigError.
     """
     if seeds < 1:
-        raise ConfigError(f"--seeds {seeds}: expected at least 1; the spread needs 3 or more.")
+        raise ConfigError(
+            ": expected at least 1; the spread needs 3 or more.", option="seeds", value=seeds
+        )
     if equal not in ("epochs", "steps"):
         raise ConfigError(
-            f"--equal {equal}: expected epochs (the same passes over each subset) or steps."
+            ": expected epochs (the same passes over each subset) or steps.",
+            option="equal",
+            value=equal,
         )
     if not budgets:
-        raise ConfigError("--budgets: at least one is needed, such as 10%.")
+        raise ConfigError(": at least one is needed, such as 10%.", option="budgets")
     sizes = [_budget_rows(b, len(pool)) for b in budgets]
     if len(set(sizes)) < len(sizes):
         raise ConfigError(
-            f"--budgets {','.join(b.text for b in budgets)}: two of them are the same number of "
-            "rows."
+            ": two of them are the same number of rows.",
+            option="budgets",
+            value=",".join(b.text for b in budgets),
         )
     if FULL in methods:
         raise ConfigError(
-            "--methods: `full` is not a method; the full pool is included unless --no-full is "
-            "given."
+            f": `full` is not a method; the full pool is included unless {opt('no_full', True)} is "
+            "given.",
+            option="methods",
         )
     without_target = [name for name, m in methods.items() if target is None and aims(m)]
     if without_target:
         raise ConfigError(
-            f"--methods: {without_target[0]} looks for what the model gets wrong on a validation "
+            f": {without_target[0]} looks for what the model gets wrong on a validation "
             f"set: "
-            "give one with --validation."
+            f"give one with {opt('validation')}.",
+            option="methods",
         )
     usable = np.ones(len(pool), bool)
     usable[list(pool.problems)] = False

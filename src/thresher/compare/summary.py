@@ -14,7 +14,7 @@ import numpy as np
 from thresher.compare.cell_files import Result
 from thresher.compare.cells import FULL, RANDOM, Cell, Job, settings_of
 from thresher.compare.table import Comparison, Line
-from thresher.errors import StoreError
+from thresher.errors import StoreError, opt
 from thresher.stats.verdict import compare_to_random, mean_over_seeds
 
 
@@ -36,7 +36,7 @@ def summarise_cells(
         )
     if not answered.any():
         raise StoreError(
-            "No row of --eval was answered under every model, so nothing can be compared."
+            f"No row of {opt('eval')} was answered under every model, so nothing can be compared."
         )
     image = finished[0][1][2][answered]
     for cell, (result, rows, _) in finished:

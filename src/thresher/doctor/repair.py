@@ -59,25 +59,32 @@ def check_target(pool: Pool, path: Path) -> Path:
     """
     if path.suffix not in (".json", ".jsonl"):
         raise ConfigError(
-            f"--fix {path}: the copy is LLaVA JSON or JSONL; give a name that ends in .json or "
-            ".jsonl."
+            ": the copy is LLaVA JSON or JSONL; give a name that ends in .json or .jsonl.",
+            option="fix",
+            value=path,
         )
     if pool.index.embedded.any():
         raise ConfigError(
-            f"--fix {path}: {pool.path} embeds images, which JSON cannot contain. Export it to "
-            "webdataset or parquet instead."
+            f": {pool.path} embeds images, which JSON cannot contain. Export it to "
+            "webdataset or parquet instead.",
+            option="fix",
+            value=path,
         )
     if path.is_dir() or not path.parent.is_dir():
         reason = "it is a folder" if path.is_dir() else f"there is no folder {path.parent}"
         raise ConfigError(
-            f"--fix {path} cannot be written: {reason}. Give a file in a folder that exists."
+            f" cannot be written: {reason}. Give a file in a folder that exists.",
+            option="fix",
+            value=path,
         )
     log = path.with_name(path.name + ".changes.jsonl")
-    check_file(path, "--fix", beside=(log.name,))
+    check_file(path, "fix", beside=(log.name,))
     for part in pool.pool_files:
         for file in (path, log):
             if file.exists() and os.path.exists(part.uri) and os.path.samefile(file, part.uri):
-                raise ConfigError(f"--fix {path} would overwrite the pool. Give another name.")
+                raise ConfigError(
+                    " would overwrite the pool. Give another name.", option="fix", value=path
+                )
     return log
 
 
@@ -114,7 +121,9 @@ def repair(pool: Pool, findings: Findings, path: Path) -> RepairResult:
                     rows += 1
             copy_file.write("\n]\n" if as_list else "")
     except OSError as error:
-        raise StoreError(f"--fix {path} cannot be written: {error.strerror or error}.") from error
+        raise StoreError(
+            f" cannot be written: {error.strerror or error}.", option="fix", value=path
+        ) from error
     return RepairResult(path, log, rows, repaired, left_out)
 
 

@@ -51,12 +51,14 @@ class SuspectOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.threshold <= 1:
             raise ConfigError(
-                f"--threshold {self.threshold}: a suspicion is from 0 to 1; give for example 0.5."
+                ": a suspicion is from 0 to 1; give for example 0.5.",
+                option="threshold",
+                value=self.threshold,
             )
         for name in ("limit", "leaves", "max_new_tokens"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ConfigError(f"--{name.replace('_', '-')} {value}: expected at least 1.")
+                raise ConfigError(": expected at least 1.", option=name, value=value)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from thresher.duplicates import text
 from thresher.duplicates.signals import role_order_hash
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.signals.vectors import VECTOR, WIDTH, as_bytes, project
 from thresher.types import (
     Capability,
@@ -82,8 +82,9 @@ class RowEmbedding:
 
 
 NO_STATES = (
-    "--dedup semantic needs a model's hidden states, which a server does not return. Give --model "
-    "with weights, or --dedup near, which compares words and images without a model."
+    f"{opt('dedup', 'semantic')} needs a model's hidden states, which a server does not return. "
+    f"Give {opt('model')} with weights, or {opt('dedup', 'near')}, which compares words and images "
+    "without a model."
 )
 
 

@@ -21,7 +21,7 @@ from thresher.duplicates.semantic import THRESHOLD as SEMANTIC_THRESHOLD
 from thresher.duplicates.semantic import semantic_groups
 from thresher.duplicates.signals import ExactHash, ImageHash, TextMinhash
 from thresher.engine import RunContext, create_engine
-from thresher.errors import CapabilityError, ConfigError, TooManyFailures
+from thresher.errors import CapabilityError, ConfigError, TooManyFailures, opt
 from thresher.extras import missing_modules, require
 from thresher.request import Dedup, RunRequest
 from thresher.types import Signal
@@ -116,7 +116,9 @@ def embedding_signal(model: ModelHandle | None) -> RowEmbedding:
     """
     if model is None:
         raise ConfigError(
-            "--dedup semantic needs a model. Give --model demo, a folder or a hub id."
+            f" needs a model. Give {opt('model', 'demo')}, a folder or a hub id.",
+            option="dedup",
+            value="semantic",
         )
     if model.identity.served:
         raise CapabilityError(NO_STATES)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.types import CheckedSignal, RowSignal, Scored
 
 EARLY_ROWS = 16
@@ -28,7 +28,7 @@ def check_values(
     if isinstance(signal, CheckedSignal) and (fault := signal.fault(values, errors)):
         raise CapabilityError(
             f"{label}: {fault}. What was scored is stored; to go on with it all the same, add "
-            "--force."
+            f"{opt('force', True)}."
         )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from thresher.engine.numbering import RowNumbering
-from thresher.errors import ConfigError, TooManyFailures
+from thresher.errors import ConfigError, TooManyFailures, opt
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
@@ -143,7 +143,7 @@ class PoolLimit:
     def __init__(self, on_missing: OnMissing, rows: int) -> None:
         if on_missing not in ("auto", "exclude", "refuse"):
             raise ConfigError(
-                f"--on-missing {on_missing} is unknown. Give auto, exclude or refuse."
+                " is unknown. Give auto, exclude or refuse.", option="on_missing", value=on_missing
             )
         self.on_missing, self.rows = on_missing, rows
 
@@ -154,15 +154,16 @@ class PoolLimit:
             return
         limit = {
             "auto": "at most 5% may be left out without asking",
-            "refuse": "--on-missing refuse allows none",
+            "refuse": f"{opt('on_missing', 'refuse')} allows none",
             "exclude": "no row is left",
         }[self.on_missing]
         look = "Look at them with `thresher doctor`"
-        look += ", ask again about stored failures with --retry-errors" if scored else ""
+        if scored:
+            look += f", ask again about stored failures with {opt('retry_errors', True)}"
         do = (
             ""
             if self.on_missing == "exclude"
-            else (", or go on without these rows: --on-missing exclude")
+            else f", or go on without these rows: {opt('on_missing', 'exclude')}"
         )
         raise TooManyFailures(
             f"{failed:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: "

@@ -15,7 +15,7 @@ import numpy as np
 from thresher.engine.context import RunContext
 from thresher.engine.graph import model_of, models_to_train
 from thresher.engine.table import ColumnTable
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.fingerprint import fingerprint
 from thresher.training.distillation_pool import DistillationPool
 from thresher.training.registry import TrainingRun, trained_identity, trained_model
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 _Row = TypeVar("_Row", bound=RowSignal)
 _Identity = ModelIdentity | TrainedIdentity | None
 NO_MODEL = (
-    "This method asks a model about the rows. Name one: --model with a folder, a hub id, or demo."
+    f"This method asks a model about the rows. Name one: {opt('model')} with a folder, a hub id, "
+    "or demo."
 )
 
 

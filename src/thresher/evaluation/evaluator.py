@@ -24,7 +24,7 @@ from thresher.answers.metrics import anls, exact_match, relaxed_accuracy
 from thresher.answers.normalise import normalise
 from thresher.answers.parsing import strip_reasoning
 from thresher.engine import AUTO_LIMIT, ColumnEngine, RunContext, commonest
-from thresher.errors import ConfigError, TooManyFailures, did_you_mean
+from thresher.errors import ConfigError, TooManyFailures, did_you_mean, opt
 from thresher.evaluation.groups import group_names
 from thresher.evaluation.report import Evaluation, summarise
 from thresher.request import OnMissing, RunRequest
@@ -79,7 +79,9 @@ def evaluate(
     """
     if max_new_tokens < 1:
         raise ConfigError(
-            f"--max-new-tokens {max_new_tokens}: expected a number of tokens, at least 1."
+            ": expected a number of tokens, at least 1.",
+            option="max_new_tokens",
+            value=max_new_tokens,
         )
     started = time.monotonic()
     names = group_names(pool, by)
@@ -154,8 +156,9 @@ def _questions(
     """
     if score not in SCORES:
         raise ConfigError(
-            f"--score {score}: expected one of "
-            f"{', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}"
+            f": expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}",
+            option="score",
+            value=score,
         )
     questions = _Questions(pool)
     allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
@@ -211,9 +214,11 @@ def _closed_set(questions: _Questions, usable: np.ndarray) -> tuple[str, ...]:
     if len(forms) > MAX_CANDIDATES or len(forms) == 1:
         rows = sum(c.total() for c in forms.values())
         raise ConfigError(
-            f"--score choice: {rows:,} rows have no candidates, and {len(forms):,} distinct "
-            f"answers; 2 to {MAX_CANDIDATES} answers can serve as candidates. Give --score auto, "
-            "or generate."
+            f": {rows:,} rows have no candidates, and {len(forms):,} distinct answers; 2 to "
+            f"{MAX_CANDIDATES} answers can serve as candidates. Give {opt('score', 'auto')}, or "
+            "generate.",
+            option="score",
+            value="choice",
         )
     return tuple(sorted(min(c, key=lambda form: (-c[form], form)) for c in forms.values()))
 
@@ -243,7 +248,7 @@ class _Limit:
                 f"{failed:,} of {self.rows:,} rows cannot be evaluated, and at most "
                 f"{self.allowed:,} may fail. Most common reasons: {commonest(reasons)}. The "
                 "accuracy of the others would be misleading; to compute it anyway, give "
-                "--on-missing exclude. Answers so far are stored."
+                f"{opt('on_missing', 'exclude')}. Answers so far are stored."
             )
 
 

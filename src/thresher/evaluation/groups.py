@@ -50,7 +50,9 @@ def group_names(pool: Pool, by: str) -> list[str]:
     if all(name == NO_GROUP for name in out):
         known = [k for k in keys if k not in ("conversations", "image")]
         raise ConfigError(
-            f"--by {by}: no record of {pool.path} has this field.{did_you_mean(by, known)} Known: "
-            f"source, {', '.join(known)}."
+            f": no record of {pool.path} has this field.{did_you_mean(by, known)} Known: "
+            f"source, {', '.join(known)}.",
+            option="by",
+            value=by,
         )
     return out

@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from thresher.errors import ConfigError, MissingExtra, ModelError, ThresherError
+from thresher.errors import ConfigError, MissingExtra, ModelError, ThresherError, opt
 from thresher.text import parse_json
 
 ADAPTERS = {
@@ -43,9 +43,10 @@ def find_command() -> list[str]:
     if importlib.util.find_spec("lmms_eval") is not None:
         return [sys.executable, "-m", "lmms_eval"]
     raise MissingExtra(
-        "--lmms-eval needs lmms-eval, which is not installed. It pins other versions of torch and "
+        " needs lmms-eval, which is not installed. It pins other versions of torch and "
         "transformers than thresher, so install it in an environment of its own, with the command "
-        "on the PATH: pipx install lmms-eval"
+        "on the PATH: pipx install lmms-eval",
+        option="lmms_eval",
     )
 
 
@@ -64,20 +65,23 @@ def model_arguments(
     """
     if adapter is None and architecture not in ADAPTERS:
         raise ConfigError(
-            f"--lmms-eval: lmms-eval's model class for {architecture!r} is unknown. Give it with "
-            f"--lmms-eval-model; known: {', '.join(sorted(ADAPTERS))}."
+            f": lmms-eval's model class for {architecture!r} is unknown. Give it with "
+            f"{opt('lmms_eval_model')}; known: {', '.join(sorted(ADAPTERS))}.",
+            option="lmms_eval",
         )
     if folder is not None and not (folder / "config.json").is_file():
         raise ModelError(
-            f"--lmms-eval: {model} is an adapter; lmms-eval needs a whole model. Merge it first."
+            f": {model} is an adapter; lmms-eval needs a whole model. Merge it first.",
+            option="lmms_eval",
         )
     name, _, revision = model.partition("@")
     source = f"pretrained={folder.resolve() if folder is not None else name}"
     if "," in source:
         raise ConfigError(
-            f"--lmms-eval: the path {source.removeprefix('pretrained=')} contains a comma, at "
+            f": the path {source.removeprefix('pretrained=')} contains a comma, at "
             f"which "
-            "lmms-eval splits it."
+            "lmms-eval splits it.",
+            option="lmms_eval",
         )
     if folder is None and revision:
         source += f",revision={revision}"

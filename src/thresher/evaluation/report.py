@@ -183,5 +183,7 @@ def write_evaluation(content: dict[str, Any], rows: pa.Table | None, out: Path) 
                 pq.write_table(rows, temporary, compression="zstd")
     except OSError as e:
         raise StoreError(
-            f"--out {out} cannot be written: {e.strerror or e}. The answers are stored; run again."
+            f" cannot be written: {e.strerror or e}. The answers are stored; run again.",
+            option="out",
+            value=out,
         ) from e

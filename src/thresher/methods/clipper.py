@@ -117,16 +117,21 @@ class Clipper:
     def __post_init__(self) -> None:
         if not 0 <= self.prefer_share <= 1:
             raise ConfigError(
-                f"--set prefer_share={self.prefer_share}: a share from 0 to 1, such as 0.5."
+                ": a share from 0 to 1, such as 0.5.",
+                option="settings.prefer_share",
+                value=self.prefer_share,
             )
         if self.knowledge_ratio is not None and not 0 <= self.knowledge_ratio <= 1:
             raise ConfigError(
-                f"--set knowledge_ratio={self.knowledge_ratio}: a share from 0 to 1, such as 0.2, "
-                "or none."
+                ": a share from 0 to 1, such as 0.2, or none.",
+                option="settings.knowledge_ratio",
+                value=self.knowledge_ratio,
             )
         for name, least in (("bins", 1), ("bank", 1), ("long_answer", 0)):
             if getattr(self, name) < least:
-                raise ConfigError(f"--set {name}={getattr(self, name)}: at least {least}.")
+                raise ConfigError(
+                    f": at least {least}.", option=f"settings.{name}", value=getattr(self, name)
+                )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model, seed = require_model(context, self.name), context.seed

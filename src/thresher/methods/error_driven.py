@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from thresher.console.formatting import number_text
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
@@ -110,21 +110,28 @@ class ErrorDriven:
 
     def __post_init__(self) -> None:
         if not 0 <= self.delta < 1:
-            raise ConfigError(f"--set delta={self.delta}: from 0 to below 1, such as 0.1.")
+            raise ConfigError(
+                ": from 0 to below 1, such as 0.1.", option="settings.delta", value=self.delta
+            )
         if self.lam < 0:
-            raise ConfigError(f"--set lam={self.lam}: 0 or more further steps.")
+            raise ConfigError(": 0 or more further steps.", option="settings.lam", value=self.lam)
         if not 0 < self.prior < 1:
             raise ConfigError(
-                f"--set prior={self.prior}: a probability between 0 and 1, such as 0.6."
+                ": a probability between 0 and 1, such as 0.6.",
+                option="settings.prior",
+                value=self.prior,
             )
         if self.max_skills < 1:
-            raise ConfigError(f"--set max_skills={self.max_skills}: at least 1.")
+            raise ConfigError(": at least 1.", option="settings.max_skills", value=self.max_skills)
         if self.max_new_tokens < 1:
-            raise ConfigError(f"--set max_new_tokens={self.max_new_tokens}: at least 1.")
+            raise ConfigError(
+                ": at least 1.", option="settings.max_new_tokens", value=self.max_new_tokens
+            )
         if self.switch != "logprobs" and not re.fullmatch(r"sample:[1-9]\d*", self.switch):
             raise ConfigError(
-                f"--set switch={self.switch}: logprobs, or sample:M with M answers a step, such "
-                "as sample:8."
+                ": logprobs, or sample:M with M answers a step, such as sample:8.",
+                option="settings.switch",
+                value=self.switch,
             )
 
     # -------------------------------------------------------------------------------------- columns
@@ -186,8 +193,10 @@ class ErrorDriven:
             )
         if target is None:
             raise ConfigError(
-                "--method error_driven needs a validation set, on which it looks for the model's "
-                "errors: give one with --validation FILE (and --validation-images DIR)."
+                f" needs a validation set, on which it looks for the model's "
+                f"errors: give one with {opt('validation')} (and {opt('validation_images')}).",
+                option="method",
+                value="error_driven",
             )
         asking = np.flatnonzero(np.asarray(target["gap"]["skills"], object) != "")
         queries = [str(q) for q in target["gap"]["skills"][asking]]

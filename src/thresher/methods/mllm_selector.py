@@ -69,24 +69,31 @@ class MllmSelector:
     def __post_init__(self) -> None:
         if not 0 < self.seed_fraction <= 1:
             raise ConfigError(
-                f"--set seed_fraction={self.seed_fraction}: a share above 0 and at most 1, such "
-                "as 0.05."
+                ": a share above 0 and at most 1, such as 0.05.",
+                option="settings.seed_fraction",
+                value=self.seed_fraction,
             )
         if self.alpha < 0:
             raise ConfigError(
-                f"--set alpha={self.alpha}: 0 or more; 0 takes the same from every group."
+                ": 0 or more; 0 takes the same from every group.",
+                option="settings.alpha",
+                value=self.alpha,
             )
         if self.groups < 1:
-            raise ConfigError(f"--set groups={self.groups}: at least 1.")
+            raise ConfigError(": at least 1.", option="settings.groups", value=self.groups)
         if not 0 < self.max_percentile <= 100:
             raise ConfigError(
-                f"--set max_percentile={self.max_percentile}: above 0, at most 100, such as 99.5."
+                ": above 0, at most 100, such as 99.5.",
+                option="settings.max_percentile",
+                value=self.max_percentile,
             )
         if self.epochs <= 0:
-            raise ConfigError(f"--set epochs={self.epochs}: above 0, such as 1.")
+            raise ConfigError(": above 0, such as 1.", option="settings.epochs", value=self.epochs)
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise ConfigError(
-                f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none."
+                ": above 0, such as 2e-4, or none.",
+                option="settings.learning_rate",
+                value=self.learning_rate,
             )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:

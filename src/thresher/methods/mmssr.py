@@ -28,7 +28,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from thresher.errors import ConfigError, did_you_mean
+from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.methods.explanation import Counts, Evidence, Explanation, MeanScores
 from thresher.methods.mmssr_notes import agreement, explain_rows, health, taken_notes
 from thresher.methods.needs import require_model
@@ -159,21 +159,29 @@ class Mmssr:
         self._check_roles()
         if not 0 < self.teacher_fraction <= 0.15:
             raise ConfigError(
-                f"--set teacher_fraction={self.teacher_fraction}: above 0 and at most 0.15, such "
+                f": above 0 and at most 0.15, such "
                 "as 0.02. For a larger share of the pool, use the teacher as the judge: "
-                "--set judge=…"
+                f"{opt('settings.judge')}",
+                option="settings.teacher_fraction",
+                value=self.teacher_fraction,
             )
         if self.threshold is not None and not 0 <= self.threshold < 5:
             raise ConfigError(
-                f"--set threshold={self.threshold}: from 0 to below 5; scores go from 0 to 5."
+                ": from 0 to below 5; scores go from 0 to 5.",
+                option="settings.threshold",
+                value=self.threshold,
             )
         if self.epochs <= 0:
-            raise ConfigError(f"--set epochs={self.epochs}: above 0, such as 1.")
+            raise ConfigError(": above 0, such as 1.", option="settings.epochs", value=self.epochs)
         if self.steps is not None and self.steps < 1:
-            raise ConfigError(f"--set steps={self.steps}: at least 1, such as 300, or none.")
+            raise ConfigError(
+                ": at least 1, such as 300, or none.", option="settings.steps", value=self.steps
+            )
         if self.learning_rate is not None and self.learning_rate <= 0:
             raise ConfigError(
-                f"--set learning_rate={self.learning_rate}: above 0, such as 2e-4, or none."
+                ": above 0, such as 2e-4, or none.",
+                option="settings.learning_rate",
+                value=self.learning_rate,
             )
         if self.balance == "skill" and self.group_by == "style":
             raise ConfigError(
@@ -191,20 +199,26 @@ class Mmssr:
         given = [name for name, is_given in configurations.items() if is_given]
         if len(given) > 1:
             raise ConfigError(
-                f"--method mmssr was given {' and '.join(given)}. Give one: judge (a model as it "
+                f" was given {' and '.join(given)}. Give one: judge (a model as it "
                 "is), scorer and styler (trained models), or teacher (they are trained from its "
-                "answers)."
+                "answers).",
+                option="method",
+                value="mmssr",
             )
         for role, other in (("scorer", "styler"), ("styler", "scorer")):
             if getattr(self, role) is not None and getattr(self, other) is None:
                 raise ConfigError(
-                    f"--set {role}={getattr(self, role)}: a {other} is needed as well. Add --set "
-                    f"{other}=PATH; it may be the same model."
+                    f": a {other} is needed as well. Add "
+                    f"{opt(f'settings.{other}')}; it may be the same model.",
+                    option=f"settings.{role}",
+                    value=getattr(self, role),
                 )
         for name in ("judge", "scorer", "styler", "teacher"):
             if getattr(self, name) == "":
                 raise ConfigError(
-                    f"--set {name}=: a folder, a hub id or a server's URL is expected."
+                    ": a folder, a hub id or a server's URL is expected.",
+                    option=f"settings.{name}",
+                    value="",
                 )
 
     # ------------------------------------------------------------------------------------- signals
@@ -266,8 +280,10 @@ class Mmssr:
         else:
             if isinstance(styler, ModelIdentity) and styler.served:
                 raise ConfigError(
-                    "--set style=likelihood: a model behind a server cannot give the probability "
-                    "of a whole style. Leave style out: styles are then generated."
+                    ": a model behind a server cannot give the probability "
+                    "of a whole style. Leave style out: styles are then generated.",
+                    option="settings.style",
+                    value="likelihood",
                 )
             found.update({f"style_{k}": Style(styler, style) for k, style in enumerate(STYLES)})
         return found
@@ -306,7 +322,11 @@ class Mmssr:
         ]
         twice = sorted({name for name in wanted if wanted.count(name) > 1})
         if twice:
-            raise ConfigError(f"--set capabilities={self.capabilities}: {twice[0]} is named twice.")
+            raise ConfigError(
+                f": {twice[0]} is named twice.",
+                option="settings.capabilities",
+                value=self.capabilities,
+            )
         return tuple(c for name, c in known.items() if name in wanted)
 
     def _resolve_name(self, text: str, known: list[str], key: str) -> str:
@@ -315,8 +335,10 @@ class Mmssr:
             name = ALIASES.get(name, name)
         if name not in known:
             raise ConfigError(
-                f"--set {key}={getattr(self, key)}: there is no capability "
-                f"{name!r}.{did_you_mean(name, known)} Available: {', '.join(known)}."
+                f": there is no capability "
+                f"{name!r}.{did_you_mean(name, known)} Available: {', '.join(known)}.",
+                option=f"settings.{key}",
+                value=getattr(self, key),
             )
         return name
 
@@ -332,11 +354,14 @@ class Mmssr:
                 value = math.nan
             if not (math.isfinite(value) and value > 0):
                 raise ConfigError(
-                    f"--set weights={self.weights}: {part.strip()!r} should be name:number, above "
-                    "0."
+                    f": {part.strip()!r} should be name:number, above 0.",
+                    option="settings.weights",
+                    value=self.weights,
                 )
             if name in seen:
-                raise ConfigError(f"--set weights={self.weights}: {name} is named twice.")
+                raise ConfigError(
+                    f": {name} is named twice.", option="settings.weights", value=self.weights
+                )
             seen.append(name)
             weight[name] = value
         return list(weight.values())

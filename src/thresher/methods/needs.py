@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from thresher.errors import CapabilityError, ConfigError
+from thresher.errors import CapabilityError, ConfigError, opt
 from thresher.types import (
     Capability,
     Method,
@@ -23,11 +23,11 @@ def no_model(what: str, without: Sequence[str] = ()) -> ConfigError:
 
     `without`: methods to name that need none.
     """
-    other = f" Methods that need no model: {', '.join(without)} (--method NAME)."
+    other = f" Methods that need no model: {', '.join(without)} ({opt('method')})."
     return ConfigError(
-        f"{what} needs a model, and none was named. Give --model with a folder or a hub id "
-        "such as Qwen/Qwen2.5-VL-3B-Instruct. --model demo is the built-in model: tiny, for "
-        "trying things out; its scores are of no use for another model."
+        f"{what} needs a model, and none was named. Give {opt('model')} with a folder or a hub id "
+        f"such as Qwen/Qwen2.5-VL-3B-Instruct. {opt('model', 'demo')} is the built-in model: tiny, "
+        "for trying things out; its scores are of no use for another model."
         + (other if without else "")
     )
 
@@ -35,7 +35,7 @@ def no_model(what: str, without: Sequence[str] = ()) -> ConfigError:
 def require_model(context: MethodContext, method: str) -> ModelIdentity:
     """The context's model. Raises ConfigError, which says how to name one."""
     if context.model is None:
-        raise no_model(f"--method {method}")
+        raise no_model(opt("method", method))
     return context.model
 
 

@@ -73,14 +73,17 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
         if key not in known:
             listed = f"It has: {', '.join(known)}." if known else "It has no settings."
             raise ConfigError(
-                f"--set {key}={text}: {method} has no setting {key!r}.{did_you_mean(key, known)} "
-                f"{listed}"
+                f": {method} has no setting {key!r}.{did_you_mean(key, known)} {listed}",
+                option=f"settings.{key}",
+                value=text,
             )
         try:
             values[key] = _value(hints[key], text.strip())
         except ValueError:
             raise ConfigError(
-                f"--set {key}={text}: {key} of {method} must be {_describe(hints[key])}."
+                f": {key} of {method} must be {_describe(hints[key])}.",
+                option=f"settings.{key}",
+                value=text,
             ) from None
     return values
 

@@ -45,9 +45,15 @@ class VisNec:
 
     def __post_init__(self) -> None:
         if self.clusters < 1:
-            raise ConfigError(f"--set clusters={self.clusters}: expected at least 1, such as 20.")
+            raise ConfigError(
+                ": expected at least 1, such as 20.",
+                option="settings.clusters",
+                value=self.clusters,
+            )
         if not 0 <= self.layer <= 1:
-            raise ConfigError(f"--set layer={self.layer}: expected 0 to 1, such as 0.5.")
+            raise ConfigError(
+                ": expected 0 to 1, such as 0.5.", option="settings.layer", value=self.layer
+            )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model = require_weights(context, self.name)

@@ -100,16 +100,24 @@ class Winnow:
     def __post_init__(self) -> None:
         if not 0 < self.keep <= 1:
             raise ConfigError(
-                f"--set keep={self.keep:g}: expected a share above 0 and at most 1, such as 0.5."
+                ": expected a share above 0 and at most 1, such as 0.5.",
+                option="settings.keep",
+                value=self.keep,
             )
         if self.leaves is not None and self.leaves < 1:
-            raise ConfigError(f"--set leaves={self.leaves}: expected at least 1, or none.")
+            raise ConfigError(
+                ": expected at least 1, or none.", option="settings.leaves", value=self.leaves
+            )
         if not 0 <= self.power <= MOST_POWER:  # beyond, weights would leave the numbers' range
             raise ConfigError(
-                f"--set power={self.power:g}: expected 0 to {MOST_POWER}, such as 0.5."
+                f": expected 0 to {MOST_POWER}, such as 0.5.",
+                option="settings.power",
+                value=self.power,
             )
         if not 0 <= self.layer <= 1:
-            raise ConfigError(f"--set layer={self.layer:g}: expected 0 to 1, such as 0.5.")
+            raise ConfigError(
+                ": expected 0 to 1, such as 0.5.", option="settings.layer", value=self.layer
+            )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model, seed = require_weights(context, self.name), context.seed

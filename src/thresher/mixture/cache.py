@@ -40,9 +40,9 @@ class MixtureCache:
         self._copies: dict[tuple[object, ...], Representatives] = {}
         self._scores: dict[tuple[object, ...], SignalScores] = {}
 
-    def rows_in_file(self, path: str, flag: str, pool: Pool) -> np.ndarray:
+    def rows_in_file(self, path: str, option: str, pool: Pool) -> np.ndarray:
         """bool [n], read-only. Raises as `row_lists.rows_in_file`."""
-        return self.rows[path] if path in self.rows else rows_in_file(path, flag, pool)
+        return self.rows[path] if path in self.rows else rows_in_file(path, option, pool)
 
     def columns(self, pool: Pool, names: Sequence[str]) -> PoolColumns:
         """Columns by name; records are read when one of their fields is requested."""

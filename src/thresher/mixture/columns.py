@@ -54,10 +54,10 @@ class PoolColumns:
         """Whether a name is a fact, or a field of at least one record."""
         return is_fact(name) or any(v is not None for v in self._read()[_field(name)])
 
-    def values(self, name: str, flag: str) -> list[Any]:
+    def values(self, name: str, label: str) -> list[Any]:
         """Each row's value: number, text or bool; None if the record lacks the field.
 
-        `flag`: the option that requested it, for the message. Raises ConfigError if no record has
+        `label`: the option that requested it, for the message. Raises ConfigError if no record has
         the field.
         """
         if name == SOURCE:
@@ -69,7 +69,7 @@ class PoolColumns:
         if all(v is None for v in values):
             known = [*FACTS, SOURCE, *self.seen]
             raise ConfigError(
-                f"{flag}: no row has {_field(name)!r}.{did_you_mean(_field(name), known)} Known: "
+                f"{label}: no row has {_field(name)!r}.{did_you_mean(_field(name), known)} Known: "
                 f"{', '.join(known)}."
             )
         return values

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.mixture.columns import as_number, as_text
 from thresher.mixture.signal_scores import NamedColumns
 from thresher.mixture.spec import ORDERED, Filter
@@ -33,7 +33,7 @@ def filtered(
 ) -> tuple[np.ndarray, str]:
     """The rows of `within` (bool [n]) that match or are exempt (bool [n]), and a note."""
     fails = within & ~matches(rule, columns) & ~exempt
-    return within & ~fails, f"{pluralize(int(fails.sum()))} left out by --filter {rule.text!r}."
+    return within & ~fails, f"{pluralize(int(fails.sum()))} left out by {opt('filter', rule.text)}."
 
 
 def matches(rule: Filter, columns: NamedColumns) -> np.ndarray:
@@ -41,11 +41,11 @@ def matches(rule: Filter, columns: NamedColumns) -> np.ndarray:
 
     Raises ConfigError for an unknown column, or one without numbers where numbers are compared.
     """
-    compare, flag = _OPERATORS[rule.op], f"--filter {rule.text}"
+    compare, label = _OPERATORS[rule.op], opt("filter", rule.text)
     facts = columns.numbers(rule.name)
     if facts is not None and rule.number is not None:
         return np.asarray(compare(facts, rule.number), bool)  # NaN: false, but true for !=
-    values = columns.values(rule.name, flag)
+    values = columns.values(rule.name, label)
     if rule.op in ORDERED or rule.number is not None:
         numbers = [as_number(v) for v in values]
         if any(v is not None for v in numbers):
@@ -53,7 +53,7 @@ def matches(rule: Filter, columns: NamedColumns) -> np.ndarray:
             return np.asarray(compare(array, rule.number), bool)  # NaN: false, but true for !=
         if rule.op in ORDERED:
             example = next(as_text(v) for v in values if v is not None)
-            raise ConfigError(f"{flag}: {rule.name} has no numbers, but for example {example!r}.")
-    value = columns.value(rule.name, rule.value, flag)
+            raise ConfigError(f"{label}: {rule.name} has no numbers, but for example {example!r}.")
+    value = columns.value(rule.name, rule.value, label)
     out = np.fromiter((v is not None and as_text(v) == value for v in values), bool, len(values))
     return ~out if rule.op == "!=" else out

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.errors import ConfigError, did_you_mean
+from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.mixture.columns import SOURCE, as_text
 from thresher.mixture.spec import Quota
 from thresher.samplers import largest_remainder
@@ -80,10 +80,12 @@ def groups(
         if overlap.any():
             row = int(np.flatnonzero(overlap)[0])
             raise ConfigError(
-                f"--quota {quotas[label[row]].text} and --quota {quota.text} overlap: "
+                f" and {opt('quota', quota.text)} overlap: "
                 f"{int(overlap.sum()):,} rows are in both, such as row {row}. Give groups that "
                 f"have "
-                "no rows in common."
+                "no rows in common.",
+                option="quota",
+                value=quotas[label[row]].text,
             )
         label[mask & (label == rest)] = number
     return Groups(tuple(quotas), label)
@@ -91,7 +93,7 @@ def groups(
 
 def _members(quota: Quota, pool: Pool, columns: NamedColumns) -> np.ndarray:
     """Rows of the quota's group, bool [n]."""
-    name, flag = quota.group, f"--quota {quota.text}"
+    name, label = quota.group, opt("quota", quota.text)
     sources = pool.source_names
     column, colon, value = name.partition(":")
     if name in sources:
@@ -109,7 +111,7 @@ def _members(quota: Quota, pool: Pool, columns: NamedColumns) -> np.ndarray:
             f" and {len(known) - 12:,} more" if len(known) > 12 else ""
         )
         raise ConfigError(
-            f"{flag}: no source is called {name!r}.{did_you_mean(name, known)} Sources: "
+            f"{label}: no source is called {name!r}.{did_you_mean(name, known)} Sources: "
             f"{displayed}. "
             "For another column write COLUMN:VALUE, such as images:0."
             + (f" {name!r} is a signal: write {name}:VALUE." if named_field(name) else "")
@@ -118,11 +120,11 @@ def _members(quota: Quota, pool: Pool, columns: NamedColumns) -> np.ndarray:
     if column == SOURCE:
         if value not in sources:
             raise ConfigError(
-                f"{flag}: no source is called {value!r}.{did_you_mean(value, list(sources))}"
+                f"{label}: no source is called {value!r}.{did_you_mean(value, list(sources))}"
             )
         return np.asarray(pool.source == sources.index(value))
-    value = columns.value(column, value, flag)
-    values = columns.values(column, flag)
+    value = columns.value(column, value, label)
+    values = columns.values(column, label)
     texts = [None if v is None else as_text(v) for v in values]
     wanted = exact if exact in texts else value  # the spaces of a record's own text count
     mask = np.fromiter((text == wanted for text in texts), bool, len(texts))
@@ -132,7 +134,7 @@ def _members(quota: Quota, pool: Pool, columns: NamedColumns) -> np.ndarray:
             f" and {len(known) - 12:,} more" if len(known) > 12 else ""
         )
         raise ConfigError(
-            f"{flag}: no row has {column} {value!r}.{did_you_mean(value, known)} There are: "
+            f"{label}: no row has {column} {value!r}.{did_you_mean(value, known)} There are: "
             f"{displayed}."
         )
     return mask
@@ -154,17 +156,21 @@ def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int
         minimum, maximum = quota.rows(budget)
         if minimum > available[i]:
             raise ConfigError(
-                f"--quota {quota.text} cannot be met: it requires at least "
+                f" cannot be met: it requires at least "
                 f"{_describe_bound(quota.low, minimum, budget)} and {int(available[i]):,} are "
-                "available. Lower it, or the budget."
+                "available. Lower it, or the budget.",
+                option="quota",
+                value=quota.text,
             )
         if maximum is not None:
             if given[i] > maximum:
                 raise ConfigError(
-                    f"--quota {quota.text} cannot be met: it allows "
+                    f" cannot be met: it allows "
                     f"{_describe_bound(quota.high, maximum, budget)} and {int(given[i]):,} are "
                     f"always "
-                    "taken (--keep, --unscorable). Raise it, or keep fewer."
+                    f"taken ({opt('keep')}, {opt('unscorable')}). Raise it, or keep fewer.",
+                    option="quota",
+                    value=quota.text,
                 )
             high[i] = min(maximum, int(available[i]))
         low[i] = minimum

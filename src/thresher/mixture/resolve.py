@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.mixture.cache import MixtureCache
 from thresher.mixture.constrain import (
     KEEP,
@@ -209,13 +209,17 @@ class ResolvedMixture:
         taken = int(self.keep.sum())
         if taken > total:
             raise ConfigError(
-                f"--keep {m.keep} names {taken:,} rows, and the budget is {total:,}. Raise it."
+                f" names {taken:,} rows, and the budget is {total:,}. Raise it.",
+                option="keep",
+                value=m.keep,
             )
         if m.unscorable == "keep" and taken + len(unscored) > total:
             raise ConfigError(
-                f"--unscorable keep: {len(unscored):,} rows that no model can score and {taken:,} "
-                f"of --keep exceed the budget of {total:,}. Raise it, or give --unscorable random "
-                "or drop."
+                f": {len(unscored):,} rows that no model can score and {taken:,} of {opt('keep')} "
+                f"exceed the budget of {total:,}. Raise it, or give {opt('unscorable', 'random')} "
+                "or drop.",
+                option="unscorable",
+                value="keep",
             )
         k = min(total, len(considered) + len(kept_outside) + len(unscored))
         if m.unscorable == "random":  # a seeded random sample, in proportion to their number
@@ -283,19 +287,23 @@ def resolve_mixture(
     within = np.ones(n, bool)
     keep = np.zeros(n, bool)
     if request.keep is not None:
-        keep = cache.rows_in_file(request.keep, "--keep", pool)
+        keep = cache.rows_in_file(request.keep, "keep", pool)
         if (unreadable := keep & pool.unreadable).any():
             row = int(np.flatnonzero(unreadable)[0])
             raise ConfigError(
-                f"--keep {request.keep}: row {row} cannot be read at all: {pool.problems[row]}."
+                f": row {row} cannot be read at all: {pool.problems[row]}.",
+                option="keep",
+                value=request.keep,
             )
     if request.drop is not None:
-        drop = cache.rows_in_file(request.drop, "--drop", pool)
+        drop = cache.rows_in_file(request.drop, "drop", pool)
         if (in_both := keep & drop).any():
             row = int(np.flatnonzero(in_both)[0])
             raise ConfigError(
-                f"--keep {request.keep} and --drop {request.drop} both name "
-                f"{pluralize(int(in_both.sum()))}, such as row {row}."
+                f" and {opt('drop', request.drop)} both name "
+                f"{pluralize(int(in_both.sum()))}, such as row {row}.",
+                option="keep",
+                value=request.keep,
             )
         within &= ~drop
         notes.append(f"{pluralize(int(drop.sum()))} left out by --drop {request.drop}.")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.text import ParseError, parse_json, split_lines
 
 if TYPE_CHECKING:
@@ -40,19 +40,19 @@ _LINES = (  # fields of the lines that thresher writes
 Name = tuple[str | None, int | None, str | None]  # digest, row, id
 
 
-def rows_in_file(path: str, flag: str, pool: Pool) -> np.ndarray:
+def rows_in_file(path: str, option: str, pool: Pool) -> np.ndarray:
     """Rows listed in a file, bool [n], pool order.
 
     Arguments:
         path: the file.
-        flag: the option that it was given by, for messages.
+        option: the option that it was given by, "keep" or "drop", for messages.
         pool: the pool.
 
     Raises ConfigError if the file is missing or empty, or names a row that the pool does not have.
     """
-    names = _names(Path(path), f"{flag} {path}")
+    names = _names(Path(path), opt(option, path))
     if not names:
-        raise ConfigError(f"{flag} {path} lists no rows.")
+        raise ConfigError(" lists no rows.", option=option, value=path)
     out = np.zeros(len(pool), bool)
     unknown = []
     by_digest = _Digests(pool)
@@ -75,9 +75,10 @@ def rows_in_file(path: str, flag: str, pool: Pool) -> np.ndarray:
             f" and {len(unknown) - 3:,} more" if len(unknown) > 3 else ""
         )
         raise ConfigError(
-            f"{flag} {path} names rows that are not in the pool {pool.path}: {displayed}. Was it "
-            f"made "
-            "from another pool?"
+            f" names rows that are not in the pool {pool.path}: {displayed}. Was it made from "
+            "another pool?",
+            option=option,
+            value=path,
         )
     return out
 

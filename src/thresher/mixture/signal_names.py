@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.mixture.columns import FACTS, SOURCE, PoolColumns, is_fact
 from thresher.mixture.quotas import column_of
 from thresher.mixture.spec import Filter, Quota, parse_filter, parse_quota
@@ -71,10 +71,10 @@ def _named(
 ) -> Iterator[tuple[str, str]]:
     """(name, option as typed) of each filter, and of each quota that names a column."""
     for rule in rules:
-        yield rule.name, f"--filter {rule.text}"
+        yield rule.name, opt("filter", rule.text)
     for quota in quotas:
         if (column := column_of(quota, pool)) is not None:
-            yield column, f"--quota {quota.text}"
+            yield column, opt("quota", quota.text)
 
 
 def _unknown(name: str, columns: PoolColumns) -> str:

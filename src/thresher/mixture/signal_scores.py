@@ -18,7 +18,7 @@ from thresher.console.formatting import pluralize
 from thresher.engine import RunContext, SignalRun, create_engine
 from thresher.engine.eligible import FailedRows
 from thresher.engine.graph import with_inputs
-from thresher.errors import ConfigError, did_you_mean
+from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.mixture.columns import PoolColumns, as_number
 from thresher.request import RunRequest
 from thresher.signals.named import NamedField, signals_for
@@ -185,8 +185,8 @@ def score_signals(
     if context.model is None:
         name = next(iter(fields))
         raise ConfigError(
-            f"{option}: {name} is a signal of a model, and none was named. Give --model with a "
-            "folder or a hub id, or demo."
+            f"{option}: {name} is a signal of a model, and none was named. Give {opt('model')} "
+            "with a folder or a hub id, or demo."
         )
     signals = signals_for(list(fields.values()), context.model.identity)
     scoring = RunRequest(

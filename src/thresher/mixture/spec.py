@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.request import RunRequest
 
 THRESHOLDS = {  # --dedup-threshold: minimum, and its meaning
@@ -33,22 +33,30 @@ def check_mixture(request: RunRequest) -> None:
     least = request.drop_suspects
     if least is not None and not 0 < least <= 1:
         raise ConfigError(
-            f"--drop-suspects {least:g}: the suspicion from which rows are left out is above 0 and "
-            "at most 1, such as 0.5."
+            ": the suspicion from which rows are left out is above 0 and at most 1, such as 0.5.",
+            option="drop_suspects",
+            value=least,
         )
     given = request.dedup_threshold
     if given is None:
         return
     if request.dedup not in THRESHOLDS:
-        has = f"--dedup {request.dedup} has none" if request.dedup else "--dedup is not given"
+        has = (
+            f"{opt('dedup', request.dedup)} has none"
+            if request.dedup
+            else f"{opt('dedup')} is not given"
+        )
         raise ConfigError(
-            f"--dedup-threshold {given:g}: {has}. Use it with --dedup near or --dedup semantic."
+            f": {has}. Use it with {opt('dedup', 'near')} or {opt('dedup', 'semantic')}.",
+            option="dedup_threshold",
+            value=given,
         )
     minimum, meaning = THRESHOLDS[request.dedup]
     if not minimum <= given <= 1:
         raise ConfigError(
-            f"--dedup-threshold {given:g}: with --dedup {request.dedup} it is {meaning}, from "
-            f"{minimum:g} to 1."
+            f": with {opt('dedup', request.dedup)} it is {meaning}, from {minimum:g} to 1.",
+            option="dedup_threshold",
+            value=given,
         )
 
 
@@ -103,7 +111,7 @@ class Quota:
                 if bound is not None
             )
             raise ConfigError(
-                f"--quota {self.text}: no number of rows is {parts}. Widen the range."
+                f": no number of rows is {parts}. Widen the range.", option="quota", value=self.text
             )
         return low, high
 
@@ -119,13 +127,13 @@ def parse_quota(text: str) -> Quota:
     group, range_ = group.strip(), range_.strip()
     expected = "expected GROUP=RANGE, such as ocr_vqa=5%..20%, text_only=1000 or images:0=..10%."
     if not equals or not group or not range_:
-        raise ConfigError(f"--quota {text}: {expected}")
+        raise ConfigError(f": {expected}", option="quota", value=text)
     first, dots, last = range_.partition("..")
     if not dots:
         exact = _bound(first, text)
         return Quota(text, group, exact, exact)
     if not first.strip() and not last.strip():
-        raise ConfigError(f"--quota {text}: a range needs an end; {expected}")
+        raise ConfigError(f": a range needs an end; {expected}", option="quota", value=text)
     low = _bound(first, text) if first.strip() else None
     high = _bound(last, text) if last.strip() else None
     if (
@@ -135,7 +143,9 @@ def parse_quota(text: str) -> Quota:
         and low.value > high.value
     ):
         raise ConfigError(
-            f"--quota {text}: the minimum, {low}, is more than the maximum, {high}. Swap them."
+            f": the minimum, {low}, is more than the maximum, {high}. Swap them.",
+            option="quota",
+            value=text,
         )
     return Quota(text, group, low, high)
 
@@ -145,16 +155,19 @@ def _bound(word: str, text: str) -> Bound:
     if not found:
         dots = " A range has two dots: 5%..20%." if "-" in word else ""
         raise ConfigError(
-            f"--quota {text}: {word.strip()!r} is neither a number of rows nor a share of the "
-            f"budget such as 5%.{dots}"
+            f": {word.strip()!r} is neither a number of rows nor a share of the "
+            f"budget such as 5%.{dots}",
+            option="quota",
+            value=text,
         )
     value, percent = Fraction(found[1]), bool(found[2])
     if percent and value > 100:
-        raise ConfigError(f"--quota {text}: a share of the budget is at most 100%.")
+        raise ConfigError(": a share of the budget is at most 100%.", option="quota", value=text)
     if not percent and value.denominator != 1:
         raise ConfigError(
-            f"--quota {text}: {word.strip()} is not a whole number of rows. Did you mean "
-            f"{word.strip()}%?"
+            f": {word.strip()} is not a whole number of rows. Did you mean {word.strip()}%?",
+            option="quota",
+            value=text,
         )
     return Bound(value, percent)
 
@@ -181,17 +194,17 @@ def parse_filter(text: str) -> Filter:
     """
     found = _COMPARISON.fullmatch(text)
     expected = (
-        "expected one comparison such as 'length < 2000' or 'source != coco'; repeat --filter for "
-        "several, and put quotes around a text that holds such signs or words."
+        "expected one comparison such as 'length < 2000' or 'source != coco'; give several as "
+        f"further values of {opt('filter')}, and put quotes around a text that holds such signs or words."
     )
     if not found or not found[3]:
-        raise ConfigError(f"--filter {text}: {expected}")
+        raise ConfigError(f": {expected}", option="filter", value=text)
     name, op, value = found[1], found[2], found[3]
     quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
     if quoted:
         value = value[1:-1]
     elif re.search(r"\s(and|or|AND|OR)\s|&&|\|\|", f" {value} ") or re.search(r"[<>]|[=!]=", value):
-        raise ConfigError(f"--filter {text}: {expected}")
+        raise ConfigError(f": {expected}", option="filter", value=text)
     op = "==" if op == "=" else op
     number = None
     if not quoted:
@@ -202,5 +215,7 @@ def parse_filter(text: str) -> Filter:
         if number is not None and not math.isfinite(number):
             number = None
     if number is None and op in ORDERED:
-        raise ConfigError(f"--filter {text}: {op} compares numbers; {value!r} is not a number.")
+        raise ConfigError(
+            f": {op} compares numbers; {value!r} is not a number.", option="filter", value=text
+        )
     return Filter(text, name, op, value, number)

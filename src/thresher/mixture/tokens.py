@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.types import Columns, Tokens
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def largest_selection(
     if best is None:
         raise ConfigError(
             f"A budget of {amount:,} tokens is less than the first row that the method would "
-            "take, or than the rows of --keep. Raise it."
+            f"take, or than the rows of {opt('keep')}. Raise it."
         )
     return best
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from thresher.errors import PoolError
+from thresher.errors import PoolError, opt
 from thresher.pools.llava import json_default
 from thresher.pools.records import Record, Span
 
@@ -102,7 +102,7 @@ class ParquetReader(_TableReader):
             reason = str(error).rstrip(".")
             raise PoolError(
                 f"{name} is damaged or not a parquet file: {reason}. Download or write it "
-                "again, or give its true --format."
+                f"again, or give its true {opt('format')}."
             ) from error
         self.ends = np.cumsum(np.asarray(sizes, np.int64))
         self.columns = [str(c) for c in self.file.schema_arrow.names]

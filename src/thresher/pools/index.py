@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from thresher.errors import PoolError
+from thresher.errors import PoolError, opt
 from thresher.pools import files, llava, sampling, workers
 from thresher.pools.block import Advance, Block, BlockImages, fallback_text, read_block
 from thresher.pools.file_spec import FileSpec, describe_files
@@ -323,8 +323,9 @@ def _nothing_usable_message(name: str, n: int, block: Block, given_format: str |
     # the record was converted to the LLaVA layout first, whose error would be misleading here
     if given_format is not None:
         return (
-            f"{name}: {rows} row when read as {given_format}.{keys} Omit --format {given_format} "
-            f"to detect the layout from the content. {describe_formats()}"
+            f"{name}: {rows} row when read as {given_format}.{keys} Omit "
+            f"{opt('format', given_format)} to detect the layout from the content. "
+            f"{describe_formats()}"
         )
     first = RowError.parse(block.first_problem)
     why = first.detail if first.kind == "unreadable" else str(first)

@@ -24,7 +24,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-from thresher.errors import PoolError
+from thresher.errors import PoolError, opt
 from thresher.pools import files
 from thresher.pools.file_spec import FileSpec, Locate, local_folder
 from thresher.pools.paths import printable
@@ -124,7 +124,7 @@ def _refuse_internvl_meta(content: Mapping[Any, Any], path: str) -> None:
         return
     name, entry = next(iter(entries.items()))
     root = entry.get("root")
-    images = f" --images {printable(root)}" if isinstance(root, str) and root else ""
+    images = f", {opt('images', printable(root))}" if isinstance(root, str) and root else ""
     raise PoolError(
         f"{path} is a meta file of InternVL: it names {len(entries)} annotation files and contains "
         "no records. Open the files themselves, such as "

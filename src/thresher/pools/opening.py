@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.errors import PoolError
+from thresher.errors import PoolError, opt
 from thresher.pools import cache as pool_cache
 from thresher.pools import files, image_table, llava
 from thresher.pools import index as pool_index
@@ -155,7 +155,7 @@ def _image_folder(images: str | Path | None, name: str) -> str | None:
         problem = "is not a folder" if folder.exists() else "does not exist"
         raise PoolError(
             f"The image folder {folder} {problem}. Give the folder that the image paths in {name} "
-            "are relative to (--images)."
+            f"are relative to ({opt('images')})."
         )
     return os.path.realpath(folder)
 
@@ -170,14 +170,14 @@ def _common_root(sources: Sequence[FileSpec]) -> tuple[str, list[str]]:
     if any(files.is_remote(f) for f in folders):
         raise PoolError(
             f"The files' images are in {len(folders)} places, some of them remote. Give one "
-            "folder with --images."
+            f"folder with {opt('images')}."
         )
     root = os.path.commonpath(folders)
     if root == os.path.sep:
         raise PoolError(
             "The files' images are in folders that have nothing in common "
-            f"({', '.join(folders[:3])}). Give one folder with --images; or write each file with "
-            "`thresher export --absolute-paths` and open those with --images /."
+            f"({', '.join(folders[:3])}). Give one folder with {opt('images')}; or write each file "
+            f"with `thresher export --absolute-paths` and open those with {opt('images', '/')}."
         )
     return root, ["" if s.folder == root else os.path.relpath(s.folder, root) for s in sources]
 

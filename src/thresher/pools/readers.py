@@ -12,7 +12,7 @@ import tarfile
 from collections.abc import Iterator
 from typing import Any, BinaryIO, Protocol
 
-from thresher.errors import ConfigError, PoolError, did_you_mean
+from thresher.errors import ConfigError, PoolError, did_you_mean, opt
 from thresher.pools.json_reader import JsonReader
 from thresher.pools.layouts import LAYOUTS, common_layout, describe_layouts, recognise_layouts
 from thresher.pools.paths import printable
@@ -108,7 +108,7 @@ def detect_layout(rows: RecordReader, name: str, container: str, format: str | N
             raise PoolError(
                 f"{name} is ambiguous: its records have the conversations of several formats "
                 f"({', '.join(names)}); keys found: {describe_keys(record.value)}. Choose one with "
-                "--format."
+                f"{opt('format')}."
             )
         if names:
             candidates.append(names)
@@ -141,8 +141,8 @@ def describe_keys(record: Any) -> str:
 def describe_formats() -> str:
     """The supported formats, for the message about a file without usable records."""
     return (
-        f"Formats considered: {describe_layouts()}. Give --format NAME if it is one of them but "
-        "was not recognised."
+        f"Formats considered: {describe_layouts()}. Give its name with {opt('format')} if it is "
+        "one of them but was not recognised."
     )
 
 

@@ -188,7 +188,7 @@ class TarReader:
                         f"{self.name} continues after its end-of-archive mark, at byte "
                         f"{position // _BLOCK * _BLOCK}: tars were joined with cat. Give the "
                         f"single "
-                        "tars, or join them with tar --concatenate."
+                        "tars, or join them with `tar --concatenate`."
                     )
                 self._about = [
                     (

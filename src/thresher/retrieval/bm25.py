@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from thresher.errors import MissingExtra
+from thresher.errors import MissingExtra, opt
 from thresher.extras import install_command
 
 _WORD = r"(?u)\b\w\w+\b"
@@ -33,7 +33,8 @@ class Bm25:
         except ImportError as e:
             raise MissingExtra(
                 "Retrieval by BM25 needs bm25s, which is not installed: "
-                f"{install_command('retrieval')}. Or search by meaning: --set retrieval=embedding."
+                f"{install_command('retrieval')}. Or search by meaning: "
+                f"{opt('settings.retrieval', 'embedding')}."
             ) from e
         self._bm25s = bm25s
         # rows are indexed in the order of `ties`, which stable sorting keeps for equal scores

@@ -15,7 +15,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
-from thresher.errors import ConfigError, did_you_mean
+from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.mixture import check_mixture
 from thresher.request import SERVER, RunRequest, fields_of
 from thresher.request.devices import parse_devices
@@ -33,25 +33,29 @@ def read(path: str | Path, request: type[RunRequest] = RunRequest) -> dict[str, 
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"--config {path}: there is no such file.") from None
+        raise ConfigError(": there is no such file.", option="config", value=path) from None
     except IsADirectoryError:
         raise ConfigError(
-            f"--config {path} is a folder. Name a YAML file, such as {Path(path) / 'run.yaml'}."
+            f" is a folder. Name a YAML file, such as {Path(path) / 'run.yaml'}.",
+            option="config",
+            value=path,
         ) from None
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"--config {path} cannot be read: {e}.") from e
+        raise ConfigError(f" cannot be read: {e}.", option="config", value=path) from e
     try:
         given = parse_yaml(text)
     except ParseError as e:
-        raise ConfigError(f"--config {path} is not valid YAML: {e}.") from e
+        raise ConfigError(f" is not valid YAML: {e}.", option="config", value=path) from e
     if isinstance(given, dict) and isinstance(given.get("config"), dict):
         given = located(given, Path(path).parent)["config"]
     if not isinstance(given, dict):
         raise ConfigError(
-            f"--config {path}: expected lines of `key: value` such as `method: clipper`."
+            ": expected lines of `key: value` such as `method: clipper`.",
+            option="config",
+            value=path,
         )
     return {
-        str(key): checked(f"--config {path}", str(key), value, request)
+        str(key): checked(str(key), value, request, where=f"{path}: ")
         for key, value in given.items()
         if value is not None
     }
@@ -61,44 +65,63 @@ def stored_request(section: Mapping[str, Any]) -> RunRequest:
     """The request behind the `config` section of a run.yaml; keys of other versions are ignored."""
     known = fields_of(RunRequest)
     values = {k: v for k, v in section.items() if k in known and v is not None}
-    return RunRequest(**{k: checked("run.yaml", k, v) for k, v in values.items()})
+    return RunRequest(**{k: checked(k, v, where="run.yaml: ") for k, v in values.items()})
 
 
-def checked(where: str, key: str, value: Any, request: type[RunRequest] = RunRequest) -> Any:
-    """One value from a file or a keyword of the API in its field's type. Raises ConfigError."""
+def checked(
+    key: str, value: Any, request: type[RunRequest] = RunRequest, *, where: str = ""
+) -> Any:
+    """One value from a file or a keyword of the API in its field's type.
+
+    Arguments:
+        key: the name of the field.
+        value: as YAML or Python gave it.
+        request: the class that has the field.
+        where: the file that it is from, before a message; "" for a keyword of the API.
+
+    Raises ConfigError.
+    """
     known = fields_of(request)
     if key not in known:
         by_flag = {f.flag.removeprefix("--"): f.name for f in known.values()}
         raise ConfigError(
-            f"{where}: unknown key {key!r}."
-            f"{did_you_mean(by_flag.get(key, key), list(known))} Known: "
-            f"{', '.join(known)}."
+            f"{where}unknown key {key!r}.{did_you_mean(by_flag.get(key, key), list(known))} "
+            f"Known: {', '.join(known)}."
         )
     kind = known[key].type
+    expected = ""
     if kind is dict:
-        if not isinstance(value, Mapping) or any(map(_holds_several, value.values())):
-            raise ConfigError(f"{where}: {key} must be lines of `key: value`, one a setting.")
-        return {str(k): _text(v) for k, v in value.items()}
-    if kind is tuple:
+        if isinstance(value, Mapping) and not any(map(_holds_several, value.values())):
+            return {str(k): _text(v) for k, v in value.items()}
+        expected = (
+            "lines of `name: value`, one for each setting"
+            if where
+            else 'a dict of names and values, such as {"keep": 0.3}'
+        )
+    elif kind is tuple:
         words = value if isinstance(value, (list, tuple)) else [value]
-        if any(map(_holds_several, words)):
-            raise ConfigError(f"{where}: {key} must be a list of texts, not {value!r}.")
-        return tuple(_text(v) for v in words)
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ConfigError(f"{where}: {key} must be true or false, not {value!r}.")
-        return value
-    if kind is int:
-        if isinstance(value, bool) or not isinstance(value, Integral):
-            raise ConfigError(f"{where}: {key} must be a whole number, not {value!r}.")
-        return int(value)
-    if kind is float:
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise ConfigError(f"{where}: {key} must be a number, not {value!r}.")
-        return float(value)
-    if _holds_several(value):
-        raise ConfigError(f"{where}: {key} must be one value, not {value!r}.")
-    return _text(value)
+        if not any(map(_holds_several, words)):
+            return tuple(_text(v) for v in words)
+        expected = "a list of texts"
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+        expected = "true or false" if where else "True or False"
+    elif kind is int:
+        if not isinstance(value, bool) and isinstance(value, Integral):
+            return int(value)
+        expected = "a whole number"
+    elif kind is float:
+        if not isinstance(value, bool) and isinstance(value, Real):
+            return float(value)
+        expected = "a number"
+    elif _holds_several(value):
+        expected = "one value"
+    else:
+        return _text(value)
+    if where:
+        raise ConfigError(f"{where}{key}: {value}: expected {expected}.")
+    raise ConfigError(f"{key}={value!r}: expected {expected}, not {type(value).__name__}.")
 
 
 def _holds_several(value: Any) -> bool:
@@ -125,9 +148,13 @@ def parse_settings(words: list[str]) -> dict[str, str]:
     for word in (piece for text in words for piece in _NEXT_SETTING.split(text.strip())):
         key, equals, value = word.partition("=")
         if not equals or not key or not value:
-            raise ConfigError(f"--set {word}: expected key=value, for example --set where=middle.")
+            raise ConfigError(
+                f": expected key=value, for example {opt('settings.where', 'middle')}.",
+                option="settings",
+                value=word,
+            )
         if key in out and out[key] != value:
-            raise ConfigError(f"--set {key} is given twice: {out[key]} and {value}.")
+            raise ConfigError(f" is given twice: {out[key]} and {value}.", option=f"settings.{key}")
         out[key] = value
     return out
 
@@ -147,8 +174,8 @@ def combine(
     if file.get("trust_remote_code") and "trust_remote_code" not in given:
         raise ConfigError(
             "The config file says trust_remote_code: true. Code that comes with a model runs only "
-            "when the command says so itself: add --trust-remote-code if you trust it, or take "
-            "the line out of the file."
+            f"when the command says so itself: add {opt('trust_remote_code', True)} if you trust "
+            "it, or take the line out of the file."
         )
     settings = {**file.get("settings", {}), **given.get("settings", {})}
     if "method" in given and given["method"] != file.get("method", given["method"]):
@@ -200,21 +227,26 @@ def check_server(config: RunRequest) -> None:
     if config.backend == "openai":
         if config.url is None:
             raise ConfigError(
-                "--backend openai needs the server's URL: add --url, such as --url "
-                "http://127.0.0.1:8000/v1."
+                f" needs the server's URL: add it, such as "
+                f"{opt('url', 'http://127.0.0.1:8000/v1')}.",
+                option="backend",
+                value="openai",
             )
         if "#" in config.url:
             raise ConfigError(
-                "--url takes the server only; name its model with --model, not behind a #."
+                f" takes the server only; name its model with {opt('model')}, not behind a #.",
+                option="url",
             )
         if config.model is not None and config.model in named:
             raise ConfigError(
-                "--model takes the server's name of the model here; its URL belongs to --url."
+                f" takes the server's name of the model here; its URL belongs to {opt('url')}.",
+                option="model",
             )
     elif config.url is not None:
         raise ConfigError(
-            "--url names a server, which only --backend openai asks. Add --backend openai, or "
-            "leave --url out."
+            f" names a server, which only {opt('backend', 'openai')} asks. Add "
+            f"{opt('backend', 'openai')}, or leave {opt('url')} out.",
+            option="url",
         )
     elif not named:
         given = [fields_of(RunRequest)[k].flag for k in SERVER if getattr(config, k) is not None]
@@ -222,7 +254,7 @@ def check_server(config: RunRequest) -> None:
             verb = "is" if len(given) == 1 else "are"
             raise ConfigError(
                 f"{', '.join(given)} {verb} for a model behind a server, and none is named. Add "
-                "--backend openai --url URL, or leave it out."
+                f"{opt('backend', 'openai')} {opt('url')}, or leave it out."
             )
 
 
@@ -240,13 +272,13 @@ def require(config: RunRequest, *names: str) -> None:
     """Raises ConfigError naming what was given neither on the command line nor in a file."""
     help_for = {
         "pool": "POOL (a file, folder or pattern)",
-        "budget": "--budget (such as 30%, or a number of rows)",
-        "out": "--out (a folder for the selection)",
+        "budget": f"{opt('budget')} (such as 30%, or a number of rows)",
+        "out": f"{opt('out')} (a folder for the selection)",
     }
     missing = [help_for[name] for name in names if not getattr(config, name)]
     if missing:
         raise ConfigError(
-            f"Missing: {', '.join(missing)}. Give it in the command or in a --config file."
+            f"Missing: {', '.join(missing)}. Give it in the command or in a {opt('config')} file."
         )
 
 
@@ -262,6 +294,6 @@ def default_store() -> Path:
     except RuntimeError:  # no HOME, and a user id that the system does not know
         raise ConfigError(
             "There is no home folder to store scores in: HOME is not set, and the system does not "
-            "know this user id. Say where: --store FOLDER, or THRESHER_STORE=FOLDER in the "
+            f"know this user id. Say where: {opt('store')}, or THRESHER_STORE=FOLDER in the "
             "environment."
         ) from None

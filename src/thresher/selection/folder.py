@@ -34,7 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from thresher.errors import ConfigError, StoreError
+from thresher.errors import ConfigError, StoreError, opt
 from thresher.exporters.llamafactory import INFO, remove_entries
 from thresher.pools.layouts import LAYOUTS
 from thresher.selection import paths as run_paths
@@ -212,7 +212,8 @@ def refuse_another(out: str | Path, config: Mapping[str, Any]) -> None:
         earlier = read(out)
     except ConfigError as e:
         raise ConfigError(
-            f"{e} Give another folder, or --overwrite to replace what is there."
+            f"{e.message} Give another folder, or {opt('overwrite', True)} to replace what is "
+            "there."
         ) from e
     before, now = (
         comparable_request(earlier.get("config") or {}, out),
@@ -224,9 +225,11 @@ def refuse_another(out: str | Path, config: Mapping[str, Any]) -> None:
     kept = earlier.get("counts", {}).get("selected")
     rows = f", {kept:,} rows" if isinstance(kept, int) else ""
     raise ConfigError(
-        f"--out {out} holds another selection ({before.get('method')}, budget "
+        f" holds another selection ({before.get('method')}, budget "
         f"{before.get('budget')}{rows}; it differs in {', '.join(differs[:6])}). Give another "
-        "folder, or --overwrite to replace it."
+        f"folder, or {opt('overwrite', True)} to replace it.",
+        option="out",
+        value=out,
     )
 
 
@@ -254,7 +257,9 @@ def spare_the_selection(out: str | Path, target: Path) -> None:
     }
     if target.name in own and target.exists() and target.resolve().parent == Path(out).resolve():
         raise ConfigError(
-            f"--out {target} is a file of the selection itself, which must stay. Give another file."
+            " is a file of the selection itself, which must stay. Give another file.",
+            option="out",
+            value=target,
         )
 
 
@@ -266,15 +271,19 @@ def spare_the_pool(pool: Pool, out: Path) -> None:
             os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.file_specs
         ):
             raise ConfigError(
-                f"--out {out} holds the pool itself ({name}), which must stay. Give another folder."
+                f" holds the pool itself ({name}), which must stay. Give another folder.",
+                option="out",
+                value=out,
             )
     from thresher import exporters
 
     mine = "subset" + exporters.default(pool)[1]
     if (out / mine).exists() and not _left_by_a_selection(out):
         raise ConfigError(
-            f"--out {out} holds a {mine} that no selection of thresher left there, and that would "
-            "be lost. Move it, or give another folder."
+            f" holds a {mine} that no selection of thresher left there, and that would "
+            "be lost. Move it, or give another folder.",
+            option="out",
+            value=out,
         )
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.errors import CapabilityError, ConfigError
+from thresher.errors import CapabilityError, ConfigError, opt
 from thresher.methods.error_driven import TEACHER
 from thresher.mixture import budget_exceeds_pool
 from thresher.selection import select as run
@@ -63,7 +63,8 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
     trainings: list[TrainingRun] = []
     if isinstance(task.budget, Tokens):
         raise ConfigError(
-            "--rounds divides a number of rows or a share; a budget in tokens cannot be divided."
+            " divides a number of rows or a share; a budget in tokens cannot be divided.",
+            option="rounds",
         )
     wanted = task.budget.rows(len(pool))
     current = student
@@ -110,23 +111,27 @@ def _trainable(task: SelectionTask, context: RunContext) -> ModelHandle:
     method, model = task.method, context.model
     if not check(method, task.target, context):
         raise ConfigError(
-            f"--rounds: {method.name} looks at no errors. Give --method error_driven."
+            f": {method.name} looks at no errors. Give {opt('method', 'error_driven')}.",
+            option="rounds",
         )
     if model is None:
         raise ConfigError(
-            "--rounds trains the model between the rounds. Name one: --model demo, a folder or a "
-            "hub id."
+            f" trains the model between the rounds. Name one: {opt('model', 'demo')}, a folder or "
+            "a hub id.",
+            option="rounds",
         )
     if model.identity.served:
         raise CapabilityError(
-            f"--rounds trains the model between the rounds, and {model.name!r} is behind a "
-            "server. Give its weights: --model with a folder or a hub id. (The teacher may be "
-            "behind a server.)"
+            f" trains the model between the rounds, and {model.name!r} is behind a server. Give "
+            f"its weights: {opt('model')} with a folder or a hub id. (The teacher may be behind a "
+            "server.)",
+            option="rounds",
         )
     if task.request.mixture:
         raise ConfigError(
-            "--rounds works without quotas and filters so far. Apply them first and give the "
-            "subset as the pool."
+            " works without quotas and filters so far. Apply them first and give the "
+            "subset as the pool.",
+            option="rounds",
         )
     return model
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from thresher.errors import CapabilityError, ConfigError
+from thresher.errors import CapabilityError, ConfigError, opt
 from thresher.mixture import asks_for_signals, may_name_signals
 from thresher.request import SERVER, RunRequest
 from thresher.request.devices import first_device
@@ -73,8 +73,10 @@ def prepare(
         request = _without_validation(method, request, say)
     elif request.validation is None:
         raise ConfigError(
-            f"--method {method.name} looks for what the model gets wrong on a validation set of "
-            "the target task: give one with --validation FILE (and --validation-images DIR)."
+            f" looks for what the model gets wrong on a validation set of "
+            f"the target task: give one with {opt('validation')} (and {opt('validation_images')}).",
+            option="method",
+            value=method.name,
         )
     semantic, suspects = request.dedup == "semantic", request.drop_suspects is not None
     asks = asks_the_model(method) or semantic or suspects
@@ -83,9 +85,9 @@ def prepare(
 
     here = request.model if request.backend == "hf" else None
     if asks and here is None and request.backend == "hf":
-        first = "--dedup semantic" if semantic else "--drop-suspects"
+        first = opt("dedup", "semantic") if semantic else opt("drop_suspects")
         raise no_model(
-            f"--method {method.name}" if asks_the_model(method) else first,
+            opt("method", method.name) if asks_the_model(method) else first,
             without=without_a_model() if by_default else (),
         )
     check_extras(
@@ -142,7 +144,6 @@ def prepare(
     if model is not None and request.model is None:
         # the server's only one: a replay asks for it by name
         request = replace(request, model=model.name)
-    typed = {role: f"--{role} " for role in options}
     if semantic:
         from thresher.duplicates.stage import embedding_signal
 
@@ -152,7 +153,11 @@ def prepare(
 
         suspicion_signals(model.identity)  # the same
     roles = the_roles(
-        method, request, store, server, lambda role: typed.get(role, f"--set {role}=")
+        method,
+        request,
+        store,
+        server,
+        lambda role: role if role in options else f"settings.{role}",
     )
     check_weights_are_here(method, RunContext(store, model, roles))
     if out and not overwrite:
@@ -178,8 +183,9 @@ def _without_validation(method: Method, request: RunRequest, say: Say) -> RunReq
     """A validation set that the method does not use is said, and forgotten."""
     if request.rounds is not None and request.rounds > 1:
         raise ConfigError(
-            f"--rounds {request.rounds}: {method.name} looks at no errors. Give --method "
-            "error_driven."
+            f": {method.name} looks at no errors. Give {opt('method', 'error_driven')}.",
+            option="rounds",
+            value=request.rounds,
         )
     if request.validation is not None:
         say(
@@ -280,16 +286,16 @@ def the_roles(
     request: RunRequest,
     store: Store,
     server: ServerOptions | None = None,
-    option: Callable[[str], str] = "--set {}=".format,
+    option: Callable[[str], str] = "settings.{}".format,
 ) -> dict[str, ModelHandle]:
-    """The further models that the method's settings name, by role. `option`: role -> what the user
-    typed before the model. Raises ModelError.
+    """The further models that the method's settings name, by role. `option`: role -> the
+    option that named it. Raises ModelError.
     """
     from thresher.methods.needs import models_of
 
     asked = models_of(method)
     return {
-        role: named_model(spec, request, store, server, option(role) + spec)
+        role: named_model(spec, request, store, server, opt(option(role), spec))
         for role, spec in asked.items()
     }
 
@@ -306,8 +312,10 @@ def check_weights_are_here(method: Method, context: RunContext) -> None:
     for signal in walk(signals_of(method, context, 0, 1000)):
         if any(is_served(trained.base) for trained in models_to_train(signal).values()):
             raise CapabilityError(
-                f"--method {method.name} trains the model first, and {served[0]!r} is behind a "
-                "server. Give its weights: --model with a folder or a hub id."
+                f" trains the model first, and {served[0]!r} is behind a "
+                f"server. Give its weights: {opt('model')} with a folder or a hub id.",
+                option="method",
+                value=method.name,
             )
 
 

@@ -3,6 +3,7 @@ after hours of work."""
 
 from __future__ import annotations
 
+from thresher.errors import opt
 from thresher.extras import check_models, require
 from thresher.methods.needs import aims, extras_of, models_of, trains
 from thresher.types import Method
@@ -17,9 +18,9 @@ def check_extras(
     at all; `dedup`: None, exact, near or semantic; `rounds`: of selecting and training. Opens and
     reads nothing. Raises MissingExtra.
     """
-    option = f"--method {method.name}"
+    option = opt("method", method.name)
     if dedup == "near":
-        require("duplicates", "--dedup near")
+        require("duplicates", opt("dedup", "near"))
     if aims(method):
         require("duplicates", option)  # the pool is compared with the target set
     for extra in extras_of(method):
@@ -27,7 +28,7 @@ def check_extras(
     if trains(method):
         require("train", f"{option} trains a model first, which")
     if rounds > 1:
-        require("train", f"--rounds {rounds} trains a model, which")
+        require("train", f"{opt('rounds', rounds)} trains a model, which")
     if asks and model is not None:
-        check_models([(model, f"--model {model}")])
-    check_models((spec, f"{role}={spec}") for role, spec in models_of(method).items())
+        check_models([(model, opt("model", model))])
+    check_models((spec, opt(f"settings.{role}", spec)) for role, spec in models_of(method).items())

@@ -19,7 +19,7 @@ from thresher.console.formatting import pluralize
 from thresher.console.progress import BarProgress, LineProgress, stderr_progress
 from thresher.engine import ColumnEngine, RunContext, SignalRun, commonest, create_engine
 from thresher.engine.graph import target_signals_of
-from thresher.errors import ConfigError, PoolError, TooManyFailures
+from thresher.errors import ConfigError, PoolError, TooManyFailures, opt
 from thresher.selection.task import SelectionTask
 from thresher.types import Columns, Method
 
@@ -67,8 +67,10 @@ def check(method: Method, target: object, context: RunContext) -> bool:
     needs = needs_target(method, context)
     if needs and target is None:
         raise ConfigError(
-            f"--method {method.name} looks for what the model gets wrong on a validation set of "
-            "the target task: give one with --validation FILE (and --validation-images DIR)."
+            f" looks for what the model gets wrong on a validation set of "
+            f"the target task: give one with {opt('validation')} (and {opt('validation_images')}).",
+            option="method",
+            value=method.name,
         )
     return needs
 
@@ -85,7 +87,7 @@ def aim(task: SelectionTask, context: RunContext) -> Aimed | None:
         engine = (context.new_engine or create_engine)(target, signals, task.request, context)
         found = engine.columns(signals)
     except TooManyFailures as e:  # its numbers are not those of the pool
-        raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e}") from e
+        raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e.message}") from e
     engine.close()  # the pool's engine opens its own
     values = {**found.values, "row": {"row": engine.eligible.pool_rows}}
     columns = Columns(found.digest, found.ties, found.source, found.source_names, values)
@@ -99,7 +101,7 @@ def leaks(
     progress: Progress | None = None,
     *,
     names: tuple[str, str] = ("pool", "validation"),
-    instead: str = ", or give --on-leak drop",
+    instead: str = f", or give {opt('on_leak', 'drop')}",
     near: bool | None = True,
 ) -> tuple[np.ndarray, str]:
     """Rows of the pool that repeat a question of the target, and a note about them.

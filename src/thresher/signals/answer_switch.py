@@ -18,7 +18,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.signals.case import (
     END,
     LETTERS,
@@ -127,7 +127,8 @@ def _suggest_sampling(pieces: Iterator[Scored]) -> Iterator[Scored]:
         yield from pieces
     except CapabilityError as e:
         raise CapabilityError(
-            f"{e} Sample the teacher's answers instead, such as 8 per step: --set switch=sample:8."
+            f"{e.message} Sample the teacher's answers instead, such as 8 per step: "
+            f"{opt('settings.switch', 'sample:8')}."
         ) from e
 
 

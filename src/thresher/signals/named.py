@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.capabilities import CAPABILITIES
 from thresher.signals.entropy import Entropy
@@ -124,8 +124,8 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
         if model.served and not isinstance(table[field.signal], Judge):
             raise CapabilityError(
                 f"{field.name} is read from a model's own probabilities and hidden states, and "
-                f"{model.weights!r} is behind a server. Give its weights: --model with a folder or "
-                "a hub id."
+                f"{model.weights!r} is behind a server. Give its weights: {opt('model')} with a "
+                "folder or a hub id."
             )
     for name, signal in reversed(table.items()):  # inputs come first
         if name in wanted:

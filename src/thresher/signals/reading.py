@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.signals.function_words import function_word_spans
 from thresher.types import AnyModel, Columns, Sample, SampleSource, Scored, Signal, model_inputs
 
@@ -95,7 +95,7 @@ class ReadTogether:
             names = ", ".join(sorted({signal.kind for signal in signals}))
             raise CapabilityError(
                 f"{names}: these need a model's hidden states and the probabilities of a given "
-                "answer, which a server does not return. Give --model with weights."
+                f"answer, which a server does not return. Give {opt('model')} with weights."
             )
         requested = [signal.reading() for signal in signals]
         states = list(dict.fromkeys(state for w in requested for state in w.states))

@@ -14,7 +14,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from thresher.answers.parsing import parse_option
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.signals.case import (
     END,
     LETTERS,
@@ -81,7 +81,7 @@ class SampledSwitch(SwitchSignal):
             raise CapabilityError(
                 f"switch=sample:{self.draws} samples answers from a server, but the teacher runs "
                 "here and gives the probabilities themselves. Leave the setting out, or give "
-                "--set switch=logprobs."
+                f"{opt('settings.switch', 'logprobs')}."
             )
         cases_by_row, skipped = cases_of(samples, inputs, self.prior, self.prompt)
         yield skipped

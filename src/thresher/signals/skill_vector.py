@@ -13,7 +13,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.types import (
     Capability,
     Columns,
@@ -62,7 +62,8 @@ class SkillVector:
         if not hasattr(backend, "embed"):
             raise CapabilityError(
                 "retrieval=embedding needs the teacher's hidden states, which a server does not "
-                "give. Search by words (--set retrieval=bm25), or give a teacher with weights."
+                f"give. Search by words ({opt('settings.retrieval', 'bm25')}), or give a teacher "
+                "with weights."
             )
         texts = [str(t) for t in inputs["text"]["skills"]]
         rows: dict[str, list[int]] = {}

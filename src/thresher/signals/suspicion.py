@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.samplers.stratified import rank_within
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.embedding import Embedding
@@ -167,7 +167,7 @@ def suspicion_signals(
     if model.served:
         raise CapabilityError(
             f"Suspects need the hidden states of a model, and {model.weights!r} is behind a "
-            "server. Give its weights: --model with a folder or a hub id."
+            f"server. Give its weights: {opt('model')} with a folder or a hub id."
         )
     loss = AnswerLoss(model)
     skills = Skills(Embedding(model, part="question"), Embedding(model, part="answer"), leaves)

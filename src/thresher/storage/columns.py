@@ -32,7 +32,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from thresher.errors import ConfigError, StoreError
+from thresher.errors import ConfigError, StoreError, opt
 from thresher.fingerprint import canonical, fingerprint
 from thresher.storage.atomic import atomic_write, remove_stale, temporary_path
 from thresher.types import DIGEST, Field, Signal
@@ -56,7 +56,9 @@ class Store:
     def __init__(self, root: str | Path) -> None:
         if "://" in str(root):
             raise StoreError(
-                f"--store {root}: a store must be a local folder, not a URL. Give a local path."
+                ": a store must be a local folder, not a URL. Give a local path.",
+                option="store",
+                value=root,
             )
         self.root = Path(root)
         self.damaged: list[Path] = []
@@ -76,8 +78,9 @@ class Store:
                         else (f"cannot be a folder: {place} is a file")
                     )
                     raise ConfigError(
-                        f"--store {self.root} {what}. Give a folder; it is created if it does not "
-                        "exist."
+                        f" {what}. Give a folder; it is created if it does not exist.",
+                        option="store",
+                        value=self.root,
                     )
                 break
         if not writes:
@@ -95,8 +98,10 @@ class Store:
                 probe.unlink(missing_ok=True)
         except OSError as e:
             raise StoreError(
-                f"--store {self.root} cannot be written to: {_reason(e)}. Make room or give a "
-                "folder you may write to."
+                f" cannot be written to: {_reason(e)}. Make room or give a "
+                "folder you may write to.",
+                option="store",
+                value=self.root,
             ) from e
 
     def folder(self, fp: str) -> Path:
@@ -285,8 +290,8 @@ class Store:
         except OSError as e:
             raise StoreError(
                 f"Scores could not be written to {path}: {_reason(e)}. What was stored before is "
-                "valid: free some space or give another --store, and run the same command again to "
-                "resume."
+                f"valid: free some space or give another {opt('store')}, and run the same command "
+                "again to resume."
             ) from e
 
     def _read_all(self, fp: str, fields: Sequence[Field]) -> list[pa.Table]:
@@ -526,5 +531,5 @@ def _check_columns(path: Path, table: pa.Table, fields: Sequence[Field]) -> None
     raise StoreError(
         f"Column conflict in the store's part {path}: {what}. It was written by another version "
         "of this signal. Delete the folder it is in to score those rows again, or give another "
-        "--store."
+        f"{opt('store')}."
     )

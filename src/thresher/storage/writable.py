@@ -8,29 +8,31 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.storage.atomic import NAME_BYTES, temporary_path
 
 
-def check_folder(folder: str | Path, option: str = "--out") -> Path:
+def check_folder(folder: str | Path, option: str = "out") -> Path:
     """Create `folder` and check that it is writable. Raises ConfigError.
 
-    `option`: the command-line option that it was given by, for the message.
+    `option`: the option that it was given by, for the message.
     """
     folder = Path(folder)
     if os.path.lexists(folder) and not folder.is_dir():
         raise ConfigError(
-            f"{option} {folder} is a file. Give a folder; it is created if it does not exist."
+            " is a file. Give a folder; it is created if it does not exist.",
+            option=option,
+            value=folder,
         )
     _try_to_write(
-        folder, f"{option} {folder} cannot be written to", "Give a folder you may write to."
+        folder, f"{opt(option, folder)} cannot be written to", "Give a folder you may write to."
     )
     return folder
 
 
 def check_file(
     path: str | Path,
-    option: str = "--out",
+    option: str = "out",
     *,
     suffixes: tuple[str, ...] = (),
     beside: tuple[str, ...] = (),
@@ -39,28 +41,32 @@ def check_file(
 
     Arguments:
         path: the output file.
-        option: the command-line option that it was given by, for the message.
+        option: the option that it was given by, for the message.
         suffixes: allowed suffixes; empty allows any.
         beside: names of further files that will be written to the same folder.
     """
     path = Path(path)
     if suffixes and path.suffix not in suffixes:
         raise ConfigError(
-            f"{option} {path}: expected a file name that ends in {' or '.join(suffixes)}."
+            f": expected a file name that ends in {' or '.join(suffixes)}.",
+            option=option,
+            value=path,
         )
     if path.is_dir() or path.name in ("", ".", ".."):
-        raise ConfigError(f"{option} {path} is a folder. Give the name of a file in it.")
+        raise ConfigError(" is a folder. Give the name of a file in it.", option=option, value=path)
     for name in (path.name, *beside):
         size = len(os.fsencode(name))
         if size > NAME_BYTES:
             which = "its name" if name == path.name else f"the name of {name[:30]}… beside it"
             raise ConfigError(
-                f"{option} {path}: {which} would be {size} bytes long; file systems allow "
-                f"{NAME_BYTES}. Give a shorter name."
+                f": {which} would be {size} bytes long; file systems allow "
+                f"{NAME_BYTES}. Give a shorter name.",
+                option=option,
+                value=path,
             )
     _try_to_write(
         path.parent,
-        f"{option} {path} cannot be written",
+        f"{opt(option, path)} cannot be written",
         "Give a file in a folder that you may write to.",
     )
     return path

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.backends.hf.conversation import conversation
-from thresher.errors import PoolError, TooManyFailures
+from thresher.errors import PoolError, TooManyFailures, opt
 from thresher.samplers.ordering import inverse_permutation
 from thresher.types import TrainingRows
 
@@ -98,7 +98,7 @@ def all_failed_error(unusable: Sequence[UnusableRow]) -> TooManyFailures:
     summary = "; ".join(f"{reason} ({n:,})" for reason, n in reasons)
     return TooManyFailures(
         f"None of the rows can be trained on ({len(unusable):,} tried). Reasons: {summary}. Check "
-        "--images, and run `thresher doctor` on the file."
+        f"{opt('images')}, and run `thresher doctor` on the file."
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from thresher._version import __version__
 from thresher.backends.identity import Found, find, handle
 from thresher.console.progress import Progress
-from thresher.errors import ModelError
+from thresher.errors import ModelError, opt
 from thresher.extras import require
 from thresher.fingerprint import fingerprint
 from thresher.storage.lock import folder_lock
@@ -240,7 +240,9 @@ def _bf16(recipe: Recipe, device: str) -> bool:
     supported = device.startswith("cuda") and torch.cuda.is_bf16_supported()
     if recipe.precision == "bf16" and not supported and device.startswith("cuda"):
         raise ModelError(
-            f"--precision bf16: {device} has no bf16. Give --precision fp32, or leave it out."
+            f": {device} has no bf16. Give {opt('precision', 'fp32')}, or leave it out.",
+            option="precision",
+            value="bf16",
         )
     return supported or recipe.precision == "bf16"
 

@@ -56,13 +56,17 @@ def find_finished(out: Path, identity: str, resume: bool) -> dict[str, Any] | No
         elif (out / RECORD).exists():
             content = f"a model whose record, {RECORD}, is damaged"
         raise ConfigError(
-            f"--out {out} contains {content}. Give another folder, or delete this one."
+            f" contains {content}. Give another folder, or delete this one.",
+            option="out",
+            value=out,
         )
     started = _started_identity(out)
     if started is not None and started != identity:
         raise ConfigError(
-            f"--out {out} contains another unfinished training (its rows, base or recipe differ). "
-            f"Repeat that command to finish it, give another folder, or delete {out / WORK_FOLDER}."
+            " contains another unfinished training (its rows, base or recipe differ). Repeat that "
+            f"command to finish it, give another folder, or delete {out / WORK_FOLDER}.",
+            option="out",
+            value=out,
         )
     return None
 
@@ -78,7 +82,7 @@ def prepare_folder(out: Path, identity: str, resume: bool) -> None:
         write_bytes(out / WORK_FOLDER / IDENTITY_FILE, identity.encode(), advice="")
     except StoreError as e:
         raise ConfigError(
-            f"--out {out} cannot be written to: {e} Give a folder you may write to."
+            f" cannot be written to: {e} Give a folder you may write to.", option="out", value=out
         ) from e
 
 

@@ -65,28 +65,33 @@ class Recipe:
             if getattr(self, name) is not None:
                 # 1 and 1.0 are the same recipe
                 object.__setattr__(self, name, float(getattr(self, name)))
-        _check_above("--epochs", self.epochs, 0)
-        _check_integer("--steps", self.steps if self.steps is not None else 1, 1)
+        _check_above("epochs", self.epochs, 0)
+        _check_integer("steps", self.steps if self.steps is not None else 1, 1)
         if self.learning_rate is not None:
-            _check_above("--lr", self.learning_rate, 0)
+            _check_above("learning_rate", self.learning_rate, 0)
             if self.learning_rate > 1:
                 raise ConfigError(
-                    f"--lr {self.learning_rate:g}: expected a learning rate of at most 1, such "
-                    "as 2e-4."
+                    ": expected a learning rate of at most 1, such as 2e-4.",
+                    option="learning_rate",
+                    value=self.learning_rate,
                 )
-        _check_integer("--batch", self.batch, 1)
-        _check_integer("--accumulation", self.accumulation, 1)
+        _check_integer("batch", self.batch, 1)
+        _check_integer("accumulation", self.accumulation, 1)
         _check_integer("lora_rank", self.lora_rank, 1)
         _check_integer("lora_alpha", self.lora_alpha, 1)
-        _check_integer("--seed", self.seed, 0)
+        _check_integer("seed", self.seed, 0)
         if not 0 <= self.warmup < 1:
             raise ConfigError(
-                f"warmup {self.warmup:g}: expected a share of the steps, from 0 to below 1."
+                ": expected a share of the steps, from 0 to below 1.",
+                option="warmup",
+                value=self.warmup,
             )
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ConfigError(f"weight_decay {self.weight_decay:g}: expected 0 or more.")
+            raise ConfigError(
+                ": expected 0 or more.", option="weight_decay", value=self.weight_decay
+            )
         _check_choice("schedule", self.schedule, ("cosine", "linear", "constant"))
-        _check_choice("--precision", self.precision, ("auto", "fp32", "bf16"))
+        _check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
 
     def learning_rate_for(self, parameters: int) -> float:
         """The learning rate for a model with this number of parameters."""
@@ -115,16 +120,18 @@ class Recipe:
         return [stream[start : start + self.batch] for start in range(0, total, self.batch)]
 
 
-def _check_above(flag: str, value: float, minimum: float) -> None:
+def _check_above(name: str, value: float, minimum: float) -> None:
     if not (math.isfinite(value) and value > minimum):
-        raise ConfigError(f"{flag} {value:g}: expected a number above {minimum:g}.")
+        raise ConfigError(f": expected a number above {minimum:g}.", option=name, value=value)
 
 
-def _check_integer(flag: str, value: int, minimum: int) -> None:
+def _check_integer(name: str, value: int, minimum: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ConfigError(f"{flag} {value}: expected a whole number, at least {minimum}.")
+        raise ConfigError(
+            f": expected a whole number, at least {minimum}.", option=name, value=value
+        )
 
 
-def _check_choice(flag: str, value: str, choices: tuple[str, ...]) -> None:
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise ConfigError(f"{flag} {value}: expected one of {', '.join(choices)}.")
+        raise ConfigError(f": expected one of {', '.join(choices)}.", option=name, value=value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from thresher.errors import ModelError
+from thresher.errors import ModelError, opt
 from thresher.training.recipe import Recipe
 
 
@@ -62,7 +62,7 @@ def _module_path(model: Any, part: Any, description: str) -> str:
     raise ModelError(
         f"{type(model).__name__} does not name its {description}, so adapters cannot be put on "
         f"it. Try "
-        "--full."
+        f"{opt('full', True)}."
     )
 
 
@@ -80,6 +80,6 @@ def _linear_layers_pattern(model: Any, module_path: str) -> str:
     if not layer_names:
         raise ModelError(
             f"The {module_path} of {type(model).__name__} has no linear layers for adapters. Try "
-            f"--full."
+            f"{opt('full', True)}."
         )
     return rf"{re.escape(prefix)}(?:.*\.)?(?:{'|'.join(map(re.escape, layer_names))})"

@@ -30,7 +30,7 @@ from trl import SFTConfig, SFTTrainer
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.training_loss import AnswerLossFn
 from thresher.console.progress import Progress
-from thresher.errors import ModelError, StoreError
+from thresher.errors import ModelError, StoreError, opt
 from thresher.storage.atomic import atomic_write
 from thresher.storage.checksums import FILES, check_files, file_digests, seal, unseal
 from thresher.training.batches import Batch, Batches
@@ -114,8 +114,8 @@ class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         if not math.isfinite(loss):
             raise ModelError(
                 f"The loss is {loss} after {len(self.losses):,} steps: the training diverged. "
-                f"Give a lower --lr (it was {self.args.learning_rate:g}), or --precision "
-                "fp32."
+                f"Give a lower {opt('learning_rate')} (it was {self.args.learning_rate:g}), or "
+                f"{opt('precision', 'fp32')}."
             )
         self.losses.append(loss)
         return loss
@@ -301,9 +301,9 @@ def train(
             if not is_out_of_memory(e):
                 raise
             raise ModelError(
-                f"Training runs out of memory on {model.device}. Give a smaller --batch with a "
-                f"larger --accumulation (--batch {max(recipe.batch // 4, 1)} --accumulation "
-                f"{recipe.accumulation * 4}): the result is the same."
+                f"Training runs out of memory on {model.device}. Give a smaller {opt('batch')} "
+                f"with a larger {opt('accumulation')} ({opt('batch', max(recipe.batch // 4, 1))} "
+                f"{opt('accumulation', recipe.accumulation * 4)}): the result is the same."
             ) from e
         # safetensors raises SafetensorError for a full disk
         except (OSError, SafetensorError) as e:

@@ -38,8 +38,8 @@ class Pins:
         """`folder`: of the selection. `keep`, `drop`: the files that it was made with. Raises
         ConfigError."""
         self.folder, self.pool = folder / FOLDER, pool
-        self.keep = self._read(KEEP, "--keep", keep)
-        self.drop = self._read(DROP, "--drop", drop)
+        self.keep = self._read(KEEP, "keep", keep)
+        self.drop = self._read(DROP, "drop", drop)
         if (both := self.keep & self.drop).any():
             raise ConfigError(
                 f"{self.path(KEEP)} and {self.path(DROP)} both list row "
@@ -49,18 +49,18 @@ class Pins:
     def path(self, name: str) -> Path:
         return self.folder / name
 
-    def _read(self, name: str, flag: str, first: str | None) -> np.ndarray:
+    def _read(self, name: str, option: str, first: str | None) -> np.ndarray:
         path = self.path(name)
         if path.exists():
             return (
-                rows_in_file(str(path), flag, self.pool)
+                rows_in_file(str(path), option, self.pool)
                 if path.stat().st_size
                 else np.zeros(len(self.pool), bool)
             )
         return (
             np.zeros(len(self.pool), bool)
             if first is None
-            else rows_in_file(first, flag, self.pool)
+            else rows_in_file(first, option, self.pool)
         )
 
     def changed(self, rows: np.ndarray, state: str) -> tuple[np.ndarray, np.ndarray]:

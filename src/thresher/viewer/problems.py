@@ -3,21 +3,19 @@ command that would help."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thresher import methods
-from thresher.errors import ConfigError, ThresherError
+from thresher.errors import SETTING, ConfigError, ThresherError
 from thresher.methods.settings import parse
+from thresher.request.spelling import as_flag
 from thresher.types import Budget
 from thresher.viewer.displayed import SelectionParams
 from thresher.viewer.recall import NeedsModel
 
 if TYPE_CHECKING:
     from thresher.viewer.session import Session
-
-_SETTING = re.compile(r"--set (\w+)=")
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ def problem_of(
     error: ThresherError, params: SelectionParams, session: Session, field: str = ""
 ) -> Problem:
     """`field`: where it is shown if it is not a form field's."""
-    text = str(error)
+    text = error.spelled(as_flag)
     if session.fixed:
         return Problem("", text, session.command_or_nothing(session.first))
     if isinstance(error, NeedsModel):
@@ -44,15 +42,23 @@ def problem_of(
         )
         return Problem("", text, session.command_or_nothing(params))
     if isinstance(error, ConfigError):
-        found = field or _field(params, text)
-        text = error.spelled(lambda _, value: str(value))
-        text = re.sub(r"^--set ", "", text) if found else text
-        return Problem(found, text)
+        found = field or _field(params, error)
+
+        def spell(name: str, value: object) -> str:
+            if found and name == error.option and value is not None:  # beside its form field
+                return str(value)
+            return as_flag(name, value)
+
+        return Problem(found, error.spelled(spell))
     return Problem(field, text)
 
 
-def _field(params: SelectionParams, text: str) -> str:
+def _field(params: SelectionParams, error: ConfigError) -> str:
     """The form field that is wrong; "" where it is none, or all of them together."""
+    if error.option.startswith(SETTING):
+        return f"set-{error.option[len(SETTING) :]}"
+    if error.option in ("budget", "method"):
+        return error.option
     try:
         Budget.parse(params.budget)
     except ConfigError:
@@ -65,6 +71,4 @@ def _field(params: SelectionParams, text: str) -> str:
             parse(cls, {name: value}, params.method)
         except ConfigError:
             return f"set-{name}"
-    if found := _SETTING.search(text):
-        return f"set-{found[1]}"
-    return "budget" if "budget" in text else ""
+    return ""

@@ -27,7 +27,7 @@ def listen(port: int) -> socket.socket:
         made.close()
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"--port {port}: {why}. Leave it out, and a free port is taken."
+            f": {why}. Leave it out, and a free port is taken.", option="port", value=port
         ) from error
     return made
 

@@ -30,7 +30,7 @@ from thresher import methods
 from thresher.backends import ModelHandle
 from thresher.engine import RunContext
 from thresher.engine.graph import memo_key, signals_of, target_signals_of
-from thresher.errors import ConfigError, PoolError, StoreError, ThresherError
+from thresher.errors import ConfigError, PoolError, StoreError, ThresherError, opt
 from thresher.methods.needs import aims, asks_the_model, models_of
 from thresher.methods.settings import settings_of
 from thresher.mixture import may_name_signals, resolve_mixture
@@ -193,7 +193,7 @@ class Session:
         if self.request.validation is None:
             raise NeedsModel(
                 f"{method.name} aims at a validation set, and this selection had none: add "
-                "--validation FILE to the command."
+                f"{opt('validation')} to the command."
             )
         if self._target is None:
             from thresher.pools import open_pool

@@ -260,7 +260,7 @@ def test_server_that_accepts_and_never_answers(images: Images) -> None:
 
 def test_missing_logprobs_are_reported_at_once(opened: Any, images: Images) -> None:
     server, backend = opened(logprobs=False)
-    with pytest.raises(CapabilityError, match=rf"{server.url}.*--set score=generate") as stopped:
+    with pytest.raises(CapabilityError, match=rf"{server.url}.*score.*generate") as stopped:
         list(backend.ask(rows(100), [SCORE], images))
     assert stopped.value.exit_code == 2 and len(server.asked) == 3
     texts, errors = collect(backend.generate(rows(3), images, 8), 3)
@@ -408,10 +408,10 @@ def test_cost_is_capped(opened: Any, images: Images) -> None:
 
 
 def test_cost_needs_prices_and_usage(opened: Any, images: Images) -> None:
-    with pytest.raises(ConfigError, match="--price-in"):
+    with pytest.raises(ConfigError, match="price_in"):
         ServerOptions(max_cost=1.0)
     _, backend = opened({"price_in": 1.0, "price_out": 2.0, "max_cost": 1.0}, usage=False)
-    with pytest.raises(ServerError, match="--max-requests"):
+    with pytest.raises(ServerError, match="max_requests"):
         list(backend.ask(rows(3), [SCORE], images))
 
 
@@ -497,5 +497,5 @@ def test_identity_is_name_and_pixels_only(monkeypatch: pytest.MonkeyPatch) -> No
     ],
 )
 def test_options_out_of_range(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="--" + next(iter(wrong)).replace("_", "-")):
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
         ServerOptions(**wrong)

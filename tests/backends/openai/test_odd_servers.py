@@ -380,7 +380,7 @@ def test_row_specific_refusals_at_the_start_are_row_failures(images: Images) -> 
 def test_server_without_a_model_list(reply: tuple[int, Any]) -> None:
     with (
         answering(always(*reply)) as server,
-        pytest.raises(ServerError, match=r"does not say which models.*--model NAME"),
+        pytest.raises(ServerError, match=r"does not say which models.*`model`"),
     ):
         resolve(server.url)
 
@@ -418,7 +418,7 @@ def test_key_is_sent_to_no_other_server(
             list(opened(server).ask(rows(5), [SCORE], images))
         assert (
             not other.asked
-            and f"--url {other.url}" in str(stopped.value)
+            and f'url="{other.url}"' in str(stopped.value)
             and "token" not in str(stopped.value)
         )
 

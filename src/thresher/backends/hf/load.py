@@ -22,7 +22,7 @@ from thresher.backends.hf.forward import Forward
 from thresher.backends.hf.images import ImagePreparer, Vision
 from thresher.backends.hf.processor import load_processor
 from thresher.backends.hf.token_types import TokenTypeForward
-from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError
+from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError, opt
 from thresher.extras import install_command
 from thresher.types import ImageRef, Sample, Turn
 
@@ -51,14 +51,14 @@ def load(
     batch_tokens: padded tokens per batch; None: by device.
     trust_remote_code: whether the model's own Python code may run.
     adapters: folders of LoRA adapters, merged into the weights one after the other.
-    typed: how the user named the model, for messages; None: `--model WHERE`.
+    typed: how the user named the model, for messages; None: `opt("model", WHERE)`.
 
     Raises ModelError where the model cannot be loaded or its fast path is not exact, and
     MissingExtra where a package is missing.
     """
     import transformers
 
-    typed = typed or f"--model {where}"
+    typed = typed or opt("model", where)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
@@ -81,7 +81,7 @@ def load(
         model = model.eval().requires_grad_(False).to(device)
     except torch.OutOfMemoryError as e:
         raise ModelError(
-            f"{typed} does not fit on {device}. Give --device cpu or a smaller model."
+            f"{typed} does not fit on {device}. Give {opt('device', 'cpu')} or a smaller model."
         ) from e
     except ValueError as e:  # a quantised model cannot be moved
         raise ModelError(f"{typed} cannot be moved to {device}: {first_line(e)}.") from e
@@ -155,7 +155,9 @@ def resolve_device(device: str) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(
-            f"--device {device} cannot be used here: {first_line(e)}. Give cpu, or leave it out."
+            f" cannot be used here: {first_line(e)}. Give cpu, or leave it out.",
+            option="device",
+            value=device,
         ) from e
     return device
 

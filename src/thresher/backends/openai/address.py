@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from thresher.backends.openai.options import KEY_VARIABLE
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def parse(spec: str) -> Address:
         raise ConfigError(
             f"The server's URL contains a user name or password (before the @ of {host}). "
             f"Remove it: a key comes from the environment variable {KEY_VARIABLE}, or from the "
-            "one that --api-key-env names."
+            f"one that {opt('api_key_env')} names."
         )
     if parts.query:
         raise ConfigError(
@@ -84,19 +84,21 @@ def read_key(variable: str | None) -> str | None:
     """
     if variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable):
         raise ConfigError(
-            "--api-key-env takes the name of an environment variable, such as MY_KEY. What was "
-            "given is not such a name (it is not shown here, in case it is the key itself)."
+            " takes the name of an environment variable, such as MY_KEY. What was "
+            "given is not such a name (it is not shown here, in case it is the key itself).",
+            option="api_key_env",
         )
     key = os.environ.get(variable or KEY_VARIABLE, "").strip()
     if not key and variable is not None:
         raise ConfigError(
-            "The environment variable that --api-key-env names is not set or empty (its name is "
-            "not shown here, in case it is the key itself). Put the key there, or leave the "
-            "option out for a server that needs none."
+            f"The environment variable that {opt('api_key_env')} names is not set or empty (its "
+            "name is not shown here, in case it is the key itself). Put the key there, or leave "
+            "the option out for a server that needs none."
         )
     if key and not re.fullmatch(r"[\x21-\x7e]+", key):
+        where = f"the variable that {opt('api_key_env')} names" if variable else KEY_VARIABLE
         raise ConfigError(
-            f"The key in {'the variable that --api-key-env names' if variable else KEY_VARIABLE} "
+            f"The key in {where} "
             "contains white space or other characters that no key has. Copy it again."
         )
     return key or None

@@ -27,13 +27,14 @@ from thresher.backends.openai.image_uris import ImageURIs
 from thresher.backends.openai.messages import messages, prompt, question
 from thresher.backends.openai.options import ServerOptions
 from thresher.backends.openai.rows import RowResult, ServerHealth, ask_rows
-from thresher.errors import CapabilityError
+from thresher.errors import CapabilityError, opt
 from thresher.types import Note, Sample, SampleSource, Scored
 
 EQUAL_DRAWS_ROWS = 20  # rows whose samples are all equal, before the user is warned
 _WEIGHTS = (
     "Methods that ask questions work with a server (mmssr, the teacher of error_driven); methods "
-    "that need losses or train the model need its weights: --model with a folder or a hub id."
+    f"that need losses or train the model need its weights: {opt('model')} with a folder or a hub "
+    "id."
 )
 BeforeSend = Callable[[], None]
 log = logging.getLogger(__name__)
@@ -91,8 +92,9 @@ class OpenAIBackend:
         if any(q.whole for q in queries):
             self._unsupported(
                 "give the probability of answers of several tokens, only of their first one",
-                "Let the model write these answers: for mmssr's styles, --set style=generate (of "
-                "a teacher, --set teacher_answers=generate).",
+                "Let the model write these answers: for mmssr's styles, "
+                f"{opt('settings.style', 'generate')} (of a teacher, "
+                f"{opt('settings.teacher_answers', 'generate')}).",
             )
         width = sum(len(q.answers) for q in queries)
         image_uris = ImageURIs(pool, self.options.image_side)
@@ -222,8 +224,8 @@ class OpenAIBackend:
         """Raises CapabilityError."""
         self._unsupported(
             "compare the probabilities of whole candidates",
-            "Let it write its answers (evaluate: --score generate), or give its weights: --model "
-            "with a folder or a hub id.",
+            f"Let it write its answers (evaluate: {opt('score', 'generate')}), or give its "
+            f"weights: {opt('model')} with a folder or a hub id.",
         )
 
     def _unsupported(self, what: str, instead: str = _WEIGHTS) -> NoReturn:

@@ -48,7 +48,7 @@ from thresher.backends.openai.server_text import (
     redact_key,
 )
 from thresher.backends.openai.transport import Reply, Transport
-from thresher.errors import CapabilityError, CapReached, ServerError
+from thresher.errors import CapabilityError, CapReached, ServerError, opt
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Client:
             message = f"it answers {body_message(reply.body, self._key)}"
         raise ServerError(
             f"The server {self.address.base} does not say which models it has ({message}). "
-            "Name one: --model NAME, or #NAME after the URL."
+            f"Name one: {opt('model')}, or #NAME after the URL."
         )
 
     def chat(
@@ -261,7 +261,7 @@ class Client:
             if again and stop.is_set():
                 raise Transient("stopped")
             if not self.options.account.send(self.options.max_requests, again=again):
-                raise CapReached("--max-requests")
+                raise CapReached(option="max_requests")
             again = True
             body = self.dialect.body(
                 self.address.model, call.messages, call.length, call.settings, call.top
@@ -351,7 +351,7 @@ class Client:
             raise Refused(f"the server refuses it ({where}): {message}", message, parameters)
         if code in (401, 403):
             variable = (
-                "the variable that --api-key-env names"
+                f"the variable that {opt('api_key_env')} names"
                 if self.options.api_key_env
                 else KEY_VARIABLE
             )
@@ -384,7 +384,7 @@ class Client:
         elif self.options.max_cost is not None:
             raise ServerError(
                 f"The server {self.address.base} does not report how many tokens an answer took, "
-                "so --max-cost cannot be enforced. Use --max-requests."
+                f"so {opt('max_cost')} cannot be enforced. Use {opt('max_requests')}."
             )
 
     def _adapt(self, body: dict[str, Any], refusal: Refused) -> bool:
@@ -422,7 +422,7 @@ class Client:
             f"Log-probabilities of answers are needed, and the server {self.address.base} {what}. "
             "Nothing was used in their place. Use a server that gives them (vLLM and SGLang do), "
             "or, if the method has this setting (mmssr), let the model write its answers: "
-            "--set score=generate."
+            f"{opt('settings.score', 'generate')}."
         )
 
 

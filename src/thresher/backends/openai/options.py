@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from thresher.backends.openai.account import Account
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 PNG_PIXELS = 256 * 256  # images of at most this many pixels are sent lossless
@@ -44,38 +44,42 @@ class ServerOptions:
     account: Account = field(default_factory=Account, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        for flag, value, min_length in (
-            ("--concurrency", self.concurrency, 1),
-            ("--image-side", self.image_side, 16),
-            ("--max-requests", self.max_requests, 1),
+        for name, value, min_length in (
+            ("concurrency", self.concurrency, 1),
+            ("image_side", self.image_side, 16),
+            ("max_requests", self.max_requests, 1),
         ):
             if value is not None and value < min_length:
                 raise ConfigError(
-                    f"{flag} {value}: expected a whole number, at least {min_length}."
+                    f": expected a whole number, at least {min_length}.", option=name, value=value
                 )
         if not self.timeout > 0:
-            raise ConfigError(f"--timeout {self.timeout:g}: expected seconds, more than 0.")
-        prices = (("--price-in", self.price_in), ("--price-out", self.price_out))
-        for flag, price in prices:
+            raise ConfigError(
+                ": expected seconds, more than 0.", option="timeout", value=self.timeout
+            )
+        prices = (("price_in", self.price_in), ("price_out", self.price_out))
+        for name, price in prices:
             if price is not None and not price >= 0:
                 raise ConfigError(
-                    f"{flag} {price:g}: expected a price of a million tokens, 0 or more."
+                    ": expected a price of a million tokens, 0 or more.", option=name, value=price
                 )
-        given = [flag for flag, price in prices if price is not None]
+        given = [name for name, price in prices if price is not None]
         if len(given) == 1:
-            other = next(flag for flag, price in prices if price is None)
+            other = opt(next(name for name, price in prices if price is None))
             raise ConfigError(
-                f"{given[0]} without {other}: a cost needs both prices, each for a million "
+                f" without {other}: a cost needs both prices, each for a million "
                 f"tokens. Add {other} (0 where the server does not charge for these), or leave "
-                "both out."
+                "both out.",
+                option=given[0],
             )
         if self.max_cost is not None:
             if not self.max_cost > 0:
-                raise ConfigError(f"--max-cost {self.max_cost:g}: expected more than 0.")
+                raise ConfigError(": expected more than 0.", option="max_cost", value=self.max_cost)
             if self.price_in is None or self.price_out is None:
                 raise ConfigError(
-                    "--max-cost needs the server's prices: give --price-in and --price-out, each "
-                    "for a million tokens."
+                    f" needs the server's prices: give {opt('price_in')} and {opt('price_out')}, "
+                    "each for a million tokens.",
+                    option="max_cost",
                 )
 
     @property

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from thresher.backends.handle import ModelHandle
 from thresher.backends.openai.address import Address, parse, read_key
 from thresher.backends.openai.options import ServerOptions
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.types import ModelIdentity
 
 if TYPE_CHECKING:
@@ -60,6 +60,6 @@ def _only_model(address: Address, options: ServerOptions) -> str:
         raise ConfigError(f"The server {address.base} has no model.")
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     raise ConfigError(
-        f"The server {address.base} has {len(names)} models. Name one with --model, or as #NAME "
-        f"after the URL: {shown}."
+        f"The server {address.base} has {len(names)} models. Name one with {opt('model')}, or as "
+        f"#NAME after the URL: {shown}."
     )

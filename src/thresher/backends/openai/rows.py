@@ -20,7 +20,7 @@ from typing import Any
 
 from thresher.backends.openai.failures import Refused, TimedOut, Transient
 from thresher.backends.openai.options import ServerOptions
-from thresher.errors import CapReached, ImageError, ServerError
+from thresher.errors import CapReached, ImageError, ServerError, opt
 
 MAX_GIVEN_UP = 8  # consecutive rows given up, after which the server is considered down
 MAX_UNREACHABLE = 3  # the same, for rows without even a connection
@@ -192,7 +192,8 @@ def _server_down(given_up: Sequence[tuple[int, Transient]], health: ServerHealth
     again = "Run the same command again when the server is back."
     if not health.answered:
         right = "" if last.reason_given else "Is the URL right, and is the server running? "
-        right += "A slow one needs a longer --timeout. " if isinstance(last, TimedOut) else ""
+        if isinstance(last, TimedOut):
+            right += f"A slow one needs a longer {opt('timeout')}. "
         again = f"{right}Run the same command again when it answers."
     answers = "answers with errors only" if last.reason_given else "does not answer"
     return ServerError(
@@ -204,14 +205,14 @@ def _cap_message(options: ServerOptions, requests: int) -> str:
     # the same command would never get on
     if options.max_requests is not None and requests > options.max_requests:
         return (
-            f"--max-requests {options.max_requests:,} is not enough for one row, which takes "
+            f"{opt('max_requests', options.max_requests)} is not enough for one row, which takes "
             f"{requests:,}. Raise it. So far: {options.bill()}; results are stored."
         )
     caps = []
     if options.max_requests is not None:
-        caps.append(f"--max-requests {options.max_requests:,}")
+        caps.append(opt("max_requests", options.max_requests))
     if options.max_cost is not None:
-        caps.append(f"--max-cost {options.max_cost:g}")
+        caps.append(opt("max_cost", options.max_cost))
     return (
         f"Stopped at {' or '.join(caps)}: {options.bill()}. Results are stored. Run the same "
         "command again to continue (each run may use as much again), or raise the limit."

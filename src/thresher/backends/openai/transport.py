@@ -23,7 +23,7 @@ import httpx
 from thresher.backends.openai.address import Address
 from thresher.backends.openai.failures import TimedOut, Transient
 from thresher.backends.openai.server_text import one_line
-from thresher.errors import ServerError
+from thresher.errors import ServerError, opt
 
 CONNECT_SECONDS = 10.0
 MAX_BYTES = 64 * 2**20
@@ -142,11 +142,11 @@ class Transport:
             shown = str(there.copy_with(userinfo=b"", query=None, fragment=None)).removesuffix(
                 "/chat/completions"
             )
+            url = shown.removesuffix("/chat/completions/").removesuffix("/models")
             raise ServerError(
                 f"The server {self.address.base} redirects to {shown} (HTTP {reply.code}). That is "
                 "another server, and the key is not sent there automatically. If it is the right "
-                "one, give its URL: --url "
-                f"{shown.removesuffix('/chat/completions/').removesuffix('/models')}"
+                f"one, give its URL: {opt('url', url)}"
             )
         return str(there)
 

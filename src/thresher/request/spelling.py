@@ -1,0 +1,38 @@
+"""How a message names an option: as a flag of the command line, or as a line of a YAML file.
+
+Each function is a `Spell` of `thresher.errors`. In Python an option is a keyword argument
+(`errors.in_python`).
+"""
+
+from __future__ import annotations
+
+from thresher.errors import SETTING
+from thresher.request.fields import fields_of
+from thresher.request.run_request import RunRequest
+
+_FLAGS = {"learning_rate": "--lr"}  # of parameters that are no fields of the request
+
+
+def flag_of(name: str) -> str:
+    """The flag of an option of the command line, such as `--on-missing`."""
+    known = fields_of(RunRequest)
+    if name in known:
+        return known[name].flag
+    return _FLAGS.get(name, "--" + name.replace("_", "-"))
+
+
+def as_flag(name: str, value: object) -> str:
+    """An option as it is typed: `--budget 30%`, `--set keep=0.3`, `--force`."""
+    if name == "pool":
+        return "POOL" if value is None else str(value)
+    if name.startswith(SETTING):
+        return f"--set {name[len(SETTING) :]}={'…' if value is None else value}"
+    return flag_of(name) if value is None or value is True else f"{flag_of(name)} {value}"
+
+
+def as_yaml(name: str, value: object) -> str:
+    """An option as a line of a file: `budget: 30%`, `settings: {keep: 0.3}`."""
+    text = "" if value is None else f": {str(value).lower() if isinstance(value, bool) else value}"
+    if name.startswith(SETTING):
+        return f"settings: {{{name[len(SETTING) :]}{text}}}"
+    return f"{name}{text}"
