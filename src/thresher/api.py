@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, get_type_hints
 
 from thresher.errors import ConfigError, did_you_mean
 from thresher.pools.paths import printable
-from thresher.request import RunRequest, docs_of
+from thresher.request import REQUIRED, RunRequest, parameters_section
 from thresher.request.run_request import DEFAULT_METHOD
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ class Chosen:
 
 
 P = ParamSpec("P")
+PARAMETERS = "{parameters}"  # in a docstring: where those of the request are documented
 DEFAULTS = {"method": DEFAULT_METHOD, "budget": "30%"}
 
 
@@ -116,11 +117,18 @@ def takes_request(
             for name, p in inspect.signature(make).parameters.items()
             if name != "out"
         ]
-        parameters[0] = parameters[0].replace(default=inspect.Parameter.empty)
-        documented = docs_of(make) if isinstance(make, type) else {}
-        documented.pop("out", None)  # `Chosen.write` takes the folder
-        lines = [f"    {name}: {' '.join(text.split())}" for name, text in documented.items()]
-        call.__doc__ = "\n".join([f"{inspect.getdoc(function)}\n", "Arguments:", *lines])
+        parameters = [  # a factory is no value that a user could pass
+            p.replace(default=None) if isinstance(make, type) and p.name == "settings" else p
+            for p in parameters
+        ]
+        parameters[0] = parameters[0].replace(default=REQUIRED, annotation="Pool | str | Path")
+        about = inspect.getdoc(function) or ""
+        if isinstance(make, type):
+            defaults = {**DEFAULTS, "pool": REQUIRED}
+            types = {"pool": "str, Path or Pool"}
+            section = parameters_section(make, defaults, types, leave_out=("out",))
+            about = about.replace(PARAMETERS, section) if PARAMETERS in about else section
+        call.__doc__ = about
         call.__signature__ = inspect.Signature(parameters, return_annotation=Chosen)  # type: ignore[attr-defined]
         return call  # type: ignore[return-value]  # the pool may be named, too
 
@@ -142,12 +150,29 @@ def _hint(given: Mapping[str, Any], known: list[str]) -> str:
 def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     """Choose the rows of a pool worth training on.
 
-    The pool is what is written for POOL in the command, or what `open_pool` gave. Scores are stored
-    and reused as by the command. Raises the errors of `thresher.errors`.
+    Scores are stored, and reused by later calls and by the command line.
 
+    {parameters}
+
+    Returns
+    -------
+    Chosen
+        The selection and its pool; `write` writes them to a folder.
+
+    Raises
+    ------
+    ConfigError
+        A parameter is wrong: an unknown method or setting, an impossible budget.
+    ThresherError
+        The pool or the model cannot be used, or too many rows cannot be scored; the subclasses in
+        `thresher.errors` tell which.
+
+    Examples
+    --------
     >>> import thresher
-    >>> chosen = thresher.select("train.json", budget="30%", images="images",
-    ...     model="demo")  # doctest: +SKIP
+    >>> chosen = thresher.select(
+    ...     "train.json", budget="30%", images="images", model="demo"
+    ... )  # doctest: +SKIP
     >>> chosen.write("out/winnow30")  # doctest: +SKIP
     """
     from thresher.selection import iterate as in_rounds

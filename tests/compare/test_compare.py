@@ -489,14 +489,14 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"seeds": 0}, "--seeds 0"),
-        ({"equal": "time"}, "--equal time"),
-        ({"budgets": []}, "--budgets"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"equal": "time"}, 'equal="time"'),
+        ({"budgets": []}, "`budgets`"),
         ({"budgets": [Budget.parse("10%"), Budget.parse("30")]}, "same number of rows"),
         ({"budgets": [Budget.parse("400")]}, "budget=400 asks for more rows than the pool has"),
         (
             {"budgets": [Budget.parse("1Mtok")]},
-            "budget=1Mtok: budgets in tokens cannot be compared",
+            'budget="1Mtok": budgets in tokens cannot be compared',
         ),
         ({"methods": {"full": HighestLoss()}}, "not a method"),
     ],

@@ -318,8 +318,8 @@ def test_impossible_requests_are_refused(pool: Pool, store: Store) -> None:
     for wrong, words in (
         ({"dedup": "semantic", "dedup_threshold": 1.5}, "from 0.5 to 1"),
         ({"dedup": "near", "dedup_threshold": 0.2}, "from 0.7 to 1"),
-        ({"dedup": "exact", "dedup_threshold": 0.9}, "--dedup exact has none"),
-        ({"dedup_threshold": 0.9}, "--dedup is not given"),
+        ({"dedup": "exact", "dedup_threshold": 0.9}, 'dedup="exact" has none'),
+        ({"dedup_threshold": 0.9}, "`dedup` is not given"),
     ):
         with pytest.raises(ConfigError, match=words):
             check_mixture(RunRequest(**wrong))  # type: ignore[arg-type]

@@ -186,7 +186,7 @@ def test_user_defined_capabilities(tmp_path):
         ({"judge": "a", "teacher": "b"}, "was given judge and teacher. Give one"),
         ({"judge": "a", "scorer": "b", "styler": "c"}, "was given judge and scorer and styler"),
         ({"scorer": "b", "styler": "c", "teacher": "d"}, "was given scorer and styler and teacher"),
-        ({"scorer": "b"}, "a styler is needed as well. Add --set styler=PATH"),
+        ({"scorer": "b"}, "a styler is needed as well. Add settings=.*styler"),
         ({"styler": "b"}, "a scorer is needed as well"),
         ({"teacher": ""}, "a folder, a hub id or a server's URL"),
         ({"teacher": "a", "teacher_fraction": "0.2"}, "at most 0.15"),

@@ -67,7 +67,7 @@ NAMED = {
     "NUL after the list": (json.dumps(ROWS) + "\0" * 500, "NUL bytes"),
     "InternVL": (
         json.dumps({"a": {"root": "img/", "annotation": "a.jsonl"}}),
-        ("meta file of InternVL.*a=a.jsonl --images img/"),
+        ("meta file of InternVL.*a=a.jsonl, images=.img/"),
     ),
     "InternVL, two": (
         json.dumps({"a": {"annotation": "a.jsonl"}, "b": {"annotation": "b.jsonl"}}),

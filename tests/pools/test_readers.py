@@ -336,7 +336,7 @@ def test_ambiguous_and_unknown_records_are_refused_with_their_keys(tmp_path: Pat
     with pytest.raises(
         PoolError,
         match=r"ambiguous: .*\(llava, messages\); keys found: messages, "
-        r"conversations\..*--format",
+        r"conversations\..*`format`",
     ):
         open_pool(both)
     assert (

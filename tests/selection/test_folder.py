@@ -190,7 +190,7 @@ def test_old_selection_is_replaced_and_other_files_stay(pool: Pool, tmp_path: Pa
     with pytest.raises(
         ConfigError,
         match=r"holds another selection \(nested.*differs in "
-        r"pool.*--overwrite",
+        r"pool.*overwrite=True",
     ):
         output.write(made(other, tmp_path), other, None, out)
     assert {p.name: p.read_bytes() for p in out.iterdir()} == before

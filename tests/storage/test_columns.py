@@ -295,7 +295,7 @@ except StoreError as e:
     assert (
         "the disk is full" in done.stdout
         and str(tmp_path) in done.stdout
-        and "--store" in done.stdout
+        and "`store`" in done.stdout
     )
     got, _, found = Store(tmp_path).load(FP, FIELDS, keys(20000))
     assert found.sum() == 10 and (got["tokens"][:10] == np.arange(10)).all()

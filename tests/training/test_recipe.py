@@ -15,22 +15,22 @@ from thresher.training import Recipe
 @pytest.mark.parametrize(
     ("wrong", "result"),
     [
-        ({"epochs": 0}, "--epochs 0: expected a number above 0"),
-        ({"epochs": float("nan")}, "--epochs"),
-        ({"learning_rate": -1e-4}, "--lr -0.0001: expected a number above 0"),
-        ({"learning_rate": 3}, "--lr 3"),
-        ({"steps": 0}, "--steps 0"),
-        ({"batch": 0}, "--batch 0"),
-        ({"accumulation": -1}, "--accumulation -1"),
-        ({"seed": -1}, "--seed -1"),
+        ({"epochs": 0}, "epochs=0: expected a number above 0"),
+        ({"epochs": float("nan")}, "epochs=nan"),
+        ({"learning_rate": -1e-4}, "learning_rate=-0.0001: expected a number above 0"),
+        ({"learning_rate": 3}, "learning_rate=3"),
+        ({"steps": 0}, "steps=0"),
+        ({"batch": 0}, "batch=0"),
+        ({"accumulation": -1}, "accumulation=-1"),
+        ({"seed": -1}, "seed=-1"),
         ({"warmup": 1.0}, "warmup"),
         ({"weight_decay": -0.1}, "weight_decay"),
         ({"schedule": "cosin"}, "cosine, linear, constant"),
         ({"precision": "fp8"}, "auto, fp32, bf16"),
-        ({"lora_rank": 0}, "lora_rank 0"),
+        ({"lora_rank": 0}, "lora_rank=0"),
     ],
 )
-def test_wrong_values_are_refused_with_their_flag(wrong: dict[str, Any], result: str) -> None:
+def test_wrong_values_are_refused_by_name(wrong: dict[str, Any], result: str) -> None:
     with pytest.raises(ConfigError, match=result.replace("(", r"\(")) as caught:
         Recipe(**wrong)
     assert caught.value.exit_code == 2

@@ -22,6 +22,7 @@ from thresher.cli.doctor import doctor
 from thresher.cli.evaluate import evaluate
 from thresher.cli.export import export
 from thresher.cli.guard import INTERRUPTED, again_ends_at_once, fail, guarded
+from thresher.cli.help_text import Command, Group, paragraphs
 from thresher.cli.methods import methods
 from thresher.cli.options import settings_apart
 from thresher.cli.plan import plan
@@ -35,6 +36,7 @@ from thresher.cli.view import view
 
 app = typer.Typer(
     name="thresher",
+    cls=Group,
     help="Pick the subset of an image+text pool that is worth fine-tuning a multimodal LLM on.",
     epilog="Start with: thresher demo",
     add_completion=False,
@@ -57,7 +59,7 @@ for command in (
     diff,
     view,
 ):
-    app.command(command.__name__)(guarded(command))
+    app.command(command.__name__, cls=Command, help=paragraphs(command.__doc__))(guarded(command))
 app.add_typer(store, name="store")
 
 

@@ -2,11 +2,20 @@
 
     run_request   the request: a field for each option, with its documentation
     fields        reads the fields of a request class, for what is generated from them
+    spelling      how messages name an option: by a flag, or by a line of a YAML file
 
 Touches nothing.
 """
 
-from thresher.request.fields import Option, RequestField, docs_of, fields_of, help_of
+from thresher.request.fields import (
+    REQUIRED,
+    Option,
+    RequestField,
+    docs_of,
+    fields_of,
+    help_of,
+    parameters_section,
+)
 from thresher.request.run_request import (
     MIXTURE,
     SERVER,
@@ -21,6 +30,7 @@ from thresher.request.run_request import (
 
 __all__ = [
     "MIXTURE",
+    "REQUIRED",
     "SERVER",
     "Backend",
     "Dedup",
@@ -34,4 +44,5 @@ __all__ = [
     "docs_of",
     "fields_of",
     "help_of",
+    "parameters_section",
 ]

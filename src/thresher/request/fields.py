@@ -12,6 +12,7 @@ import inspect
 import textwrap
 import types
 import typing
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -29,6 +30,7 @@ class Option:
     flag: its name; "": that of the field, with hyphens.
     short: a second name of one letter, such as "-m".
     commands: the commands that have it.
+    help: its help text where that of Python does not fit; "": the first paragraph of the docstring.
     """
 
     metavar: str = ""
@@ -36,6 +38,7 @@ class Option:
     flag: str = ""
     short: str = ""
     commands: tuple[str, ...] = ("select", "plan")
+    help: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,4 +115,53 @@ def _docs(cls: type) -> dict[str, str]:
 
 def help_of(cls: type, name: str) -> str:
     """The help text of a field's option."""
-    return docs_of(cls).get(name, "").partition("\n\n")[0]
+    field = fields_of(cls)[name]
+    text = field.option.help or docs_of(cls).get(name, "").partition("\n\n")[0]
+    if field.type is tuple:
+        return f"{text} Repeatable."
+    if isinstance(field.default, str | int) and field.type is not bool and field.default != "":
+        return f"{text[:-1]} (default: {field.default})."
+    return text
+
+
+def parameters_section(
+    cls: type,
+    defaults: Mapping[str, Any],
+    types: Mapping[str, str],
+    leave_out: Collection[str] = (),
+) -> str:
+    """The section "Parameters" of the docstring of a function with the fields as its parameters.
+
+    Arguments:
+        cls: a request class.
+        defaults: values that replace those of the class, by name; `REQUIRED` for none.
+        types: types that replace those of the class, in words.
+        leave_out: fields that are no parameters.
+    """
+    lines = ["Parameters", "----------"]
+    documented, fields = docs_of(cls), fields_of(cls)
+    for name in inspect.signature(cls).parameters:  # those that may be positional come first
+        if name not in documented or name in leave_out:
+            continue
+        field = fields[name]
+        default = defaults.get(name, field.default)
+        head = types.get(name) or _type_in_words(field)
+        if default in (None, (), {}):
+            head += ", optional"
+        elif default is not REQUIRED:
+            head += f", default={default!r}"
+        lines.append(f"{name} : {head}")
+        for paragraph in documented[name].split("\n\n"):
+            lines += textwrap.wrap(paragraph, 92, initial_indent=" " * 4, subsequent_indent=" " * 4)
+    return "\n".join(lines)
+
+
+REQUIRED = inspect.Parameter.empty
+
+
+def _type_in_words(field: RequestField) -> str:
+    if field.choices:
+        return f"{{{', '.join(map(repr, field.choices))}}}"
+    if field.type is tuple:
+        return "sequence of str"
+    return str(field.type.__name__)

@@ -48,22 +48,25 @@ class RunRequest:
     """Selection method; `thresher methods` lists them (default: winnow)."""
     budget: Annotated[str, Option("B", short="-b")] = field(default="", kw_only=False)
     """How much to keep: 30%, a number of rows, or tokens (20Mtok)."""
-    settings: Annotated[Texts, Option("KEY=VALUE", flag="--set", short="-s")] = field(
-        default_factory=dict
-    )
-    """A setting of the method, or several: -s a=1 b=2. Quote values that contain spaces.
-
-    In Python and in a file: names and values, such as {"keep": 0.3}.
-    """
+    settings: Annotated[
+        Texts,
+        Option(
+            "KEY=VALUE",
+            flag="--set",
+            short="-s",
+            help="A setting of the method, or several: -s a=1 b=2. Quote values with spaces.",
+        ),
+    ] = field(default_factory=dict)
+    """Settings of the method by name, such as {"keep": 0.3}; `thresher methods` lists them."""
     model: Annotated[str | None, Option("MODEL", MODEL, commands=ALL)] = None
     """A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things out).
 
-    With `backend: openai`: the server's name of it; None: the server's only one.
+    With backend openai: the server's name of it; None: the server's only one.
     """
     backend: Annotated[Backend, Option("NAME", SERVERS)] = "hf"
-    """hf (local weights) or openai (an OpenAI-compatible server). Default: hf."""
+    """hf (local weights) or openai (an OpenAI-compatible server)."""
     url: Annotated[str | None, Option("URL", SERVERS)] = None
-    """With --backend openai: the server's address, such as http://127.0.0.1:8000/v1.
+    """With backend openai: the server's address, such as http://127.0.0.1:8000/v1.
 
     Never with a key: that comes from the environment only.
     """
@@ -99,7 +102,7 @@ class RunRequest:
     """Select a part, train on it, find the remaining errors, and repeat (default: 1)."""
     quota: Annotated[tuple[str, ...], Option("GROUP=RANGE", MIXTURES)] = ()
     """Rows of a source, of text_only or of COLUMN:VALUE (images:0, skill:WORDS): 5%..20% of the
-    budget, 1000, ..10%. Repeatable.
+    budget, 1000, ..10%.
 
     See docs/mixture.md.
     """
@@ -109,7 +112,7 @@ class RunRequest:
     """Rows that are never kept."""
     filter: Annotated[tuple[str, ...], Option("EXPR", MIXTURES)] = ()
     """Consider only rows for which this holds, such as 'length < 2000' or 'suspicion < 0.9' (asks
-    the model). Repeatable: all must hold."""
+    the model); of several, all must."""
     drop_suspects: Annotated[float | None, Option("X", MIXTURES)] = None
     """Leave out rows whose suspicion of a wrong answer is X or more, such as 0.5 (asks the
     model)."""
@@ -121,14 +124,14 @@ class RunRequest:
     unscorable: Annotated[Unscorable | None, Option("WHAT", MIXTURES)] = None
     """Rows that no model here can score (videos, audio, too long): keep, drop, or random."""
     seed: Annotated[int, Option("N")] = 0
-    """Random seed; breaks ties (default: 0).
+    """Random seed; breaks ties.
 
     Another seed reuses all scores that do not depend on it.
     """
     store: Annotated[str | None, Option("PATH", RUN, commands=ALL)] = None
     """Where scores are stored (default: $THRESHER_STORE, else your cache folder)."""
     on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=ALL)] = "auto"
-    """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse (default: auto)."""
+    """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse."""
     trust_paths: Annotated[bool, Option(commands=ALL)] = False
     """Identify images by path and size, not by content: faster, but an overwritten image keeps its
     old scores.
@@ -140,14 +143,14 @@ class RunRequest:
     force: Annotated[bool, Option("", RUN, commands=("select",))] = False
     """Go on with scores that mean nothing (a judge that gives no probability to its answers)."""
     device: Annotated[str, Option("NAME", MODEL, commands=ALL)] = "auto"
-    """cpu, cuda, cuda:1, mps (default: the best available)."""
+    """cpu, cuda, cuda:1, mps, or auto: the best available."""
     devices: Annotated[str | None, Option("LIST", MODEL, commands=("select",))] = None
     """Several GPUs of this machine, a process each: 0,1,2,3, or all.
 
     Results do not depend on it, but for the last bits of numbers on a GPU.
     """
     dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ALL)] = "auto"
-    """auto, float32, bfloat16 or float16 (default: auto).
+    """auto, float32, bfloat16 or float16.
 
     Part of a score's identity.
     """
@@ -159,7 +162,7 @@ class RunRequest:
     trust_remote_code: Annotated[bool, Option("", MODEL, commands=ALL)] = False
     """Run Python code that comes with the model.
 
-    Taken from the command line only, never from a file.
+    Never taken from a file.
     """
     out: Annotated[str | None, Option("DIR", short="-o", commands=("select",))] = None
     """The folder to write."""

@@ -46,7 +46,8 @@ def problem_of(
 
         def spell(name: str, value: object) -> str:
             if found and name == error.option and value is not None:  # beside its form field
-                return str(value)
+                setting = name.removeprefix(SETTING)
+                return str(value) if setting == name else f"{setting}={value}"
             return as_flag(name, value)
 
         return Problem(found, error.spelled(spell))

@@ -253,7 +253,7 @@ def test_server_that_accepts_and_never_answers(images: Images) -> None:
         with pytest.raises(
             ServerError,
             match=r"after 3 tries: no complete answer within 0.3 "
-            r"s.*longer --timeout",
+            r"s.*longer `timeout`",
         ):
             list(backend.ask(rows(5), [SCORE], images))
 
@@ -361,7 +361,7 @@ def test_request_cap_wastes_no_request(opened: Any, images: Images) -> None:
     seen, text = rows_until_stopped(backend, 50, [SCORE, SURE], images)
     assert seen == 5 and len(server.asked) == 10  # a sixth row would not have been finished
     assert (
-        "--max-requests 11" in text
+        "max_requests=11" in text
         and "10 requests" in text
         and "Run the same command again" in text
     )
