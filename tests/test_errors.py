@@ -56,9 +56,11 @@ def test_no_raised_message_writes_a_flag() -> None:
 
 
 def test_every_option_that_a_message_names_exists() -> None:
+    top = typer.main.get_command(app)
+    commands = [c for group in (top, top.commands["store"]) for c in group.commands.values()]  # type: ignore[attr-defined]
     flags = {
         name
-        for command in typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+        for command in commands
         for parameter in command.params
         for name in (*parameter.opts, *parameter.secondary_opts)
     }

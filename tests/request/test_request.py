@@ -50,7 +50,10 @@ def test_a_new_field_is_an_option_with_help() -> None:
     result, _ = run(["--help"])
     assert "--patience" in result.output and "ROWS" in result.output
     assert "Rows to wait for before a pass." in result.output and "Waiting" in result.output
-    assert "Not shown in --help" not in result.output and "How to wait." in result.output
+    assert (
+        "Not shown in --help" not in result.output
+        and "How to wait (default: calm)." in result.output
+    )
     _, (request,) = run(["pool.json", "--patience", "3", "--names", "a", "--names", "b"])
     assert (request.pool, request.patience, request.names, request.mood) == (
         "pool.json",

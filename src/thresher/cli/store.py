@@ -11,6 +11,7 @@ import typer
 
 from thresher.cli import options as o
 from thresher.cli.guard import guarded, note
+from thresher.cli.help_text import Command, Group, paragraphs
 
 if TYPE_CHECKING:
     from thresher.storage.inventory import StoredColumn
@@ -25,6 +26,7 @@ Kinds = Annotated[
 ]
 
 app = typer.Typer(
+    cls=Group,
     help="Show, clean up and copy what scores are stored in.",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -154,7 +156,7 @@ def export(
     folder = _root(store)
     found = _columns(folder, kind)
     if not found:
-        raise ConfigError(f"--store {folder} holds no columns that could be written.")
+        raise ConfigError(" holds no columns that could be written.", option="store", value=folder)
     target = check_file(file, "FILE", suffixes=(".tar",))
     done = export_columns(folder, target, [c.fingerprint for c in found])
     what = f"{pluralize(done.columns, 'column')} in {pluralize(done.parts, 'part')}"
@@ -195,7 +197,9 @@ def _root(store: str | None) -> Path:
     kept = Store(store or default_store())
     kept.check(writes=False)
     if not kept.root.is_dir():
-        raise ConfigError(f"--store {kept.root} does not exist: nothing has been stored there yet.")
+        raise ConfigError(
+            " does not exist: nothing has been stored there yet.", option="store", value=kept.root
+        )
     return kept.root
 
 
@@ -209,9 +213,11 @@ def _columns(root: Path, kinds: list[str] | None) -> list[StoredColumn]:
     for kind in kinds or ():
         if kind not in stored:
             known = f" Stored: {', '.join(stored)}." if stored else " Nothing is stored."
-            raise ConfigError(f"--kind {kind}: no such column.{did_you_mean(kind, stored)}{known}")
+            raise ConfigError(
+                f": no such column.{did_you_mean(kind, stored)}{known}", option="kind", value=kind
+            )
     return [c for c in found if not kinds or c.kind in kinds]
 
 
 for function, name in ((ls, "ls"), (du, "du"), (gc, "gc"), (export, "export"), (import_, "import")):
-    app.command(name)(guarded(function))
+    app.command(name, cls=Command, help=paragraphs(function.__doc__))(guarded(function))

@@ -45,9 +45,11 @@ def require_weights(context: MethodContext, method: str) -> ModelIdentity:
     model = require_model(context, method)
     if model.served:
         raise CapabilityError(
-            f"--method {method} needs a model's hidden states and the loss of given answers, which "
-            "a server does not give. Give --model with weights: a folder or a hub id. With a "
-            "server, --method mmssr works; random, stratified and length need no model."
+            " needs a model's hidden states and the loss of given answers, which a server does "
+            f"not give. Give {opt('model')} with weights: a folder or a hub id. With a "
+            f"server, {opt('method', 'mmssr')} works; random, stratified and length need no model.",
+            option="method",
+            value=method,
         )
     return model
 

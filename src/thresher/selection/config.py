@@ -196,10 +196,12 @@ def check_request(config: RunRequest) -> None:
     if config.devices is not None:
         parse_devices(config.devices)
         if config.device != "auto":
-            raise ConfigError("--device and --devices exclude each other: give one of them.")
+            raise ConfigError(
+                f" and {opt('devices')} exclude each other: give one of them.", option="device"
+            )
         if config.backend != "hf":
             raise ConfigError(
-                "--devices is for local weights; a server distributes its work itself."
+                " is for local weights; a server distributes its work itself.", option="devices"
             )
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(
