@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from thresher import extras
-from thresher.cli.guard import guarded
+from thresher.cli.guard import handle_errors
 from thresher.errors import MissingExtra
 
 STATED = [
@@ -134,7 +134,7 @@ def test_a_source_tree_that_was_not_installed_has_no_bounds(
 # ------------------------------------------------------------------------------ on the command line
 
 
-@guarded
+@handle_errors
 def breaks() -> None:
     extras.require("hf", "this")
     raise AttributeError("'Cache' object has no attribute 'crop'\nmore lines")
@@ -179,7 +179,7 @@ def test_failure_with_tested_versions_is_a_bug(
 
 @pytest.mark.usefixtures("loaded")
 def test_other_warnings_are_shown_as_before(installed: dict[str, str]) -> None:
-    @guarded
+    @handle_errors
     def warns() -> None:
         warnings.warn("something else", RuntimeWarning, stacklevel=1)
 

@@ -411,7 +411,7 @@ def test_interrupted(thresher_: Thresher, pool: str, monkeypatch: pytest.MonkeyP
     ended = thresher_("select", pool, "-m", "perplexity", "--model", "demo", "-b", "30%", "-o", "a")
     assert ended.code == 130
     assert (
-        "stored 48 rows; run the same command to go on" in ended.err
+        "stored 48 rows; run the same command to continue" in ended.err
         and "Traceback" not in ended.err
     )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from thresher.cli.guard import guarded
+from thresher.cli.guard import handle_errors
 from thresher.errors import ConfigError
 from thresher.selection.config import default_store
 
@@ -46,7 +46,7 @@ def test_deleted_working_directory(
     monkeypatch.chdir(missing)
     missing.rmdir()
 
-    @guarded
+    @handle_errors
     def command() -> None:
         os.path.realpath("pool.json")
 

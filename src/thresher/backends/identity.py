@@ -168,7 +168,9 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
     try:
         base_model = find(name, trust_remote_code, cache, f"The base {name}")
     except ModelError as e:
-        raise ModelError(f"{typed} is a LoRA adapter of {name}, which cannot be used. {e}") from e
+        raise ModelError(
+            f"{typed} is a LoRA adapter of {name}, which cannot be used. {e.message}"
+        ) from e
     _check_base(typed, folder, base_model.weights)
     whole = hashlib.sha256(base_model.weights.encode())
     whole.update(

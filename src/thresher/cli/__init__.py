@@ -21,10 +21,10 @@ from thresher.cli.diff import diff
 from thresher.cli.doctor import doctor
 from thresher.cli.evaluate import evaluate
 from thresher.cli.export import export
-from thresher.cli.guard import INTERRUPTED, again_ends_at_once, fail, guarded
+from thresher.cli.guard import INTERRUPTED, exit_on_second_sigint, fail, handle_errors
 from thresher.cli.help_text import Command, Group, paragraphs
 from thresher.cli.methods import methods
-from thresher.cli.options import settings_apart
+from thresher.cli.options import separate_settings
 from thresher.cli.plan import plan
 from thresher.cli.report import report
 from thresher.cli.select import select
@@ -59,7 +59,9 @@ for command in (
     diff,
     view,
 ):
-    app.command(command.__name__, cls=Command, help=paragraphs(command.__doc__))(guarded(command))
+    app.command(command.__name__, cls=Command, help=paragraphs(command.__doc__))(
+        handle_errors(command)
+    )
 app.add_typer(store, name="store")
 
 
@@ -83,9 +85,9 @@ def main(arguments: list[str] | None = None) -> None:
             stream, io.TextIOWrapper
         ):  # what the terminal cannot show is escaped: a lone surrogate, or — in ASCII
             stream.reconfigure(errors="backslashreplace")
-    # what is wrong with an image is said in our own words
+    # problems of images are reported in our own messages
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    words = settings_apart(sys.argv[1:] if arguments is None else arguments)
+    words = separate_settings(sys.argv[1:] if arguments is None else arguments)
     try:
         code = app(words, prog_name="thresher", standalone_mode=False)
     except typer.TyperException as error:
@@ -102,10 +104,10 @@ def main(arguments: list[str] | None = None) -> None:
             typer.echo(f"See: {context.command_path} --help", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        # the reader of our output is gone (`thresher methods | head`); keep the interpreter from
-        # complaining at exit
+        # the reader has closed the pipe (`thresher methods | head`): without this, the interpreter
+        # would print an error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     if code == INTERRUPTED and arguments is None:  # the process is ours
-        again_ends_at_once()
+        exit_on_second_sigint()
     sys.exit(code or 0)

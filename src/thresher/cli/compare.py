@@ -141,8 +141,8 @@ def compare(
     """Test whether a method beats random on your data: train on each subset, evaluate, compare with
     intervals.
 
-    Every cell (method, budget, seed) is kept: a stopped comparison goes on, and another method or
-    budget adds cells.
+    Finished cells (method, budget, seed) are kept: a stopped comparison resumes where it left off,
+    and another method or budget adds cells.
     """
     from thresher.backends.openai.resolve import is_served
     from thresher.compare import check_leaks
@@ -222,7 +222,7 @@ def compare(
     run_context = RunContext(kept, trainer=trainer_for(request, kept), progress=stderr_progress())
     if request.validation is not None and not any(map(aims, chosen.values())):
         note(
-            "none of the methods aims at a validation set; "
+            "none of the methods uses a validation set; "
             f"--validation {request.validation} is not used."
         )
     _check_questions(job.test, job.score, request.on_missing)
@@ -257,29 +257,29 @@ def load(names: str, settings: list[str]) -> dict[str, Method]:
     from thresher.methods import load as load_method
     from thresher.selection.config import parse_settings
 
-    wanted = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
-    if not [name for name in wanted if name != "random"]:
+    requested = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
+    if not [name for name in requested if name != "random"]:
         raise ConfigError(
             ": name at least one to compare with random; `thresher methods` lists them.",
             option="methods",
         )
-    given: dict[str, dict[str, str]] = {name: {} for name in wanted}
+    given: dict[str, dict[str, str]] = {name: {} for name in requested}
     for key, value in parse_settings(settings).items():
         method, dot, name = key.partition(".")
         if not dot or method not in given:
             raise ConfigError(
                 f": expected METHOD.KEY=VALUE with one of {opt('methods')}, such as "
-                f"{wanted[0]}.KEY={value}.{did_you_mean(method, wanted) if dot else ''}",
+                f"{requested[0]}.KEY={value}.{did_you_mean(method, requested) if dot else ''}",
                 option=f"settings.{key}",
                 value=value,
             )
         given[method][name] = value
-    return {name: load_method(name, given[name]) for name in wanted}
+    return {name: load_method(name, given[name]) for name in requested}
 
 
 def _check_questions(test: Pool, score: str, on_missing: str) -> None:
-    """What cannot be evaluated is said before the first cell is trained. Raises ConfigError,
-    TooManyFailures."""
+    """Check that the evaluation set can be evaluated, before the first cell is trained. Raises
+    ConfigError, TooManyFailures."""
     from thresher.errors import TooManyFailures
     from thresher.evaluation import check_rows
 
@@ -313,7 +313,7 @@ WORDS = {
 
 
 def show(comparison: Comparison, out: Path) -> None:
-    """The table, a sentence for each verdict, what it cost, notes, and where the files are."""
+    """Print the table, a sentence for each verdict, the cost, notes, and where the files are."""
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration
@@ -325,7 +325,7 @@ def show(comparison: Comparison, out: Path) -> None:
         "Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and "
         "seed.",
     )
-    shown = table(
+    grid = table(
         "method",
         "budget",
         "rows",
@@ -340,10 +340,10 @@ def show(comparison: Comparison, out: Path) -> None:
     budget = None
     for line in comparison.lines:
         if budget not in (None, line.budget):
-            shown.add_section()
+            grid.add_section()
         budget = line.budget
         v = line.verdict
-        shown.add_row(
+        grid.add_row(
             escape(line.method),
             line.budget,
             f"{line.rows:,}",
@@ -355,7 +355,7 @@ def show(comparison: Comparison, out: Path) -> None:
             format_duration(line.seconds_training),
             "" if line.seconds_saved is None else _signed(line.seconds_saved),
         )
-    console.print(shown)
+    console.print(grid)
     for line in comparison.lines:
         if line.verdict is not None:
             say(
@@ -371,7 +371,7 @@ def show(comparison: Comparison, out: Path) -> None:
 
 
 def _worth(line: Line) -> str:
-    """Selecting against the training that it saves, in words."""
+    """The time for selecting compared with the training time that it saves, in words."""
     from thresher.console.formatting import format_duration
     from thresher.selection.saving import pays_off
 
@@ -391,7 +391,7 @@ def _signed(seconds: float) -> str:
 
 
 def show_plan(plan: ComparePlan) -> None:
-    """The cells, and what those that are missing would cost."""
+    """Print the cells, and what the missing ones would cost."""
     from thresher.console.formatting import format_duration
     from thresher.selection.summary import say, stdout, table
 
@@ -409,7 +409,7 @@ def show_plan(plan: ComparePlan) -> None:
     more = f" (and at most {own:,} to train models on that methods need first)" if own else ""
     say(
         console,
-        f"{plan.unfinished} cells to make: {plan.training_rows:,} rows to train on{more}, at most "
+        f"{plan.unfinished} cells to run: {plan.training_rows:,} rows to train on{more}, at most "
         f"{plan.to_score:,} rows to score for selecting, {plan.answers:,} answers.",
     )
     if plan.hours is None:

@@ -1,4 +1,4 @@
-"""`thresher demo`: the whole job on the built-in pool and model, offline, in about a minute or
+"""`thresher demo`: all steps on the built-in pool and model, offline, in about a minute or
 two."""
 
 from __future__ import annotations

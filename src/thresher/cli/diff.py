@@ -62,14 +62,14 @@ def diff(
 
 
 def _same_place(a: str, b: str) -> bool:
-    """Whether both were selected from one pool file, which then is opened once."""
+    """Whether both were selected from the same pool file, which is then opened only once."""
     from thresher.selection import folder as output
 
     return bool(output.read(a)["pool"] == output.read(b)["pool"])
 
 
 def show(d: Difference) -> None:
-    """Overlap in words, a table by source, a table by score, and a few rows of each part."""
+    """Print the overlap, a table by source, a table by score, and a few rows of each part."""
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, tick_text
@@ -89,14 +89,14 @@ def show(d: Difference) -> None:
         line += f" Two random samples of these sizes would share about {d.by_chance:,.0f}."
     say(console, line)
     narrow = console.width < NARROW
-    shown = table("source", "only A", "both", "only B")
+    grid = table("source", "only A", "both", "only B")
     for c in d.sources[:MOST_SOURCES]:
-        shown.add_row(escape(plain(c.name)), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}")
+        grid.add_row(escape(plain(c.name)), f"{c.only_a:,}", f"{c.both:,}", f"{c.only_b:,}")
     if len(d.sources) > MOST_SOURCES:
         rest = d.sources[MOST_SOURCES:]
         sums = [sum(getattr(c, part) for c in rest) for part in ("only_a", "both", "only_b")]
-        shown.add_row(f"{len(rest)} smaller", *(f"{n:,}" for n in sums))
-    console.print(shown)
+        grid.add_row(f"{len(rest)} smaller", *(f"{n:,}" for n in sums))
+    console.print(grid)
     if d.scores:
         medians = table("median of", "only A", "both", "only B")
         for s in d.scores:
@@ -126,7 +126,7 @@ def show(d: Difference) -> None:
 
 
 def _short(text: str) -> str:
-    """A few words on one line, safe for a terminal."""
+    """The first words of a text, on one line and safe for a terminal."""
     plain = "".join(
         c if c.isprintable() else " " for c in text.replace("<image>", " ")[: 4 * WORDS]
     )

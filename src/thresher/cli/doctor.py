@@ -12,6 +12,7 @@ import typer
 from thresher.cli import options as o
 from thresher.cli.guard import note
 from thresher.errors import PoolError
+from thresher.request.spelling import as_flag
 
 if TYPE_CHECKING:
     from thresher.doctor import Diagnosis, RepairResult
@@ -84,24 +85,26 @@ def doctor(
     try:
         opened = open_the_pool(pool, images, kept, note, format, bool(trust_paths))
     except PoolError as error:
-        if as_json:  # whoever reads JSON gets JSON, also of a file that is no pool at all
-            typer.echo(json.dumps(unopened(pool, str(error)), indent=2, ensure_ascii=False))
+        if as_json:  # readers of JSON get JSON, also for a file that is not a pool
+            typer.echo(
+                json.dumps(unopened(pool, error.spelled(as_flag)), indent=2, ensure_ascii=False)
+            )
             raise typer.Exit(1) from None
         raise
     if fix:
-        check_target(opened, Path(fix))  # before minutes are spent on images
+        check_target(opened, Path(fix))  # before the images are read, which takes minutes
     others = []
     for name in evals or []:
         other = open_the_pool(
             name, eval_images, kept, note, trust_paths=bool(trust_paths), splits=TEST
         )
         if eval_images is None and images is not None and other.facts["missing_images"].any():
-            # one folder often serves both
-            beside = open_the_pool(
+            # pool and evaluation set often share one image folder
+            in_images = open_the_pool(
                 name, images, kept, note, trust_paths=bool(trust_paths), splits=TEST
             )
-            if beside.facts["missing_images"].sum() < other.facts["missing_images"].sum():
-                other = beside
+            if in_images.facts["missing_images"].sum() < other.facts["missing_images"].sum():
+                other = in_images
         others.append((name, other))
     found = find_problems(
         opened,
@@ -113,13 +116,13 @@ def doctor(
     diagnosis = found.diagnosis()
     repaired = repair(opened, found, Path(fix)) if fix else None
     if as_json:
-        told = diagnosis.to_json()
-        told["notes"] = [*opened.notes, *told["notes"]]
+        report = diagnosis.to_json()
+        report["notes"] = [*opened.notes, *report["notes"]]
         if repaired is not None:
-            told["repaired"] = {
+            report["repaired"] = {
                 k: str(v) if isinstance(v, Path) else v for k, v in vars(repaired).items()
             }
-        typer.echo(json.dumps(told, indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         show(diagnosis)
         if repaired is not None:
@@ -193,7 +196,7 @@ def show(found: Diagnosis) -> None:
 
 
 def show_repaired(repaired: RepairResult) -> None:
-    """What was written, in two lines."""
+    """Print what was written, in two lines."""
     from rich.markup import escape
 
     from thresher.console.formatting import pluralize

@@ -1,4 +1,4 @@
-"""`thresher evaluate`: ask a model the questions of a test set and say how many it gets right."""
+"""`thresher evaluate`: ask a model the questions of a test set and count how many it gets right."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def evaluate(
             "--out",
             "-o",
             metavar="FILE.json",
-            help="Write the results, and all answers beside them as parquet.",
+            help="Write the results, and all answers as a parquet file next to it.",
             show_default=False,
         ),
     ] = None,
@@ -83,7 +83,7 @@ def evaluate(
 ) -> None:
     """Ask a model the questions of a test set and score its answers.
 
-    Answers are stored as they come: a stopped evaluation goes on where it was.
+    Answers are stored as they come: a stopped evaluation resumes where it left off.
     """
     from thresher.errors import ConfigError, opt
     from thresher.evaluation import report
@@ -124,8 +124,8 @@ def evaluate(
         if file is not None:
             report.write_evaluation(content, found.rows if found is not None else None, file)
     if file is not None:
-        beside = f" and {file.with_suffix('.parquet')}" if found is not None else ""
-        typer.echo(f"Written: {file}{beside}")
+        also = f" and {file.with_suffix('.parquet')}" if found is not None else ""
+        typer.echo(f"Written: {file}{also}")
 
 
 def _ask(
@@ -161,7 +161,10 @@ def _ask(
 
 
 def _lmms_arguments(handle: ModelHandle, adapter: str | None) -> list[str]:
-    """Checked before anything is spent. Raises MissingExtra, ConfigError, ModelError."""
+    """The arguments for lmms-eval, checked before anything is run.
+
+    Raises MissingExtra, ConfigError, ModelError.
+    """
     from thresher.backends.identity import BUILT_IN as FOLDER
     from thresher.evaluation import lmms
 
@@ -173,7 +176,7 @@ def _lmms_arguments(handle: ModelHandle, adapter: str | None) -> list[str]:
 
 
 def show(found: Evaluation) -> None:
-    """The overall line, how rows were asked, what failed, and a table of the groups."""
+    """Print the totals, how rows were asked, what failed, and a table of the groups."""
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration, pluralize
@@ -195,21 +198,21 @@ def show(found: Evaluation) -> None:
         f"{format_duration(found.seconds)}. ANLS {_percent(found.anls)}, relaxed accuracy "
         f"{_percent(found.relaxed)}.",
     )
-    shown = sorted(found.by.items(), key=lambda item: (-item[1].n, item[0]))
+    ranked = sorted(found.by.items(), key=lambda item: (-item[1].n, item[0]))
     out = table(
         escape(str(found.about["grouped_by"])), "rows", "accuracy", "95% interval", "failed"
     )
-    for name, g in shown[:MOST_GROUPS]:
+    for name, g in ranked[:MOST_GROUPS]:
         out.add_row(
             escape(name), f"{g.n:,}", _percent(g.accuracy), _range(g.interval), f"{g.failed:,}"
         )
     if len(found.by) > 1:
         console.print(out)
-    if len(shown) > MOST_GROUPS:
-        console.print(f"… and {len(shown) - MOST_GROUPS:,} smaller groups (all are in --out).")
+    if len(ranked) > MOST_GROUPS:
+        console.print(f"… and {len(ranked) - MOST_GROUPS:,} smaller groups (all are in --out).")
     if found.failed:
         note(
-            f"{pluralize(found.failed)} could not be evaluated, which no number counts: "
+            f"{pluralize(found.failed)} could not be evaluated and are not counted: "
             f"{commonest(found.failures)}."
         )
     if found.cut:

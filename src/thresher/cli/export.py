@@ -1,5 +1,4 @@
-"""`thresher export`: the rows of a selection, or of a whole pool, in the format that a trainer
-takes."""
+"""`thresher export`: the rows of a selection or of a pool, in the format of a trainer."""
 
 from __future__ import annotations
 
@@ -131,11 +130,17 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
 
     run = output.read(folder)
     rows, then = output.chosen(folder)
-    told = run["pool"]
+    stored = run["pool"]
     cache = Store(run["store"]).root / "pools"
-    reading, trust = ReadProgress(told["path"]), told.get("trust_paths", False)
+    reading, trust = ReadProgress(stored["path"]), stored.get("trust_paths", False)
     pool = open_pool(
-        told["path"], told["images"], cache, reading, told.get("read_as"), trust, reading.images
+        stored["path"],
+        stored["images"],
+        cache,
+        reading,
+        stored.get("read_as"),
+        trust,
+        reading.images,
     )
     for text in pool.notes:
         note(text)
@@ -154,7 +159,7 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
 def _whole(
     spec: str, images: str | None, read_as: str | None, trust_paths: bool
 ) -> tuple[Pool, np.ndarray]:
-    """A pool, and those of its rows that are records at all. Raises PoolError."""
+    """A pool and its readable rows. Raises PoolError."""
     import numpy as np
 
     from thresher.cli.guard import note

@@ -1,8 +1,8 @@
-"""How a command ends badly: one clear message on stderr and the right exit code, never a traceback
-for a user's mistake.
+"""How a command fails: one clear message on stderr and the right exit code, never a traceback for a
+user's mistake.
 
-2: the command was wrong. 1: the data or the run failed. 130: interrupted. Anything unexpected is a
-bug of ours and keeps its traceback.
+2: the command was wrong. 1: the data or the run failed. 130: interrupted. Any other exception is a
+bug in thresher and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def fail(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """What the user should know but need not act on, on stderr."""
+    """Print on stderr what the user should know but need not act on."""
     typer.echo(_wrapped(f"Note: {message}"), err=True)
 
 
@@ -82,18 +82,18 @@ def untested_as_notes() -> Iterator[None]:
         warnings.showwarning = usual
 
 
-def again_ends_at_once() -> None:
-    """From here on another Ctrl-C ends the process as it stands. What was scored is on disk by now.
+def exit_on_second_sigint() -> None:
+    """From now on another Ctrl-C ends the process at once. All scores are on disk by then.
 
-    The interpreter waits for its threads before it ends. A Ctrl-C in that wait would have it go on
-    without them, and one that is inside torch then takes the whole process down ("terminate called
+    The interpreter waits for its threads before it ends. A Ctrl-C during that wait would make it
+    continue without them, and a thread inside torch would then abort the process ("terminate called
     without an active exception").
     """
     signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
 
 
 def _wrapped(text: str) -> str:
-    """Broken between words to fit a terminal; one line elsewhere, where it may be searched for."""
+    """The text wrapped to the width of a terminal; one line in files, where it can be searched."""
     if not sys.stderr.isatty():
         return text
     width = min(shutil.get_terminal_size().columns, 110)
@@ -117,11 +117,11 @@ def as_given(error: ThresherError, command: str, context: object) -> str:
     return error.spelled(spell)
 
 
-def surroundings(error: Exception) -> str | None:
-    """What is wrong around the command, where that explains the error: a name that is not UTF-8, no
-    working directory.
+def environment_problem(error: Exception) -> str | None:
+    """The message for an error that the environment causes: a file name that is not UTF-8, no
+    working directory. None for any other error.
 
-    Some libraries below (pyarrow) take only UTF-8 names; Python holds the other bytes of a name as
+    Some libraries (pyarrow) accept only UTF-8 names; Python represents other bytes of a name as
     lone surrogates.
     """
     if isinstance(error, UnicodeEncodeError) and any(
@@ -143,8 +143,8 @@ def surroundings(error: Exception) -> str | None:
     return None
 
 
-def guarded(command: Callable[P, None]) -> Callable[P, None]:
-    """Wraps a command so that it ends as this file says."""
+def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Wrap a command so that its errors become messages and exit codes."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -156,10 +156,10 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             raise typer.Exit(error.exit_code) from None
         except Interrupted as interrupt:
             rows = f"{interrupt.stored:,} row{'' if interrupt.stored == 1 else 's'}"
-            typer.echo(f"\nInterrupted: stored {rows}; run the same command to go on.", err=True)
+            typer.echo(f"\nInterrupted: stored {rows}; run the same command to continue.", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except KeyboardInterrupt:
-            typer.echo("\nInterrupted; run the same command to go on.", err=True)
+            typer.echo("\nInterrupted; run the same command to continue.", err=True)
             raise typer.Exit(INTERRUPTED) from None
         except (typer.Exit, typer.TyperException, BrokenPipeError):
             raise
@@ -167,8 +167,8 @@ def guarded(command: Callable[P, None]) -> Callable[P, None]:
             fail("not enough memory. Free some, or give a smaller --batch-tokens.")
             raise typer.Exit(1) from None
         except Exception as error:
-            if said := surroundings(error):
-                fail(said)
+            if problem := environment_problem(error):
+                fail(problem)
                 raise typer.Exit(1) from None
             if (versions := untested_versions()) and not os.environ.get(TRACEBACK):
                 first = next(iter(str(error).strip().splitlines()), "")

@@ -1,4 +1,4 @@
-"""`thresher methods`: what there is, what each needs, and its settings with their defaults."""
+"""`thresher methods`: the methods, what each needs, and its settings with their defaults."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def methods(
     from thresher.methods import describe, method_class
 
     if name is not None:
-        method_class(name)  # an unknown name is refused with the nearest
+        method_class(name)  # refuses an unknown name and suggests the closest
     infos = [info for info in describe() if name in (None, info.name)]
     if as_json:
         rows = [{**asdict(i), "needs": [n.value for n in i.needs]} for i in infos]

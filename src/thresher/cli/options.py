@@ -46,13 +46,13 @@ Config = Annotated[
 def option(name: str, request: type[RunRequest] = RunRequest) -> Any:
     """The option of a field, with its documentation as help text."""
     f = fields_of(request)[name]
-    shown: dict[str, Any] = {"help": help_of(request, name), "show_default": False}
+    keywords: dict[str, Any] = {"help": help_of(request, name), "show_default": False}
     if f.type is not bool:
-        shown["metavar"] = f.option.metavar or f.type.__name__.upper()
+        keywords["metavar"] = f.option.metavar or f.type.__name__.upper()
     if name == "pool":
-        return typer.Argument(**shown)
+        return typer.Argument(**keywords)
     names = (f.flag, *([f.option.short] if f.option.short else []))
-    return typer.Option(*names, rich_help_panel=f.option.panel or None, **shown)
+    return typer.Option(*names, rich_help_panel=f.option.panel or None, **keywords)
 
 
 def takes_request(
@@ -60,7 +60,7 @@ def takes_request(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field of the request that names it, before its own.
 
-    The command finds their values in `context.params`, which `told` makes a request of.
+    The command finds their values in `context.params`, which `request_of` makes a request of.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -85,25 +85,25 @@ def takes_request(
     return decorate
 
 
-def settings_apart(words: Sequence[str]) -> list[str]:
-    """`--set a=1 b=2` as `--set a=1 --set b=2`, which is how the parser wants it.
+def separate_settings(words: Sequence[str]) -> list[str]:
+    """Write `--set a=1 b=2` as `--set a=1 --set b=2`, which the parser expects.
 
-    Only where the pool stands first, or --config names it: else a word such as `web=web.json` may
+    Only if the pool comes first or --config names it: otherwise a word such as `web=web.json` may
     be the pool.
 
-    >>> settings_apart(["select", "pool.json", "--set", "a=1", "b=2", "--seed", "3"])
+    >>> separate_settings(["select", "pool.json", "--set", "a=1", "b=2", "--seed", "3"])
     ['select', 'pool.json', '--set', 'a=1', '--set', 'b=2', '--seed', '3']
     """
     out: list[str] = []
     pool_first = len(words) > 1 and (
         not words[1].startswith("-") or "--config" in words or "-c" in words
     )
-    behind = False  # the word before is a setting
+    after_setting = False  # whether the previous word is a setting
     for word in words:
-        if behind and pool_first and _SETTING.match(word):
+        if after_setting and pool_first and _SETTING.match(word):
             out += ["--set", word]
             continue
-        behind = (bool(out) and out[-1] in ("--set", "-s")) or word.startswith("--set=")
+        after_setting = (bool(out) and out[-1] in ("--set", "-s")) or word.startswith("--set=")
         out.append(word)
     return out
 
@@ -116,9 +116,8 @@ def roles_by_option(context: typer.Context) -> tuple[str, ...]:
 def request_of(
     context: typer.Context, request: type[RunRequest] = RunRequest, **instead: Any
 ) -> RunRequest:
-    """What a command and its --config file ask for together. The command's parameters that have the
-    name of a field of `request` count; `instead` replaces some of them (None: not given). Raises
-    ConfigError.
+    """The request of a command and its --config file. The command's parameters that are fields of
+    `request` are used; `instead` replaces some of them (None: not given). Raises ConfigError.
     """
     from thresher.selection.config import combine, parse_settings, read
 

@@ -1,4 +1,4 @@
-"""`thresher plan`: what a run would score and cost, before it is paid."""
+"""`thresher plan`: what a run would score and cost, before it starts."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def plan(
     made = make(job.task, job.context, probe=probe)
     bill = estimated(made, request)
     if as_json:
-        said = made.to_json() | ({} if bill is None else {"cost": bill.cost})
-        typer.echo(json.dumps(said, indent=2, ensure_ascii=False))
+        content = made.to_json() | ({} if bill is None else {"cost": bill.cost})
+        typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
         more = [] if bill is None else bill.notes(request)
         if request.rounds is not None and request.rounds > 1:
@@ -55,8 +55,8 @@ def plan(
 
 
 def show(plan: Plan, more: Sequence[str] = ()) -> None:
-    """`more`: further notes. A sentence with what the budget saves, a table of what is to be
-    scored, the cost."""
+    """Print what the budget saves, a table of what is to be scored, and the cost. `more`: further
+    notes."""
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration, pluralize
@@ -71,16 +71,16 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     )
     say(console, plan.saving.sentence(), markup=False)
     if plan.signals:
-        shown = lines([s for s in plan.signals if s.wanted] or plan.signals)
+        grouped = lines([s for s in plan.signals if s.wanted] or plan.signals)
         out = table(
-            "scores (questions)" if any("(" in line.name for line in shown) else "scores",
+            "scores (questions)" if any("(" in line.name for line in grouped) else "scores",
             "wanted",
             "stored",
             "to score",
             "tokens",
             "time",
         )
-        for line in shown:
+        for line in grouped:
             mark = "at most " if line.upper_bound else ""
             tokens = "?" if line.tokens is None else f"{line.tokens:,}"
             hours = "?" if line.hours is None else format_duration(line.hours * 3600)
@@ -93,7 +93,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
                 hours,
             )
         for column in out.columns[1:]:
-            column.no_wrap = True  # of a narrow terminal the names give way
+            column.no_wrap = True  # on a narrow terminal the names are shortened
         console.print(out)
     if not plan.signals:
         say(console, "The method needs no model.")
@@ -107,7 +107,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
             if plan.hours is None
             else (f"about {format_duration(plan.hours * 3600)}")
         )
-        rows = sum(line.rows for line in shown)
+        rows = sum(line.rows for line in grouped)
         say(
             console,
             f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.",
@@ -123,8 +123,8 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
 
 @dataclass(frozen=True)
 class Bill:
-    """What servers would be sent, without repeated requests, and `cost` in the currency of the
-    prices (None: none given)."""
+    """Number of requests to servers, repeated ones not counted, and `cost` in the currency of the
+    prices (None without prices)."""
 
     requests: int
     tokens_in: int
@@ -132,7 +132,7 @@ class Bill:
     cost: float | None
 
     def notes(self, request: RunRequest) -> list[str]:
-        """The cost, and which caps would stop the run."""
+        """The cost, and which limits would stop the run."""
         out = []
         if self.cost is not None:
             out.append(
@@ -169,14 +169,14 @@ def estimated(plan: Plan, request: RunRequest) -> Bill | None:
 
 @dataclass(frozen=True)
 class Line:
-    """Signals that are asked about a row together, or one alone. Counts are of rows, each once
-    however many questions."""
+    """One signal, or several that are asked about a row together. Counts are of rows: each counts
+    once, however many questions it is asked."""
 
     name: str
     wanted: int
     stored: int
     to_score: int
-    rows: int  # of them through the model; where each question is asked apart, once for each
+    rows: int  # passes of the model; if each question is asked separately, one for each
     upper_bound: bool
     tokens: int | None
     hours: float | None
@@ -192,7 +192,7 @@ def lines(signals: Sequence[SignalPlan]) -> list[Line]:
     groups: dict[tuple[object, ...], list[SignalPlan]] = {}
     for s in signals:
         with_whom = s.asked_with or (
-            f"kind {s.signal}" if alike[s.signal] > FEW else f"alone {s.label}"
+            f"kind {s.signal}" if alike[s.signal] > FEW else f"single {s.label}"
         )
         groups.setdefault(
             (bool(s.asked_with), with_whom, s.wanted, s.to_score, s.upper_bound), []

@@ -1,4 +1,4 @@
-"""`thresher report`: report.html of a folder that `select` or `compare` wrote, made again."""
+"""`thresher report`: write report.html again for a folder of `select` or `compare`."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def select(
         overwrite=overwrite,
     )
     task, request = job.task, job.task.request
-    assert request.out is not None  # prepare asks for it
+    assert request.out is not None  # `prepare` requires it
     folder = Path(request.out)
     from thresher.report import try_to_write
     from thresher.selection import folder as output

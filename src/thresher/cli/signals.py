@@ -1,4 +1,4 @@
-"""`thresher signals`: every column that a selection used, for the whole pool, as one parquet
+"""`thresher signals`: all columns of a selection, for all rows of the pool, as one parquet
 file."""
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def signals(
     try:
         with (
             folder_lock(path.parent, "writes there", stderr_progress()),
-            atomic_write(path) as aside,
+            atomic_write(path) as temporary,
         ):
-            pq.write_table(table, aside, compression="zstd")
+            pq.write_table(table, temporary, compression="zstd")
     except OSError as e:
         raise StoreError(f" cannot be written: {e.strerror or e}.", option="out", value=out) from e
     names = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from thresher.cli import options as o
-from thresher.cli.guard import guarded, note
+from thresher.cli.guard import handle_errors, note
 from thresher.cli.help_text import Command, Group, paragraphs
 
 if TYPE_CHECKING:
@@ -220,4 +220,4 @@ def _columns(root: Path, kinds: list[str] | None) -> list[StoredColumn]:
 
 
 for function, name in ((ls, "ls"), (du, "du"), (gc, "gc"), (export, "export"), (import_, "import")):
-    app.command(name, cls=Command, help=paragraphs(function.__doc__))(guarded(function))
+    app.command(name, cls=Command, help=paragraphs(function.__doc__))(handle_errors(function))

@@ -48,7 +48,7 @@ def suspects(
         typer.Option("--limit", metavar="N", help="List at most so many rows.", show_default=False),
     ] = None,
     show: Annotated[
-        int, typer.Option("--show", metavar="N", min=0, help="Rows shown on the terminal.")
+        int, typer.Option("--show", metavar="N", min=0, help="Rows listed on the terminal.")
     ] = 20,
     answers: Annotated[
         bool,
@@ -85,8 +85,8 @@ def suspects(
 ) -> None:
     """List the rows whose answers are likely wrong, by skill, the likeliest first.
 
-    A row is suspected where a model finds its answer surprising for its skill, and its image speaks
-    against it. Scores are stored, and shared with select --method winnow.
+    A row is suspected if a model finds its answer surprising for its skill and the image does not
+    support it. Scores are stored, and shared with select --method winnow.
     """
     from thresher.console.progress import stderr_progress
     from thresher.doctor.suspect_files import SUFFIXES, to_json, write_suspects
@@ -109,8 +109,8 @@ def suspects(
     kept = Store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
-    assert handle is not None  # the model is given above
-    suspicion_signals(handle.identity)  # a model behind a server is refused at once
+    assert handle is not None  # the model was checked above
+    suspicion_signals(handle.identity)  # refuses a model behind a server before the pool is read
     opened = open_the_pool(pool, images, kept, note, format, request.trust_paths)
     if path is not None and path.exists():
         sources = [f.uri for f in opened.file_specs if os.path.exists(f.uri)]
@@ -142,7 +142,7 @@ def suspects(
 
 
 def print_suspects(found: Suspects, show: int) -> None:
-    """How many there are, and a table of the first ones, grouped by skill."""
+    """Print how many there are, and a table of the first ones, grouped by skill."""
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, pluralize
@@ -156,8 +156,8 @@ def print_suspects(found: Suspects, show: int) -> None:
         f"in {pluralize(found.skills, 'skill')} found by {escape(found.model)}; by their "
         f"suspicions about {found.expected_wrong:,.0f} of them are wrong.",
     )
-    shown = list(islice(found.rows, show))
-    if not shown:
+    listed = list(islice(found.rows, show))
+    if not listed:
         return
     asked = found.options.answers
     names = ["question", "given answer", *(["model's answer"] if asked else [])]
@@ -165,7 +165,7 @@ def print_suspects(found: Suspects, show: int) -> None:
     for column in out.columns[5:]:
         column.justify = "left"
     by_skill: dict[int, list[Suspect]] = {}
-    for row in shown:
+    for row in listed:
         by_skill.setdefault(row.skill, []).append(row)
     for skill, rows in by_skill.items():
         words = plain(rows[0].skill_words) or "no words"
@@ -181,8 +181,8 @@ def print_suspects(found: Suspects, show: int) -> None:
                 *(escape(_short(plain(text))) for text in texts),
             )
     console.print(out)
-    if len(found.rows) > len(shown):
-        rest = len(found.rows) - len(shown)
+    if len(found.rows) > len(listed):
+        rest = len(found.rows) - len(listed)
         say(console, f"… and {rest:,} more (--show N, or all with --out FILE).", markup=False)
 
 

@@ -1,5 +1,5 @@
-"""`thresher train`: fine-tune a model on a subset, answers only; the folder it writes is what
---model takes."""
+"""`thresher train`: fine-tune a model on a subset, on the answers only. The folder that it writes
+can be given as --model."""
 
 from __future__ import annotations
 
@@ -106,9 +106,9 @@ def train(
 ) -> None:
     """Fine-tune a model on the rows of a file: LoRA by default, loss on the answers only.
 
-    The folder is what --model takes.
+    The folder that it writes can be given as --model.
 
-    A killed training goes on from its last checkpoint when the same command is run again.
+    A killed training resumes from its last checkpoint when the same command is run again.
     """
     from thresher.training import Recipe, fit
 

@@ -1,4 +1,4 @@
-"""`thresher view`: a local page to look at a selection's whole pool and to choose again without a
+"""`thresher view`: a local page to browse the pool of a selection and to select again without a
 model."""
 
 from __future__ import annotations

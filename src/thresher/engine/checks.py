@@ -27,7 +27,7 @@ def check_values(
     """
     if isinstance(signal, CheckedSignal) and (fault := signal.fault(values, errors)):
         raise CapabilityError(
-            f"{label}: {fault}. What was scored is stored; to go on with it all the same, add "
+            f"{label}: {fault}. What was scored is stored; to continue anyway, add "
             f"{opt('force', True)}."
         )
 

@@ -163,7 +163,7 @@ class PoolLimit:
         do = (
             ""
             if self.on_missing == "exclude"
-            else f", or go on without these rows: {opt('on_missing', 'exclude')}"
+            else f", or continue without these rows: {opt('on_missing', 'exclude')}"
         )
         raise TooManyFailures(
             f"{failed:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: "

@@ -17,6 +17,7 @@ import time
 
 from thresher.errors import ThresherError
 from thresher.request import RunRequest, fields_of
+from thresher.request.spelling import as_flag
 from thresher.selection.config import combine
 
 STOPPED_AFTER = 60.0  # seconds to store what is scored, once the starting process is dead
@@ -58,7 +59,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 0
     except ThresherError as error:
-        sys.stderr.write(f"{error}\n")
+        sys.stderr.write(f"{error.spelled(as_flag)}\n")
         return 1
     return 0
 

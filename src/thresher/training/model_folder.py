@@ -82,7 +82,9 @@ def prepare_folder(out: Path, identity: str, resume: bool) -> None:
         write_bytes(out / WORK_FOLDER / IDENTITY_FILE, identity.encode(), advice="")
     except StoreError as e:
         raise ConfigError(
-            f" cannot be written to: {e} Give a folder you may write to.", option="out", value=out
+            f" cannot be written to: {e.message} Give a folder you may write to.",
+            option="out",
+            value=out,
         ) from e
 
 

@@ -39,6 +39,7 @@ from thresher.report import folder as folders
 from thresher.report.select_report import command
 from thresher.report.suspects_section import suspects_of_run
 from thresher.request import SERVER, RunRequest
+from thresher.request.spelling import as_flag
 from thresher.samplers.ordering import SortCache, use_cache
 from thresher.selection import config as configs
 from thresher.selection import folder as output
@@ -108,8 +109,9 @@ class Session:
                 )
             self.displayed = self._choose(first, self.pins.keep, self.pins.drop)
         except ThresherError as error:
+            why = error.spelled(as_flag).rstrip(".")
             self.fixed = (
-                f"The rows can be viewed, but nothing can be changed: {str(error).rstrip('.')}. "
+                f"The rows can be viewed, but nothing can be changed: {why}. "
                 "Select again to change them:"
             )
 
