@@ -1,5 +1,5 @@
-"""`thresher.select`: the command's main job as one Python call. What it returns can be looked at,
-and written like the command does."""
+"""`thresher.select`: a selection as one Python call. The result can be displayed in a notebook, and
+written to a folder as the command does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A selection together with the pool it came from."""
+    """A selection and its pool."""
 
     outcome: Outcome
     pool: Pool
@@ -45,9 +45,9 @@ class Chosen:
             f"{k:,} of {n:,} rows kept by {recipe.method}, budget {recipe.budget}, seed "
             f"{recipe.request.seed}{model}"
         )
-        aside = [f"{self.outcome.excluded:,} left out"] if self.outcome.excluded else []
-        aside += [f"{len(self.outcome.notes)} in outcome.notes"] if self.outcome.notes else []
-        return f"<Chosen: {first}{''.join('; ' + text for text in aside)}>"
+        more = [f"{self.outcome.excluded:,} left out"] if self.outcome.excluded else []
+        more += [f"{len(self.outcome.notes)} in outcome.notes"] if self.outcome.notes else []
+        return f"<Chosen: {first}{''.join('; ' + text for text in more)}>"
 
     def _repr_html_(self) -> str:
         from thresher.report.notebook import chosen_html
@@ -55,8 +55,7 @@ class Chosen:
         return chosen_html(self.outcome, self.pool, self.request.settings, self)
 
     def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
-        """Everything that `thresher select --out` writes; a report that cannot be made is a
-        warning.
+        """Write the files of `thresher select --out`; a report that cannot be written is a warning.
 
         `overwrite`: replace the selection of another request, which is an error otherwise
         (ConfigError).
@@ -136,7 +135,7 @@ def takes_request(
 
 
 def _hint(given: Mapping[str, Any], known: list[str]) -> str:
-    """What may have been meant by the first argument that is not known."""
+    """A hint for the first unknown argument."""
     wrong = next((name for name in given if name not in known or name == "out"), None)
     if wrong is None:
         return ""

@@ -1,5 +1,4 @@
-"""`thresher demo`: all steps on the built-in pool and model, offline, in about a minute or
-two."""
+"""`thresher demo`: all steps on the built-in pool and model, offline, in about a minute or two."""
 
 from __future__ import annotations
 

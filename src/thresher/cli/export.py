@@ -99,7 +99,7 @@ def export(
                 "selection, which knows its own.",
                 option="images",
             )
-        output.spare_the_selection(what, Path(out))
+        output.refuse_to_overwrite_selection(what, Path(out))
         pool, rows = _selected(what)
     else:
         pool, rows = _whole(what, images, read_as, bool(trust_paths))

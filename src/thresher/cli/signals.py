@@ -1,5 +1,4 @@
-"""`thresher signals`: all columns of a selection, for all rows of the pool, as one parquet
-file."""
+"""`thresher signals`: all columns of a selection, for all rows of the pool, as one parquet file."""
 
 from __future__ import annotations
 

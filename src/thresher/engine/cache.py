@@ -1,4 +1,4 @@
-"""Columns in memory: what an engine asks of a cache that outlives it."""
+"""Columns in memory: the interface of a cache that outlives an engine."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Columns that find in their own values that they are meaningless stop the run: after their first
-rows, and whenever they are loaded."""
+"""Stops a run whose columns turn out to be meaningless: after their first rows, and whenever they
+are loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_values(
 
 
 class EarlyCheck:
-    """Checks columns that are scored in one pass once their first rows are there.
+    """Checks columns that are scored in one pass as soon as their first rows are complete.
 
     Arguments:
         signals: of the pass.

@@ -1,7 +1,7 @@
 """Signals become columns, inputs first and each distinct signal once.
 
-What is stored is loaded, what is missing is scored, and rows that fail leave. The engine is put
-together from parts that do one thing each, and decides in which order they are asked.
+Stored columns are loaded, missing ones scored, and rows that fail excluded. The engine consists of
+parts that do one thing each, and decides their order.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ColumnEngine:
 
     numbering: pool rows, positions and keys; all arrays are indexed by position.
     eligible: the rows that are left.
-    models: opened and trained when they are asked.
+    models: opened and trained when they are needed.
     table: the columns so far.
     runs: what each row signal cost.
 
@@ -185,7 +185,7 @@ class ColumnEngine:
         return self._spread(signal, values, np.flatnonzero(mask))
 
     def _row_signal(self, signal: RowSignal, label: str) -> Fields:
-        """A column that is scored row by row and stored; rows that failed leave."""
+        """A column that is scored row by row and stored; rows that failed are excluded."""
         began = time.monotonic()
         eligible = self.eligible.mask.copy()  # [n] bool
         resolved = self.models.resolve(signal, self.table, eligible)
@@ -199,7 +199,7 @@ class ColumnEngine:
             if cache is not None:
                 cache.put(query, column)
         self.runs.append(replace(run, seconds=time.monotonic() - began))
-        if run.wanted:  # else the model was not asked, and need not exist
+        if run.wanted:  # otherwise the model was not used, and need not exist
             self.models.record_training(resolved, label)
         self.eligible.exclude(column.failed, label, column.errors)
         return column.fields
@@ -268,7 +268,7 @@ class ColumnEngine:
 
 def _count(keys: np.ndarray, scored: list[np.ndarray]) -> int:
     """How many of `keys` (DIGEST [m]) are among those scored: a pass for another signal may also
-    have scored rows that left since."""
+    have scored rows that are excluded by now."""
     return int(np.isin(keys, np.concatenate(scored)).sum()) if scored else 0
 
 
@@ -284,15 +284,15 @@ def create_engine(
     scorer: Scorer | None = None,
     cache: ColumnCache | None = None,
 ) -> ColumnEngine:
-    """An engine for these signals; what is known to fail fails here, before anything is spent.
+    """An engine for these signals; errors that are known in advance are raised here.
 
     Raises ConfigError without a model where one is needed, and TooManyFailures.
 
     Arguments:
         pool, request, context, within, is_aside, scorer, cache: as for `ColumnEngine`.
         signals: that will be computed.
-        usable_only: rows that no model can take leave also when no signal asks a model, because
-            they are to be trained on.
+        usable_only: exclude rows that no model can use even if no signal asks a model, because
+            a model will be trained on the rest.
     """
     needs = needs_model(signals)
     if needs and context.model is None and not context.roles:

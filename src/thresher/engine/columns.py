@@ -1,4 +1,4 @@
-"""Columns over a whole pool, computed where they are not stored, in the pool's own order."""
+"""Columns of all rows of a pool, computed if they are not stored, in the order of the pool."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One signal over the whole pool, in pool order, [n] each."""
+    """One signal of all rows of a pool, in pool order, [n] each."""
 
     values: dict[str, np.ndarray]  # field -> array; meaningful where `known`
     known: np.ndarray  # bool
@@ -35,7 +35,8 @@ def compute_all(
 ) -> dict[str, Column]:
     """Compute several signals as a selection does.
 
-    Each one's rows are those still eligible when its turn came. Raises as `ColumnEngine.columns`.
+    The rows of each are those that are eligible when it is computed. Raises as
+    `ColumnEngine.columns`.
 
     Arguments:
         signals: by name.

@@ -1,4 +1,4 @@
-"""What a run has at hand, made once and handed to every layer beside the request."""
+"""What a run works with: created once and passed to every layer together with the request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunContext:
-    """Where columns are stored, which models may be asked, and how the user is kept informed."""
+    """Where columns are stored, which models may be used, and how progress is reported."""
 
     store: Store
     model: ModelHandle | None = None

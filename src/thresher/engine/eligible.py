@@ -1,5 +1,5 @@
-"""The rows of a pool that can still be selected: those that fail leave with a reason, and when too
-many have left, the run stops.
+"""The rows of a pool that can still be selected: rows that fail are excluded with a reason, and the
+run stops if there are too many.
 
 Arithmetic on positions (see `numbering`). Touches no file, store or model.
 """
@@ -26,7 +26,8 @@ AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
 
 @dataclass(frozen=True)
 class FailedRows:
-    """Rows that left for the same signal. `errors`: one for each of `positions` (int64 [f])."""
+    """Rows that were excluded for the same signal. `errors`: one for each of `positions` (int64
+    [f])."""
 
     positions: np.ndarray
     label: str  # the signal's, or "pool" for what reading the pool shows
@@ -37,7 +38,7 @@ class FailureLimit(Protocol):
     """How many rows may fail."""
 
     def check(self, reasons: Counter[str], scored: bool) -> None:
-        """Raise TooManyFailures if so many rows may not fail.
+        """Raise TooManyFailures if too many rows failed.
 
         Arguments:
             reasons: error -> rows that failed with it.
@@ -46,7 +47,7 @@ class FailureLimit(Protocol):
 
 
 class EligibleRows:
-    """The rows that can be selected. They only ever become fewer.
+    """The rows that can be selected. Rows are excluded, and never added again.
 
     Arguments:
         numbering: of the pool's n rows.
@@ -90,11 +91,11 @@ class EligibleRows:
         return np.asarray(self.numbering.pool_rows[positions[order]])
 
     def remove(self, pool_rows: np.ndarray) -> None:
-        """Take pool rows (int64 [r]) out without a failure."""
+        """Exclude pool rows (int64 [r]) that did not fail."""
         self.mask[self.numbering.positions[pool_rows]] = False
 
     def exclude(self, positions: np.ndarray, label: str, errors: list[str]) -> None:
-        """Take failed rows out; those that are not eligible any more are not counted again.
+        """Exclude failed rows; those that are excluded already are not counted again.
 
         Raises TooManyFailures.
 
@@ -116,9 +117,9 @@ class EligibleRows:
         self.check()
 
     def exclude_known_problems(self, pool: PoolView, needs_model: bool) -> None:
-        """Take out the rows that are known to be unusable once the pool is read.
+        """Exclude the rows that are known to be unusable after the pool was read.
 
-        Those that are no record at all; with `needs_model` also rows with a problem or a missing
+        Those that are not records; with `needs_model` also rows with a problem or a missing
         image. Raises TooManyFailures.
         """
         position, problems = self.numbering.positions, pool.problems
@@ -166,7 +167,7 @@ class PoolLimit:
             else f", or continue without these rows: {opt('on_missing', 'exclude')}"
         )
         raise TooManyFailures(
-            f"{failed:,} of {n:,} rows cannot be used ({limit}). Commonest reasons: "
+            f"{failed:,} of {n:,} rows cannot be used ({limit}). Most common reasons: "
             f"{commonest(reasons)}. {look}{do}. What was scored is stored."
         )
 
@@ -177,7 +178,7 @@ def without_names(reason: str) -> str:
 
 
 def commonest(reasons: Counter[str], most: int = 3) -> str:
-    """The commonest reasons with their counts, in words.
+    """The most common reasons with their counts, in words.
 
     Reasons that differ only in a path or a number count as one, shown by an example.
     """

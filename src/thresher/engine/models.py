@@ -63,9 +63,8 @@ class Models:
     def resolve(self, signal: _Row, table: ColumnTable, eligible: np.ndarray) -> _Row:
         """The signal as the store knows it: each model to be trained replaced by its identity.
 
-        A model keeps the identity that it gets first, also when rows fail that it is trained on.
-        It may have nothing to be trained on, as long as it is asked about no row
-        (`check_can_train`).
+        A model keeps the identity that it gets first, also when rows fail that it is trained on. It
+        may have nothing to be trained on, as long as it is asked about no row (`check_can_train`).
 
         Arguments:
             signal: as declared.

@@ -1,4 +1,4 @@
-"""Scoring: a model is asked for what a signal misses, and complete rows go to the store at once.
+"""Scoring: computes the missing values of signals with a model; complete rows are stored at once.
 
 Signals that are asked together share a pass. Other processes that work on the same store share the
 rows (`sharing`). Writes scores and their cost into the store.
@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from thresher.pools.view import PoolView
     from thresher.request import RunRequest
 
-SERVED_FLUSH_SECONDS = 2.0  # answers of a server may be paid for: a kill must not cost many
+SERVED_FLUSH_SECONDS = (
+    2.0  # answers of a server may cost money: a killed process must not lose many
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +77,7 @@ class LocalScorer:
 
 
 def by_missing(requests: Sequence[ScoringRequest]) -> list[tuple[list[ScoringRequest], np.ndarray]]:
-    """Passes over the rows: each takes the rows that miss the same signals.
+    """Passes over the rows: each takes the rows that lack the same signals.
 
     One pass in most runs, more where questions were added later.
 

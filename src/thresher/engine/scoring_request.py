@@ -1,5 +1,5 @@
-"""What a row signal asks of the store: under which keys, what is stored already, and in which order
-the rest is read.
+"""The values of a row signal in the store: their keys, which are stored already, and in which order
+the missing rows are read.
 
 Copies of a row and rows with equal inputs share a key and are scored once. Reads the store and the
 pool, writes nothing.
@@ -33,9 +33,9 @@ class SignalRun:
     fingerprint: str
     wanted: int
     scored: int  # now, by this process
-    failed: int  # of those wanted, now or before
+    failed: int  # of those needed, now or before
     seconds: float
-    # seconds that scoring all those wanted takes, as far as it was measured, now or before
+    # seconds to score all rows that are needed, as far as measured, now or before
     cost: float = 0.0
     elsewhere: int = 0  # by other processes during this run
 

@@ -141,7 +141,7 @@ class RunRequest:
     retry_errors: Annotated[bool, Option("", RUN)] = False
     """Score rows again whose stored result is an error."""
     force: Annotated[bool, Option("", RUN, commands=("select",))] = False
-    """Go on with scores that mean nothing (a judge that gives no probability to its answers)."""
+    """Continue with meaningless scores (a judge that gives no probability to its answers)."""
     device: Annotated[str, Option("NAME", MODEL, commands=ALL)] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: the best available."""
     devices: Annotated[str | None, Option("LIST", MODEL, commands=("select",))] = None

@@ -1,10 +1,10 @@
 """Reading and checking a `RunRequest`: from the command line, from a YAML file, or from both (flags
-win).
+take precedence).
 
 The file is either what a user wrote (`method: clipper`, `budget: 30%` …) or the `run.yaml` of an
 earlier run, whose `config` section has the same keys; so `thresher select --config out/run.yaml`
-replays it, from any folder: paths in a run.yaml are found from there (`run_paths`), those in a
-user's own file start where the command runs. Reads YAML files only.
+repeats it from any folder: paths in a run.yaml start from its folder (`run_paths`), those in a
+user's own file from where the command runs. Reads YAML files only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 
 def read(path: str | Path, request: type[RunRequest] = RunRequest) -> dict[str, Any]:
-    """The values that a config file gives, checked for names and types of the fields of `request`.
+    """The values in a config file, checked against the names and types of the fields of `request`.
     Raises ConfigError."""
     from thresher.selection.paths import located
 
@@ -136,10 +136,10 @@ def _text(value: Any) -> str:
 
 
 def parse_settings(words: list[str]) -> dict[str, str]:
-    """What stood behind each --set -> a mapping. Raises ConfigError.
+    """The values of --set as a mapping. Raises ConfigError.
 
-    One text may hold several settings; a value may hold spaces, but not a space and then what looks
-    like `key=`.
+    One text may contain several settings; a value may contain spaces, but not a space followed by
+    `key=`.
 
     >>> parse_settings(["where=top", "bins=20 prefer=none", "weights=a:2, b:1"])
     {'where': 'top', 'bins': '20', 'prefer': 'none', 'weights': 'a:2, b:1'}
@@ -164,11 +164,11 @@ def combine(
     flags: Mapping[str, Any],
     request: type[RunRequest] = RunRequest,
 ) -> RunRequest:
-    """File values, overridden by the flags that were given (a flag that is None was not); settings
-    are joined by key.
+    """The request of a file's values and the flags, which override them (None: not given). Settings
+    are merged by key.
 
-    Raises ConfigError for what is missing or out of range, and for a file that asks for remote code
-    by itself.
+    Raises ConfigError for values that are missing or out of range, and for a file that enables
+    remote code.
     """
     given = {k: v for k, v in flags.items() if v is not None}
     if file.get("trust_remote_code") and "trust_remote_code" not in given:
@@ -179,10 +179,10 @@ def combine(
         )
     settings = {**file.get("settings", {}), **given.get("settings", {})}
     if "method" in given and given["method"] != file.get("method", given["method"]):
-        # another method's settings mean nothing to this one
+        # the file's settings are of another method
         settings = dict(given.get("settings", {}))
     if "backend" in given and given["backend"] != file.get("backend", "hf"):
-        # nor another backend's model and limits
+        # as are its model and limits of another backend
         file = {k: v for k, v in file.items() if k not in (*SERVER, "model")}
     config = request(**{**file, **given, "settings": settings})
     check_request(config)
@@ -190,7 +190,7 @@ def combine(
 
 
 def check_request(config: RunRequest) -> None:
-    """Raises ConfigError for values that are out of range or do not go together."""
+    """Raises ConfigError for values that are out of range or contradict each other."""
     check_mixture(config)  # before anything is opened
     check_device(config.device)
     if config.devices is not None:
@@ -219,8 +219,8 @@ def check_request(config: RunRequest) -> None:
 
 
 def check_server(config: RunRequest) -> None:
-    """Raises ConfigError where the options of a server do not go together. No message shows what
-    may hold a key."""
+    """Raises ConfigError if the options of a server contradict each other. No message shows what
+    may contain a key."""
     named = [
         v
         for v in (config.model, *config.settings.values())
@@ -261,8 +261,8 @@ def check_server(config: RunRequest) -> None:
 
 
 def check_device(device: str) -> None:
-    """Raises ConfigError for what is no device's name anywhere; whether it is there shows when the
-    model is resolved."""
+    """Raises ConfigError for a name that no device has; whether the device exists is checked when
+    the model is resolved."""
     if not _DEVICE.fullmatch(device):
         known = did_you_mean(device, ["auto", "cpu", "cuda", "mps"])
         raise ConfigError(
@@ -271,7 +271,7 @@ def check_device(device: str) -> None:
 
 
 def require(config: RunRequest, *names: str) -> None:
-    """Raises ConfigError naming what was given neither on the command line nor in a file."""
+    """Raises ConfigError with what was given neither on the command line nor in a file."""
     help_for = {
         "pool": "POOL (a file, folder or pattern)",
         "budget": f"{opt('budget')} (such as 30%, or a number of rows)",

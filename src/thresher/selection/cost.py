@@ -1,9 +1,9 @@
-"""What a row costs with a model: measured on a few rows, or counted where the model is not to be
+"""What a row costs with a model: measured on a few rows, or counted where the model must not be
 opened.
 
-Each kind of question has its own price: a row alone, behind a demonstration, with all questions
-that are asked together, and with something written about it. The rows are scored and the results
-thrown away; `plan` multiplies.
+Each kind of question has its own cost: a row by itself, a row after a demonstration (one-shot), a
+row with all questions that are asked together, and a row about which the model generates text. The
+results of the measured rows are discarded; `plan` multiplies.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from thresher.signals.query import QuerySignalBase
 from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
 
 PROBE_ROWS = 64
-WRITTEN_ROWS = 16  # of them, where the model has to write: that takes longer
+WRITTEN_ROWS = 16  # of them, where the model generates text, which takes longer
 SHORT_ANSWER = 32  # tokens
 
 
@@ -34,15 +34,14 @@ class ProbeResult(Protocol):
     @property
     def tokens(self) -> int: ...  # that passed the language model, images included
     @property
-    # most memory held, the model included; None where unknown
+    # peak memory, the model included; None if unknown
     def peak_bytes(self) -> int | None: ...
 
 
 @dataclass(frozen=True)
-class Price:
-    """Of one row through the model: `seconds` alone, `seconds_shown` behind a demonstration that is
-    encoded already or, where the model cannot share its encoding (`reuses_prefix`), together with
-    it.
+class RowCost:
+    """The cost of one row: `seconds` by itself, `seconds_shown` after a demonstration that is
+    encoded already or, if the model cannot share its encoding (`reuses_prefix`), together with it.
     """
 
     tokens: float | None
@@ -53,7 +52,7 @@ class Price:
     seconds_shown: float | None = None
     # of all signals that are asked together, by what they share
     seconds_asked: Mapping[Hashable, float] = field(default_factory=dict)
-    # of what is written about a row, by signal
+    # of generating text about a row, by signal
     seconds_written: Mapping[str, float] = field(default_factory=dict)
     asks: str = ""  # how the questions about a row run: packed, batched or full
 
@@ -61,25 +60,25 @@ class Price:
         """(tokens, seconds) of so many rows."""
         return _times(self.tokens, rows), _times(self.seconds, rows)
 
-    def of_written(self, rows: int, signal: str) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows about which the model writes; what it writes is not
+    def of_generations(self, rows: int, signal: str) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of so many rows about which the model generates text, which is not
         counted in tokens."""
         return _times(self.tokens, rows), _times(
             self.seconds_written.get(signal, self.seconds), rows
         )
 
-    def of_asked(self, rows: int, together: Hashable) -> tuple[float | None, float | None]:
+    def of_fused_rows(self, rows: int, together: Hashable) -> tuple[float | None, float | None]:
         """(tokens, seconds) of so many rows with all signals of `together` asked of each; the
         questions' own tokens are not counted."""
         return _times(self.tokens, rows), _times(
             self.seconds_asked.get(together, self.seconds), rows
         )
 
-    def of_shown(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
+    def of_one_shot_rows(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
         """(tokens, seconds) of so many rows behind so many different demonstrations, each as long
         as a row."""
         whole = rows + (demonstrations if self.reuses_prefix else rows)
-        # by tokens alone, where nothing was measured behind a demonstration
+        # estimated from tokens, where no row was measured after a demonstration
         seconds = _times(self.seconds, whole)
         if self.seconds_shown is not None and self.seconds is not None:
             seconds = self.seconds_shown * rows + (
@@ -88,17 +87,17 @@ class Price:
         return _times(self.tokens, whole), seconds
 
 
-def price(
+def measure_cost(
     engine: ColumnEngine,
     model: ModelIdentity | None,
     due: Sequence[RowSignal],
     shared: Sequence[SharedSignal],
     probe: bool,
-) -> Price:
+) -> RowCost:
     """`due`: the signals that have rows to score; `shared`: those of them that are asked together
     with others."""
     if not due:
-        return Price(0.0, 0.0, None, "")
+        return RowCost(0.0, 0.0, None, "")
     pool, numbering = engine.pool, engine.numbering
     usable = np.flatnonzero(engine.eligible.mask)  # int64 [u], positions
     order = np.argsort(numbering.ties[usable], kind="stable")  # at random, by the seed
@@ -117,26 +116,28 @@ def price(
             each = measured.tokens / n, measured.seconds / n
             asked = any(isinstance(signal, QuerySignalBase) for signal in shared)
             asks = str(getattr(backend, "query_mode", "") or "") if asked else ""
-            return Price(*each, measured.peak_bytes, basis, reuses, behind, together, written, asks)
+            return RowCost(
+                *each, measured.peak_bytes, basis, reuses, behind, together, written, asks
+            )
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
     tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
-    # each question is a request with the whole row, and its words are paid for
+    # each question is a request that contains the row, and its words are charged
     if model is not None and model.served:
         tokens += TOKENS_PER_WORD * sum(len(_prompt(signal).split()) for signal in due) / len(due)
     basis = (
         f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} "
         "an image; the model was not measured, so hours and memory are not known"
     )
-    return Price(tokens, None, None, basis)
+    return RowCost(tokens, None, None, basis)
 
 
 def _seconds_written(
     backend: Any, signals: Sequence[RowSignal], samples: Sequence[Sample], pool: SampleSource
 ) -> dict[str, float]:
-    """Seconds a row of the signals that have the model write, by name; those that depend on other
-    columns cannot be tried out of turn, and are taken to cost what the model's other writing does,
-    or a short answer.
+    """Seconds per row of the signals that generate text, by name. Those that depend on other
+    columns cannot be measured before these: they are assumed to cost as much as other generations
+    of the model, or a short answer.
     """
     due = [s for s in signals if s.needs is Capability.GENERATE and not isinstance(s, SharedSignal)]
     if not due or not hasattr(backend, "generate"):
@@ -165,10 +166,12 @@ def _seconds_asked(
     alone is what the probe has measured."""
     groups: dict[Hashable, list[SharedSignal]] = {}
     for signal in signals:
-        if not signal.inputs():  # what depends on other columns cannot be tried out of turn
+        if (
+            not signal.inputs()
+        ):  # signals that depend on other columns cannot be measured before these
             groups.setdefault(signal.batch_key(), []).append(signal)
     seconds: dict[Hashable, float] = {}
-    for _ in range(2):  # once to warm up, once to measure
+    for _ in range(2):  # the first time to warm up, the second to measure
         for together, group in groups.items():
             if all(isinstance(signal, AnswerLoss) and signal.image for signal in group):
                 continue
@@ -182,7 +185,7 @@ def _seconds_asked(
 def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:
     """Of scoring `samples` behind one of them, warm."""
     seconds = 0.0
-    for _ in range(2):  # once to warm up, once to measure
+    for _ in range(2):  # the first time to warm up, the second to measure
         began = time.perf_counter()
         for _ in backend.one_shot(samples, [samples[0]] * len(samples), pool):
             continue
@@ -192,12 +195,12 @@ def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) 
 
 def _prompt(signal: RowSignal) -> str:
     """What is asked about a row, as far as the signal says so in a field; names that are to be
-    filled in stand for themselves."""
+    filled in stay as they are."""
     return " ".join(str(getattr(signal, name, "")) for name in ("system", "prompt"))
 
 
 def shows(signal: RowSignal) -> bool:
-    """Whether each row stands behind a demonstration: its inputs say which."""
+    """Whether each row follows a demonstration, which its inputs name."""
     return signal.needs is not Capability.NONE and bool(signal.inputs().keys() - {"trained_on"})
 
 

@@ -1,8 +1,8 @@
-"""Several devices of one machine: a process for each, all on one store.
+"""Several devices of one machine: a process for each, with one store.
 
-The process that the user started asks its model on the first device, chooses the rows and writes
-the folder. For every other device it starts a worker, which scores what nobody has scored yet
-(`engine.sharing`) and then ends. A worker that fails is reported; its rows are scored by the
+The process that the user started runs its model on the first device, chooses the rows and writes
+the folder. For every other device it starts a worker, which scores the rows that are still missing
+(`engine.sharing`) and then exits. A worker that fails is reported; its rows are scored by the
 others. Starts and ends processes; touches no file.
 """
 

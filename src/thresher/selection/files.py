@@ -25,7 +25,7 @@ def write_subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[
 
     name = "subset" + exporters.default(pool)[1]
     described = exporters.declared(pool)
-    if described and (out / INFO).is_file():  # its other entries stay
+    if described and (out / INFO).is_file():  # keep its other entries
         read_dataset_info(out / INFO)  # an error names this file, not the copy
         shutil.copyfile(out / INFO, folder / INFO)
     exporters.export(pool, np.sort(outcome.rows), folder / name)
@@ -60,7 +60,7 @@ def write_evidence(outcome: Outcome, folder: Path) -> str:
 
 
 def write_duplicates(outcome: Outcome, pool: Pool, folder: Path) -> str:
-    """row, id, digest, duplicate_group: the rows that --dedup left out and the row that stands for
+    """row, id, digest, duplicate_group: the rows that --dedup left out and the row that represents
     each; sorted by row."""
     assert outcome.copies is not None
     columns = row_columns(pool, outcome.copies[:, 0]) | {
@@ -88,9 +88,9 @@ def write_findings(outcome: Outcome, folder: Path) -> list[str]:
     findings, validation = outcome.findings, outcome.recipe.validation
     assert findings is not None and validation is not None
     target = open_pool(*validation, cache=outcome.recipe.store / "pools")
-    told = {"validation": target.spec, "images": str(target.images_folder), **findings.summary}
+    summary = {"validation": target.spec, "images": str(target.images_folder), **findings.summary}
     (folder / "errors.json").write_text(
-        json.dumps(told, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
     with open(folder / "errors.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
         for record in findings.rows:

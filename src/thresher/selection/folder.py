@@ -1,23 +1,24 @@
-"""A selection on disk: the folder that `select` leaves behind, and reading it again.
+"""A selection on disk: writing the folder of a selection, and reading it.
 
-    subset.json | .jsonl | .parquet   the chosen records in pool order: as they stand in a pool of
-                                      one JSON or JSONL file; else in LLaVA JSON, or in parquet
-                                      where rows hold image bytes
+    subset.json | .jsonl | .parquet   the chosen records in pool order: unchanged for a pool of one
+                                      JSON or JSONL file; otherwise in LLaVA JSON, or in parquet
+                                      if rows contain image bytes
     selection.parquet            row, id, digest, rank (0 = best), then each reason as a plain
                                  column; sorted by rank
     evidence.parquet             the same reasons for every row that the method saw, kept or not;
                                  sorted by row
-    run.yaml                     how it came about; its `config` section replays it
+    run.yaml                     how it was made; its `config` section repeats it
     failures.jsonl               the rows that could not be used, when there are any
-    duplicates.parquet           the rows that --dedup left out, and the row that stands for each
-    errors.json, errors.jsonl    of a method that aims at a validation set: what the model gets
-                                 wrong there, in counts and row by row
+    duplicates.parquet           the rows that --dedup left out, and the row that represents each
+    errors.json, errors.jsonl    of a method with a validation set: what the model gets wrong
+                                 there, in counts and row by row
 
-All files are written aside first. Then one rename makes them the folder's content, and they are
-moved to their places, run.yaml last; a kill in between is made good by whoever opens the folder
-next. So where run.yaml is, the folder is complete and of one selection. Another request's selection
-is replaced only when that is asked for. Other files in the folder are left alone. Nothing here
-depends on when or how often a run was interrupted, so a resumed run writes the same bytes.
+All files are first written to a temporary folder. One rename makes them the folder's content, and
+then they are moved to their places, run.yaml last; if the process is killed in between, the next
+one that opens the folder completes the move. So a folder with a run.yaml is complete and contains
+one selection. The selection of another request is replaced only on demand. Other files in the
+folder are not changed. Nothing depends on when or how often a run was interrupted, so a resumed run
+writes the same bytes.
 """
 
 from __future__ import annotations
@@ -75,10 +76,10 @@ EXTRAS = (
     "failures.jsonl",
     "errors.json",
     "errors.jsonl",
-)  # written where there is something to say
+)  # written if there is anything to report
 RUN = "run.yaml"
-NEXT = ".thresher-next"  # in the folder: a complete new selection that is about to take its place
-LIST = ".list"  # in NEXT: which files are to be moved, in this order, and which removed before
+NEXT = ".thresher-next"  # in the folder: a complete new selection that is being moved to its place
+LIST = ".list"  # in NEXT: which files are moved, in this order, and which are removed first
 
 
 def write(
@@ -91,44 +92,44 @@ def write(
 ) -> None:
     """Write the selection into the folder `out`.
 
-    Where another selection is there, `overwrite` replaces it whole; a selection by the same request
-    may be replaced in any case. A kill before the new files are complete leaves the old ones; after
+    `overwrite` replaces the selection of another request; one of the same request is always
+    replaced. If the process is killed before the new files are complete, the old ones stay; after
     that, the next command completes the exchange. Raises ConfigError (not writable, another
     selection) or StoreError (disk full).
     """
     out = check_folder(out)
-    spare_the_pool(pool, out)
+    refuse_to_overwrite_pool(pool, out)
     with folder_lock(out, "writes a selection here"):
         complete_exchange(out)
         content = run_record(outcome, pool, request, out)
         if not overwrite:
-            refuse_another(out, content["config"])
+            refuse_other_request(out, content["config"])
         _write(outcome, pool, content, out)
 
 
 def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> None:
-    aside = temporary_path(out)
+    temporary = temporary_path(out)
     try:
-        aside.mkdir()
+        temporary.mkdir()
         names = [
-            *write_subset(outcome, pool, aside, out),
-            write_selection(outcome, pool, aside),
-            write_evidence(outcome, aside),
+            *write_subset(outcome, pool, temporary, out),
+            write_selection(outcome, pool, temporary),
+            write_evidence(outcome, temporary),
         ]
         if outcome.failures:
-            names.append(write_failures(outcome, aside))
+            names.append(write_failures(outcome, temporary))
         if outcome.copies is not None:
-            names.append(write_duplicates(outcome, pool, aside))
+            names.append(write_duplicates(outcome, pool, temporary))
         if outcome.findings is not None:
-            names += write_findings(outcome, aside)
+            names += write_findings(outcome, temporary)
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-        (aside / RUN).write_text(text, encoding="utf-8", errors="backslashreplace")
+        (temporary / RUN).write_text(text, encoding="utf-8", errors="backslashreplace")
         stale = sorted({*SUBSETS.values(), *EXTRAS, "report.html"}.difference(names))
         plan = {"move": [*names, RUN], "remove": stale if _left_by_a_selection(out) else []}
-        (aside / LIST).write_bytes(json.dumps(plan).encode())
+        (temporary / LIST).write_bytes(json.dumps(plan).encode())
         for name in (*names, RUN, LIST):
-            fsync(aside / name)
-        os.rename(aside, out / NEXT)  # from here on the new selection is what the folder holds
+            fsync(temporary / name)
+        os.rename(temporary, out / NEXT)  # from now on the folder contains the new selection
         complete_exchange(out)
     except (OSError, StoreError, ConfigError) as e:
         cause = e if isinstance(e, OSError) else e.__cause__
@@ -139,24 +140,25 @@ def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> 
             "are stored; run again."
         ) from e
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def complete_exchange(out: Path) -> None:
     """Move the files of a complete new selection from `out`/NEXT to their places, as `write` does
     at its end.
 
-    A killed `write` is continued: what was moved already is no longer in NEXT. Raises OSError.
+    Completes a `write` that was killed: files that were moved are no longer in NEXT. Raises
+    OSError.
     """
     new = out / NEXT
     if not new.is_dir():
         return
-    if (new / LIST).exists():  # else all was moved, and the folder was being removed
+    if (new / LIST).exists():  # otherwise all was moved, and the folder was being removed
         plan = json.loads((new / LIST).read_bytes())
         if (new / RUN).exists():
-            (out / RUN).unlink(missing_ok=True)  # not to be seen beside new files
+            (out / RUN).unlink(missing_ok=True)  # must not describe new files
         if plan["remove"] and INFO not in plan["move"] and (out / INFO).is_file():
-            remove_entries(out, set(SUBSETS.values()))  # entries that describe a subset which goes
+            remove_entries(out, set(SUBSETS.values()))  # entries that describe a removed subset
         for name in plan["remove"]:
             (out / name).unlink(missing_ok=True)
         for name in plan["move"]:
@@ -167,10 +169,10 @@ def complete_exchange(out: Path) -> None:
 
 
 def read(out: str | Path) -> dict[str, Any]:
-    """The content of run.yaml in a selection folder, with paths that are right from here. Raises
-    ConfigError where there is none."""
+    """The content of run.yaml in a selection folder, with paths that are valid from here.
+    Raises ConfigError if there is none."""
     out = Path(out)
-    if (out / NEXT).is_dir():  # a writer is at it, or was killed
+    if (out / NEXT).is_dir():  # a process is writing it, or was killed
         with folder_lock(out, "writes a selection here"):
             try:
                 complete_exchange(out)
@@ -198,7 +200,7 @@ def read(out: str | Path) -> dict[str, Any]:
     return run_paths.located(content, out)
 
 
-def refuse_another(out: str | Path, config: Mapping[str, Any]) -> None:
+def refuse_other_request(out: str | Path, config: Mapping[str, Any]) -> None:
     """Raises ConfigError where `out` holds a selection that was made by another request than
     `config`.
 
@@ -244,7 +246,7 @@ def chosen(out: str | Path) -> tuple[np.ndarray, list[str]]:
     return table["row"].to_numpy(), table["digest"].to_pylist()
 
 
-def spare_the_selection(out: str | Path, target: Path) -> None:
+def refuse_to_overwrite_selection(out: str | Path, target: Path) -> None:
     """Raises ConfigError where `target`, to be written, is one of the files that the selection in
     `out` consists of."""
     own = {
@@ -263,9 +265,9 @@ def spare_the_selection(out: str | Path, target: Path) -> None:
         )
 
 
-def spare_the_pool(pool: Pool, out: Path) -> None:
+def refuse_to_overwrite_pool(pool: Pool, out: Path) -> None:
     """Raises ConfigError where a selection in the folder `out` would overwrite a file of the pool,
-    or a subset that none left."""
+    or a subset that no selection wrote."""
     for name in _FILES:
         if (out / name).exists() and any(
             os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.file_specs
@@ -277,10 +279,10 @@ def spare_the_pool(pool: Pool, out: Path) -> None:
             )
     from thresher import exporters
 
-    mine = "subset" + exporters.default(pool)[1]
-    if (out / mine).exists() and not _left_by_a_selection(out):
+    name = "subset" + exporters.default(pool)[1]
+    if (out / name).exists() and not _left_by_a_selection(out):
         raise ConfigError(
-            f" holds a {mine} that no selection of thresher left there, and that would "
+            f" holds a {name} that no selection of thresher left there, and that would "
             "be lost. Move it, or give another folder.",
             option="out",
             value=out,
@@ -288,5 +290,5 @@ def spare_the_pool(pool: Pool, out: Path) -> None:
 
 
 def _left_by_a_selection(out: Path) -> bool:
-    """selection.parquet tells one also where a kill left it without its run.yaml."""
+    """Also true for a selection without run.yaml, whose writer was killed."""
     return any((out / name).exists() for name in ("run.yaml", "selection.parquet"))

@@ -1,9 +1,9 @@
-"""Select, train, look again: the loop of error-driven tuning. Each round aims at what the student
-still gets wrong.
+"""Select, train, evaluate, repeat: the loop of error-driven tuning. Each round selects for what the
+student still gets wrong.
 
 Yao et al., arXiv:2412.15652, repeat error collection on the tuned student. Here the budget is split
-over the rounds; the student of a round is the given model trained on all rows selected so far, so
-that its training is the one that the user does in the end. Students are kept in the store
+over the rounds; the student of a round is the given model trained on all rows selected so far,
+which is how the user trains in the end. Students are kept in the store
 (`training.registry`) and trained once. A round may take no row that an earlier one took.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def shares(budget: int, rounds: int) -> list[int]:
-    """Rows of each round, as equal as can be; early rounds get the odd ones.
+    """Rows of each round, as equal as possible; early rounds get the remainder.
 
     >>> shares(10, 3)
     [4, 3, 3]
@@ -48,8 +48,8 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
 
     The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1
     = first; 0: not selected), the findings of the first round, each round's error rate in
-    `summary["rounds"]`. Stops early when nothing is wrong any more, and fills nothing up then.
-    Raises also ConfigError and CapabilityError where there is no student to train.
+    `summary["rounds"]`. Stops early if the student makes no mistakes; the rest of the budget is not
+    used. Raises also ConfigError and CapabilityError where there is no student to train.
     """
     pool, request, rounds = task.pool, task.request, task.request.rounds
     if rounds is None or rounds == 1:
@@ -58,7 +58,7 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
     target, store, seed = task.target, context.store, request.seed
     assert target is not None
     repeated, leaked = leaks(pool, target, request.on_leak or "refuse", context.progress)
-    gone = repeated
+    excluded = repeated
     done: list[Outcome] = []
     trainings: list[TrainingRun] = []
     if isinstance(task.budget, Tokens):
@@ -66,9 +66,9 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
             " divides a number of rows or a share; a budget in tokens cannot be divided.",
             option="rounds",
         )
-    wanted = task.budget.rows(len(pool))
+    requested = task.budget.rows(len(pool))
     current = student
-    for number, share in enumerate(shares(wanted, rounds), 1):
+    for number, share in enumerate(shares(requested, rounds), 1):
         if share == 0:
             break
         if done:
@@ -78,24 +78,24 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
                 identity, student, pool, np.sort(rows), store, context.trainer, context.progress
             )
             trainings.append(TrainingRun.read(store, identity, f"round {number}", len(rows)))
-            # the student itself at first, and it stays that one
+            # without a teacher, the untrained student judges in every round
             context = replace(context, roles={TEACHER: student, **context.roles})
-        part = replace(task, budget=Rows.of(share), leaks_checked=True, excluded=gone)
+        part = replace(task, budget=Rows.of(share), leaks_checked=True, excluded=excluded)
         outcome = run.select(part, replace(context, model=current))
         nothing_wrong = outcome.findings is not None and not outcome.findings.summary["wrong"]
         if done and nothing_wrong:
-            text = f"In round {number} the student got nothing wrong any more: the rounds end here."
+            text = f"In round {number} the student made no mistakes: the rounds end here."
             done[-1].notes.append(Note("round", text))
             break
-        # from the start: there is nothing to train for, so the budget goes as in a single round
+        # in the first round: nothing to train for, so the budget is used as in a single round
         if nothing_wrong:
-            done.append(run.select(replace(part, budget=Rows.of(wanted)), context))
+            done.append(run.select(replace(part, budget=Rows.of(requested)), context))
             break
-        # a row that failed in the first round stays out, also where a later one could read it
+        # a row that failed in the first round stays excluded, even if a later round could read it
         if not done:
-            gone = np.setdiff1d(np.arange(len(pool)), outcome.considered)
+            excluded = np.setdiff1d(np.arange(len(pool)), outcome.considered)
         done.append(outcome)
-        gone = np.concatenate([gone, outcome.rows])
+        excluded = np.concatenate([excluded, outcome.rows])
     notes = [
         Note(kind, text)
         for kind, text in (
@@ -104,7 +104,7 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
         )
         if text
     ]
-    return _together(done, trainings, task.budget, wanted, student, notes)
+    return _together(done, trainings, task.budget, requested, student, notes)
 
 
 def _trainable(task: SelectionTask, context: RunContext) -> ModelHandle:
@@ -147,7 +147,7 @@ def _together(
     done: list[Outcome],
     trainings: list[TrainingRun],
     budget: Budget,
-    wanted: int,
+    requested: int,
     student: ModelHandle,
     notes: list[Note],
 ) -> Outcome:
@@ -166,8 +166,8 @@ def _together(
     at = np.array([place[r] for r in rows.tolist()], np.int64)
     for number, outcome in enumerate(done, 1):
         notes += [Note("round", f"Round {number}: {note}") for note in outcome.notes]
-    if len(rows) < wanted:
-        text = f"{pluralize(len(rows))} instead of {wanted:,} were selected."
+    if len(rows) < requested:
+        text = f"{pluralize(len(rows))} instead of {requested:,} were selected."
         notes.append(Note("fewer-rows", text))
     return replace(
         first,
@@ -183,7 +183,7 @@ def _together(
             for s in o.signals
         ],
         notes=notes,
-        budget=wanted,
+        budget=requested,
         trainings=trainings,
         cost=sum(o.cost for o in done) + sum(t.seconds for t in trainings),
         findings=_findings(done),

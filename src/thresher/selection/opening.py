@@ -1,8 +1,8 @@
-"""From a RunRequest to the things a run needs, in the order "cheapest check first": nothing is
-spent on a wrong command.
+"""From a RunRequest to what a run needs, the cheapest checks first: a wrong command fails before
+anything expensive starts.
 
-Opens pools and resolves models; scores nothing and writes nothing but the output folder itself.
-`say` receives what the user should know but need not act on.
+Opens pools and resolves models; scores nothing and creates only the output folder.
+`say` receives messages for the user.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ VALIDATION = ("validation", "test")
 
 @dataclass(frozen=True)
 class Job:
-    """All checked, nothing spent."""
+    """A run that was checked and has not started."""
 
     task: SelectionTask
     context: RunContext
-    server: ServerOptions  # how models behind servers are asked, and what that has cost so far
+    server: ServerOptions  # options of servers, and what they have cost so far
 
 
 def prepare(
@@ -60,7 +60,7 @@ def prepare(
     require(request, "pool", "budget", *(["out"] if out else []))
     by_default = not request.method
     if by_default:
-        request = replace(request, method=DEFAULT_METHOD)  # run.yaml then names it
+        request = replace(request, method=DEFAULT_METHOD)  # so that run.yaml names it
     server = server_options(request)
     budget = Budget.parse(request.budget)
     from thresher.methods import load, without_a_model
@@ -100,7 +100,7 @@ def prepare(
     store = Store(request.store or default_store())
     store.check(
         writes=bool(needs(method)) or request.dedup is not None or suspects or signals
-    )  # a method that asks no model keeps nothing but a cache
+    )  # a method without a model stores only a cache
     if pool is None:
         pool = open_the_pool(
             request.pool,
@@ -137,17 +137,17 @@ def prepare(
             say(f"{method.name} asks no model; --backend {request.backend} is not used.")
         further = models_of(method).values()
         served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
-        # limits hold for its other models
+        # the limits apply to its other models
         unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)
         request = replace(request, backend="hf", **unused)
     model = the_model(request, store, server)
     if model is not None and request.model is None:
-        # the server's only one: a replay asks for it by name
+        # the only model of the server: a repeated run names it
         request = replace(request, model=model.name)
     if semantic:
         from thresher.duplicates.stage import embedding_signal
 
-        embedding_signal(model)  # a model behind a server is refused before anything is asked
+        embedding_signal(model)  # refuses a model behind a server before any request
     if suspects and model is not None:
         from thresher.signals.suspicion import suspicion_signals
 
@@ -167,7 +167,7 @@ def prepare(
 
 
 def trainer_for(request: RunRequest, store: Store) -> Trainer:
-    """How a model is trained where a method needs one of its own."""
+    """Trains models for methods that need one of their own."""
     from thresher.training.registry import make_trainer
 
     return make_trainer(
@@ -180,7 +180,7 @@ def trainer_for(request: RunRequest, store: Store) -> Trainer:
 
 
 def _without_validation(method: Method, request: RunRequest, say: Say) -> RunRequest:
-    """A validation set that the method does not use is said, and forgotten."""
+    """The request without a validation set that the method does not use, which is reported."""
     if request.rounds is not None and request.rounds > 1:
         raise ConfigError(
             f": {method.name} looks at no errors. Give {opt('method', 'error_driven')}.",
@@ -188,19 +188,16 @@ def _without_validation(method: Method, request: RunRequest, say: Say) -> RunReq
             value=request.rounds,
         )
     if request.validation is not None:
-        say(
-            f"{method.name} aims at no validation set; --validation {request.validation} is not "
-            "used."
-        )
+        say(f"{method.name} uses no validation set; --validation {request.validation} is not used.")
     return replace(request, validation=None, validation_images=None, on_leak=None, rounds=None)
 
 
 def check_out(out: str, pool: Pool) -> None:
-    """Make the output folder, or say why that cannot work. Raises ConfigError."""
-    from thresher.selection.folder import spare_the_pool
+    """Create the output folder. Raises ConfigError if that is not possible."""
+    from thresher.selection.folder import refuse_to_overwrite_pool
     from thresher.storage.writable import check_folder
 
-    spare_the_pool(pool, check_folder(out))
+    refuse_to_overwrite_pool(pool, check_folder(out))
 
 
 def check_not_another(request: RunRequest, method: Method) -> None:
@@ -208,13 +205,13 @@ def check_not_another(request: RunRequest, method: Method) -> None:
     scored."""
     from dataclasses import fields
 
-    from thresher.selection.folder import refuse_another
+    from thresher.selection.folder import refuse_other_request
     from thresher.selection.record import plain_settings
 
     given = request.to_mapping()
     given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]
     assert request.out is not None
-    refuse_another(request.out, given)
+    refuse_other_request(request.out, given)
 
 
 def open_the_pool(
@@ -227,7 +224,7 @@ def open_the_pool(
     splits: Sequence[str] = (),
     progress: bool = True,
 ) -> Pool:
-    """The pool, from the cache beside the store when it was opened before. Raises PoolError,
+    """The pool, from the cache next to the store if it was opened before. Raises PoolError,
     ConfigError (`format`).
 
     `splits`: of evaluation data, the splits of a folder to read instead of its training split, the
@@ -257,8 +254,8 @@ def open_the_pool(
 
 
 def server_options(request: RunRequest) -> ServerOptions:
-    """How servers are asked in this run. Raises ConfigError, also for a URL or a key that cannot be
-    used."""
+    """The options for servers of this run. Raises ConfigError, also for a URL or a key that cannot
+    be used."""
     from thresher.backends.openai.address import parse, read_key
     from thresher.backends.openai.options import ServerOptions
 

@@ -2,7 +2,7 @@
 
 A path that the user gave as relative is stored relative to the folder of run.yaml, beginning with
 `./` or `../`; all others are stored as they were given (absolute, `~`, an address, a hub id). On
-reading, `./` and `../` start in the folder of run.yaml. Looks at the disk, writes nothing.
+reading, `./` and `../` start in the folder of run.yaml. Reads the file system, writes nothing.
 """
 
 from __future__ import annotations
@@ -53,11 +53,11 @@ def portable(
 
 
 def located(content: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
-    """The content of `folder`/run.yaml with paths that are right in the working folder of this
-    process.
+    """The content of `folder`/run.yaml with paths that are valid in the working directory of
+    this process.
 
-    Where a relative path to the pool, its images or the store leads nowhere (the selection was
-    moved without them), the absolute one that is stored beside it is taken. A file without the key
+    If a relative path to the pool, its images or the store does not exist (the selection was moved
+    without them), the absolute one that is also stored is used. A file without the key
     `paths` is of an earlier version, whose paths start in the working folder: it stays as it is.
     """
     if PATHS_KEY not in content or not isinstance(content.get("pool"), dict):
@@ -120,7 +120,7 @@ def _stored(text: str, folder: str) -> str:
     try:
         whole = os.path.abspath(text)
         relative = os.path.relpath(whole, folder)
-    except (OSError, ValueError):  # the working folder is gone; another drive of Windows
+    except (OSError, ValueError):  # the working directory was deleted; another drive of Windows
         return text
     if os.path.exists(text) and not _same(os.path.join(folder, relative), text):
         return whole  # a symbolic link before a `..`
@@ -140,7 +140,7 @@ def _is_relative(text: str) -> bool:
 
 
 def _exists(path: str) -> bool:
-    """Whether one path or pattern leads somewhere."""
+    """Whether a path or pattern matches an existing file."""
     if os.path.lexists(path) or os.path.lexists(path.partition("#")[0]):  # dataset_info.json#name
         return True
     return _is_pattern(path) and all(
@@ -153,7 +153,7 @@ def _is_pattern(path: str) -> bool:
 
 
 def _is_there(spec: str) -> bool:
-    """Whether every path and pattern of a pool leads somewhere."""
+    """Whether every path and pattern of a pool matches an existing file."""
     if _exists(spec):
         return True
     found: list[bool] = []

@@ -1,14 +1,14 @@
-"""What a run would cost, before it is paid: rows that are not in the store yet, passes, tokens,
+"""What a run would cost, before it starts: rows that are not in the store yet, passes, tokens,
 hours, memory.
 
 Reads the pool and the store. Scores nothing, except that 64 rows go through the model to measure it
-(`probe`), and their results are thrown away. A signal whose inputs are not known yet gets an upper
+(`probe`), and their results are discarded. A signal whose inputs are not known yet gets an upper
 bound, and the plan says so.
 
-A row behind a demonstration is priced as its own: tokens are the row's, and the demonstration's
-once for each one shown (for each row where the model cannot share its encoding); seconds are
-measured, because the row's tokens also attend to the demonstration's. The 64 rows are then scored
-behind one of them, too.
+The tokens of a row after a demonstration (one-shot) are those of the row, and once those of each
+distinct demonstration (or again for each row, if the model cannot share its encoding). Seconds are
+measured, because the row's tokens also attend to the demonstration's: the 64 rows are then scored
+after one of them, too.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from thresher.engine.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
 from thresher.mixture import ResolvedMixture, SignalScores, resolve_mixture
 from thresher.request import RunRequest
-from thresher.selection.cost import SHORT_ANSWER, Price, price, shows
+from thresher.selection.cost import SHORT_ANSWER, RowCost, measure_cost, shows
 from thresher.selection.saving import Saving
 from thresher.selection.target import check
 from thresher.selection.task import SelectionTask
@@ -80,19 +80,21 @@ class SignalPlan:
     wanted: int
     stored: int
     to_score: int
-    upper_bound: bool  # its rows depend on scores that are not there yet: at most this many
+    upper_bound: bool  # its rows depend on missing scores: at most this many
     passes: int  # rows through the model; of one behind a server, requests
     tokens: int | None  # estimated
     hours: float | None  # estimated; None: nothing was measured
     served: bool = False  # the model is behind a server
     # label of the first of the signals that are asked about a row together; "": it is asked alone
     asked_with: str = ""
-    answer_tokens: int = 0  # of one answer: what a server charges beside `tokens`; estimated
+    answer_tokens: int = (
+        0  # of one answer, which a server charges in addition to `tokens`; estimated
+    )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole run. Sums are upper bounds where one of the signals is."""
+    """A run. Sums are upper bounds if one of the signals is."""
 
     method: str
     model: str | None
@@ -100,7 +102,7 @@ class Plan:
     usable_rows: int
     left_out: int  # rows known to be unusable already
     budget: int  # rows selected
-    share: float  # budget / pool rows: of the training time of the whole pool
+    share: float  # budget / pool rows: relative to training on the pool
     saved: float  # 1 - share
     signals: tuple[SignalPlan, ...]
     trainings: tuple[TrainingPlan, ...]  # () = no model is trained
@@ -116,7 +118,8 @@ class Plan:
 
     @property
     def saving(self) -> Saving:
-        """Selecting (what is left to pay) against the training time that the subset saves."""
+        """The remaining cost of selecting, compared with the training time that the subset
+        saves."""
         asked = (
             self.model is not None or any(p.passes for p in self.signals) or bool(self.trainings)
         )
@@ -155,26 +158,26 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         is_aside=resolved.is_unscorable,
     )
     parts, costs, trainings = _parts(engine, signals, probe)
-    aimed: list[Price] = []
+    aimed: list[RowCost] = []
     if task.target is not None and check(method, task.target, context):
         wanted_of_it = target_signals_of(method, context, request.seed)
-        beside = create_engine(task.target, wanted_of_it, request, context)
-        theirs, costs_of_it, _ = _parts(beside, wanted_of_it, probe)
-        parts = (*(replace(p, label=f"validation {p.label}") for p in theirs), *parts)
+        target_engine = create_engine(task.target, wanted_of_it, request, context)
+        added, costs_of_it, _ = _parts(target_engine, wanted_of_it, probe)
+        parts = (*(replace(p, label=f"validation {p.label}") for p in added), *parts)
         aimed = list(costs_of_it.values())
     if request.dedup == "semantic":
-        theirs, costs_of_it, _ = _embedding(pool, resolved, request, context, probe)
-        if any(p.to_score for p in theirs):
+        added, costs_of_it, _ = _embedding(pool, resolved, request, context, probe)
+        if any(p.to_score for p in added):
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
-        parts = (*theirs, *parts)
+        parts = (*added, *parts)
         aimed += costs_of_it.values()
     if resolved.scores is not None:
-        theirs, costs_of_it, _ = _of_options(pool, resolved.scores, request, context, probe)
-        shared = {p.fingerprint for p in theirs}
+        added, costs_of_it, _ = _of_options(pool, resolved.scores, request, context, probe)
+        shared = {p.fingerprint for p in added}
         parts = tuple(p for p in parts if p.fingerprint not in shared)
-        if any(p.to_score for p in theirs):
+        if any(p.to_score for p in added):
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
-        parts = (*theirs, *parts)
+        parts = (*added, *parts)
         aimed += costs_of_it.values()
     every = [*aimed, *costs.values()]
 
@@ -187,7 +190,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
     if failed > eligible.considered // AUTO_LIMIT:
         notes.append(
             f"{failed:,} of {eligible.considered:,} rows cannot be used: more than 5%, so `select` "
-            "stops unless told --on-missing exclude. See `thresher doctor`."
+            "stops unless --on-missing exclude is given. See `thresher doctor`."
         )
     elif failed:
         notes.append(
@@ -233,7 +236,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
 
 
 def _row_seconds(
-    store: Store, parts: Sequence[SignalPlan], prices: Sequence[Price]
+    store: Store, parts: Sequence[SignalPlan], prices: Sequence[RowCost]
 ) -> float | None:
     """Of one pass over a row by the model on this machine: measured now, or noted when rows were
     scored."""
@@ -244,7 +247,9 @@ def _row_seconds(
     return next((seconds for seconds in (*now, *before) if seconds and seconds > 0), None)
 
 
-_Parts = tuple[tuple[SignalPlan, ...], dict[ModelIdentity | None, Price], tuple[TrainingPlan, ...]]
+_Parts = tuple[
+    tuple[SignalPlan, ...], dict[ModelIdentity | None, RowCost], tuple[TrainingPlan, ...]
+]
 
 
 def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool) -> _Parts:
@@ -278,7 +283,7 @@ def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool) -> 
 def _embedding(
     pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, probe: bool
 ) -> _Parts:
-    """What `--dedup semantic` asks of the model before the method asks anything."""
+    """The signals of `--dedup semantic`, which are computed before the method's."""
     from thresher.duplicates.stage import embedding_signal
 
     signal = embedding_signal(context.model)
@@ -295,7 +300,7 @@ def _embedding(
 def _of_options(
     pool: Pool, scores: SignalScores, request: RunRequest, context: RunContext, probe: bool
 ) -> _Parts:
-    """What filters, quotas and `--drop-suspects` ask of the model before the method asks."""
+    """The signals of filters, quotas and `--drop-suspects`, which are computed before the method's."""
     engine = create_engine(pool, scores.signals, request, context, within=scores.rows)
     return _parts(engine, scores.signals, probe)
 
@@ -337,8 +342,8 @@ def _rows_at_most(engine: ColumnEngine, signal: RowSignal) -> int:
 
 
 def _model(signal: Signal) -> ModelIdentity | None:
-    """The model whose price a row of this signal has: the one asked or, if that is still to be
-    trained, its base."""
+    """The model that determines the cost of this signal: the one that it asks or, if that is not
+    trained yet, its base."""
     for value in vars(signal).values():
         if isinstance(value, ModelIdentity):
             return value
@@ -348,8 +353,8 @@ def _model(signal: Signal) -> ModelIdentity | None:
 
 
 def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
-    """label -> rows through the model. Of signals asked in one pass, the first of those that miss
-    most rows stands for all; to a server every question is a request.
+    """label -> rows through the model. Of signals asked in one pass, the first of those that lack
+    most rows represents all; to a server every question is a request.
     """
     out = {
         label: 0 if signal.needs is Capability.NONE else to_score
@@ -383,16 +388,16 @@ def _signal_plan(
     to_score: int,
     bound: bool,
     passes: int,
-    cost: Price,
+    cost: RowCost,
     asked_with: str,
 ) -> SignalPlan:
     if isinstance(signal, SharedSignal):
-        tokens, seconds = cost.of_asked(passes, signal.batch_key())
+        tokens, seconds = cost.of_fused_rows(passes, signal.batch_key())
     elif signal.needs is Capability.GENERATE:
-        tokens, seconds = cost.of_written(passes, signal.kind)
+        tokens, seconds = cost.of_generations(passes, signal.kind)
     else:
         tokens, seconds = (
-            cost.of_shown(passes, _demonstrations(signal, passes))
+            cost.of_one_shot_rows(passes, _demonstrations(signal, passes))
             if shows(signal)
             else cost.of(passes)
         )
@@ -426,11 +431,11 @@ def _demonstrations(signal: RowSignal, rows: int) -> int:
 
 def _costs(
     engine: ColumnEngine, looked: Mapping[str, Looked], passes: Mapping[str, int], probe: bool
-) -> dict[ModelIdentity | None, Price]:
+) -> dict[ModelIdentity | None, RowCost]:
     """What a row costs with each of the models, measured once a model."""
-    out: dict[ModelIdentity | None, Price] = {}
+    out: dict[ModelIdentity | None, RowCost] = {}
     for model in dict.fromkeys(_model(signal) for signal, *_ in looked.values()):
-        mine = [
+        own = [
             signal
             for label, (signal, *_) in looked.items()
             if passes[label] and _model(signal) == model
@@ -438,7 +443,9 @@ def _costs(
         shared = [
             s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)
         ]
-        out[model] = price(engine, model, mine, [s for s in shared if _model(s) == model], probe)
+        out[model] = measure_cost(
+            engine, model, own, [s for s in shared if _model(s) == model], probe
+        )
     return out
 
 

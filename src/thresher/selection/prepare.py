@@ -1,10 +1,10 @@
-"""A selection up to the point where rows are chosen: its columns are there, and `choose` may be
-called any number of times.
+"""A selection up to the point where rows are chosen: its columns are computed, and `choose` may
+be called any number of times.
 
-`prepare` is the slow half (signals become columns, rows that fail leave), `Prepared.choose` the
-quick one: arithmetic in memory. Another budget, other settings of a method that asks for the same
-columns, or other rows of --keep need the quick half only; `select.select` is one call of
-each. Writes scores into the store only.
+`prepare` is the slow half (signals become columns, rows that fail are excluded),
+`ScoredPool.choose` the quick one: arithmetic in memory. Another budget, other settings of a method
+that asks for the same columns, or other rows of --keep need the quick half only; `select.select` is
+one call of each. Writes scores into the store only.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from thresher.engine.eligible import FailedRows
 from thresher.engine.graph import needs_model, signals_of
 from thresher.mixture import ResolvedMixture
 from thresher.selection.result import LEFT_OUT, Failure, Outcome, Recipe
-from thresher.selection.target import Aimed, aim, check, leaks
+from thresher.selection.target import TargetSet, aim, check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.signals.one_shot import OneShot
 from thresher.types import Budget, Columns, Method, Note, Selection, Signal
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Columns of the rows that can be chosen, and what is known of the others."""
+class ScoredPool:
+    """Columns of the rows that can be chosen, and why the others cannot."""
 
     task: SelectionTask
     context: RunContext
     signals: Mapping[str, Signal]
     engine: ColumnEngine
     columns: Columns  # of the rows that are eligible in `engine`
-    aimed: Aimed | None
-    gone: np.ndarray  # int64 [g], pool rows that may not be taken, not even those of --keep
+    aimed: TargetSet | None
+    excluded: np.ndarray  # int64 [g], pool rows that must not be chosen, even if --keep names them
     # a note about rows that repeat questions of the validation set; "" where there are none
     leaked: str
 
@@ -50,7 +50,7 @@ class Prepared:
         Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left
         at 0.
         """
-        resolved = resolved.excluding(self.gone) if len(self.gone) else resolved
+        resolved = resolved.excluding(self.excluded) if len(self.excluded) else resolved
         target = None if self.aimed is None else self.aimed.columns
 
         def ask(given: Columns, k: int) -> Selection:
@@ -119,13 +119,13 @@ class Prepared:
 
     @cached_property
     def failures(self) -> list[Failure]:
-        """Every row that left because of an error, by pool row."""
+        """Every row that was excluded because of an error, by pool row."""
         return _failures(self.engine, self.engine.eligible.failed)
 
     @cached_property
     def unasked(self) -> dict[str, int]:
-        """Rows (exact duplicates once) of which the model was asked nothing, because no
-        demonstration is there, or fits."""
+        """Rows (exact duplicates once) that were not sent to the model, because there is no
+        demonstration or none fits."""
         out = {}
         for label, signal in self.signals.items():
             if isinstance(signal, OneShot):
@@ -135,8 +135,8 @@ class Prepared:
         return out
 
 
-def prepare(task: SelectionTask, resolved: ResolvedMixture, context: RunContext) -> Prepared:
-    """What is stored is loaded, what is missing is scored. Raises as `select.select`."""
+def prepare(task: SelectionTask, resolved: ResolvedMixture, context: RunContext) -> ScoredPool:
+    """Load the stored scores and compute the missing ones. Raises as `select.select`."""
     pool, method, request, target = task.pool, task.method, task.request, task.target
     signals = signals_of(method, context, request.seed, resolved.budget)
     engine = (context.new_engine or create_engine)(
@@ -148,14 +148,14 @@ def prepare(task: SelectionTask, resolved: ResolvedMixture, context: RunContext)
         within=resolved.within,
         is_aside=resolved.is_unscorable,
     )
-    leaked, gone = "", np.zeros(0, np.int64) if task.excluded is None else task.excluded
+    leaked, excluded = "", np.zeros(0, np.int64) if task.excluded is None else task.excluded
     if target is not None and not task.leaks_checked and check(method, target, context):
         repeated, leaked = leaks(pool, target, request.on_leak or "refuse", context.progress)
-        gone = np.union1d(gone, repeated)
-    engine.eligible.remove(gone)
+        excluded = np.union1d(excluded, repeated)
+    engine.eligible.remove(excluded)
     aimed = aim(task, context)
     columns = engine.columns(signals)
-    return Prepared(task, context, signals, engine, columns, aimed, gone, leaked)
+    return ScoredPool(task, context, signals, engine, columns, aimed, excluded, leaked)
 
 
 def _check(method: Method, chosen: Selection, columns: Columns, k: int) -> None:
@@ -210,7 +210,7 @@ def _notes(outcome: Outcome, engine: ColumnEngine, needs: bool) -> list[Note]:
             point = "points at an image that does" if missing == 1 else "point at images that do"
             text = f"{pluralize(missing)} {point} not exist; see `thresher doctor`."
             notes.append(Note("missing-images", text))
-    # `require_rows` says no more
+    # `require_rows` reports it
     nothing_new = not len(outcome.rows) and len(outcome.considered) >= outcome.budget
     if len(outcome.rows) < outcome.budget and not nothing_new:
         if len(outcome.considered) < outcome.budget:

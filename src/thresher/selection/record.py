@@ -1,4 +1,4 @@
-"""The record of a run: the content of run.yaml, and what of it decides about the result."""
+"""The record of a run: the content of run.yaml, and which part of it determines the result."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NO_PART_OF_A_REQUEST = frozenset(
         "max_cost",
     }
     | {"price_in", "price_out", "concurrency", "timeout", "api_key_env"}
-)  # keys of a config that change no row
+)  # keys of a config that do not change the selected rows
 DEFAULTS = {
     "on_missing": "auto",
     "backend": "hf",
@@ -45,7 +45,7 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> dict[str, Any]:
-    """What was asked for, as the command line would say it: values by the names of `RunRequest`."""
+    """The request as plain values, by the names of the fields of `RunRequest`."""
     given: dict[str, Any] = {
         "pool": str(pool.path)
         if len(pool.file_specs) == 1 and Path(pool.path).exists()
@@ -56,7 +56,7 @@ def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> di
         "store": str(recipe.store),
         "on_missing": recipe.request.on_missing,
     }
-    # else the request says whether a folder was given
+    # otherwise the request has the folder, if one was given
     if pool.images is not None and request is None:
         given["images"] = (
             str(pool.images_folder) if Path(pool.images_folder).is_dir() else pool.images
@@ -69,8 +69,8 @@ def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> di
     if request is not None:
         given |= request.to_mapping()
     if absolute_spec(str(given["pool"])) != pool.spec:
-        given["pool"] = pool.spec  # it was opened from another folder than this
-    # all of them, so that a later default does not change a replay
+        given["pool"] = pool.spec  # it was opened from another working directory
+    # with defaults, so that a later default does not change a repeated run
     given["settings"] = plain_settings(recipe.settings)
     return given
 
@@ -156,7 +156,7 @@ def _versions(model_used: bool) -> dict[str, str]:
 
 
 def comparable_request(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """What of a run's config decides about the result, in one spelling: as text, with absolute
+    """The part of a run's config that determines the result, normalised: as text, with absolute
     paths, without defaults."""
     config = run_paths.located_config(config, out)
     plain: dict[str, Any] = {}

@@ -1,5 +1,5 @@
-"""What a run needs beyond the core, found out before it starts: a missing package must not show
-after hours of work."""
+"""The extras that a run needs, checked before it starts: a missing package must not be found after
+hours of work."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def check_extras(
 ) -> None:
     """Check the extras that a selection needs.
 
-    `model`: as the user named it, None for the one that a server has; `asks`: whether it is asked
-    at all; `dedup`: None, exact, near or semantic; `rounds`: of selecting and training. Opens and
-    reads nothing. Raises MissingExtra.
+    `model`: as the user named it, None for one behind a server; `asks`: whether it is used;
+    `dedup`: None, exact, near or semantic; `rounds`: of selecting and training. Opens and reads
+    nothing. Raises MissingExtra.
     """
     option = opt("method", method.name)
     if dedup == "near":

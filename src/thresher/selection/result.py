@@ -1,5 +1,4 @@
-"""What a selection is once it was made: the rows, the reasons, what was asked for, what failed.
-Plain values; touches nothing."""
+"""The result of a selection: rows, reasons, request, failures. Plain values; touches nothing."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was asked for, resolved: enough to ask for it again."""
+    """The resolved request: enough to repeat it."""
 
     method: str
     settings: Mapping[str, Any]  # every setting of the method, defaults included
@@ -43,7 +42,7 @@ class Recipe:
     store: Path
     # role -> name, identity
     roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)
-    # what opens the set that was aimed at again, and its image folder
+    # what opens the validation set again, and its image folder
     validation: tuple[str, str | None] | None = None
 
 
@@ -53,7 +52,7 @@ class Outcome:
 
     recipe: Recipe
     rows: np.ndarray  # int64 [k], pool rows, best first
-    reason: dict[str, np.ndarray]  # name -> array [k], beside `rows`
+    reason: dict[str, np.ndarray]  # name -> array [k], in the order of `rows`
     signals: list[SignalRun]  # row signals in the order they were computed
     failures: list[Failure]  # by pool row
     notes: list[Note]  # what the user should know
@@ -65,12 +64,12 @@ class Outcome:
     evidence: dict[str, np.ndarray] = field(default_factory=dict)
     # models that were trained for a signal
     trainings: list[TrainingRun] = field(default_factory=list)
-    # label -> distinct rows of which the model was asked nothing
+    # label -> distinct rows that were not sent to the model
     unasked: dict[str, int] = field(default_factory=dict)
-    # seconds that this selection takes from nothing: scoring and training count also when reused
+    # seconds of this selection with an empty store: reused scores and models count, too
     cost: float = 0.0
-    findings: Findings | None = None  # of a method that aims at a validation set
-    # int64 [c, 2]: rows left out by --dedup, and the row that stands for each
+    findings: Findings | None = None  # of a method that uses a validation set
+    # int64 [c, 2]: rows left out by --dedup, and the row that represents each
     copies: np.ndarray | None = None
 
 

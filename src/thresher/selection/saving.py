@@ -18,7 +18,7 @@ from thresher.console.formatting import format_duration
 if TYPE_CHECKING:
     from thresher.storage.columns import Store
 
-# a training step on a row against scoring it: forward, and backward at twice its cost
+# cost of a training step on a row, relative to scoring it: forward and a backward of twice that
 TRAINING_PASSES = 3
 # the signal whose seconds are those of one forward pass of the model
 SCORED_BY_ONE_PASS = "answer_loss"
@@ -26,12 +26,12 @@ SCORED_BY_ONE_PASS = "answer_loss"
 
 @dataclass(frozen=True)
 class Saving:
-    """A subset against its pool.
+    """A subset compared with its pool.
 
     pool, kept: rows.
     selecting: seconds that selecting takes, all scoring included; None where it was not measured.
     row_seconds: seconds that scoring one row takes; None where it was not measured.
-    model: whether a model is asked at all.
+    model: whether a model is used.
     """
 
     pool: int
@@ -42,7 +42,7 @@ class Saving:
 
     @property
     def rows(self) -> int:
-        """Rows fewer in an epoch; never negative."""
+        """Rows saved in each epoch; never negative."""
         return max(self.pool - self.kept, 0)
 
     @property
@@ -79,7 +79,7 @@ class Saving:
 
     @property
     def saved_words(self) -> str:
-        """ "≈ 8 min 20 s (70% of the rows)"; the share alone where no time is known."""
+        """ "≈ 8 min 20 s (70% of the rows)"; only the share where no time is known."""
         if not self.rows:
             return "nothing"
         share = f"{percent(self.share)} of the rows"
@@ -87,7 +87,7 @@ class Saving:
 
     @property
     def pays_off_words(self) -> str:
-        """From how many trainings of one epoch on, or that it never does."""
+        """After how many trainings of one epoch, or that it never does."""
         if not self.rows:
             return "never pays off in time: every row is kept"
         if self.trainings is None:
@@ -100,7 +100,7 @@ class Saving:
         )
 
     def sentence(self) -> str:
-        """The three of them, as a line of a summary."""
+        """The three in one line, for a summary."""
         return (
             f"Selecting: {self.selecting_words}; saved per epoch: {self.saved_words}; "
             f"{self.pays_off_words}."
@@ -151,7 +151,7 @@ def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) ->
     """Of a selection that was made: what its signals took is in the store, also when they were
     reused.
 
-    run: the content of run.yaml. store: None where it is gone.
+    run: the content of run.yaml. store: None if it no longer exists.
     """
     from thresher.training.registry import training_seconds
 

@@ -1,7 +1,7 @@
-"""The whole job in memory: a task in, the selected rows and the reasons out.
+"""A selection in memory: from a task to the selected rows and their reasons.
 
-`select` asks the method for its signals, has them computed (what is stored is loaded), and lets the
-method do its arithmetic: the two halves are in `prepare`. Writes nothing but scores into the store;
+`select` asks the method for its signals, computes them (stored ones are loaded), and runs the
+method's arithmetic: the two halves are in `prepare`. Writes only scores into the store;
 `folder` writes the selection.
 """
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def select(task: SelectionTask, context: RunContext) -> Outcome:
     """Select rows. The result depends on the set of records, method, budget, seed and model only.
 
-    A share is taken of all rows of the pool. Rows of the pool that repeat questions of the target
+    A share refers to all rows of the pool. Rows of the pool that repeat questions of the target
     are an error, or are left out (`on_leak` of the request). `rounds` is ignored: see `iterate`.
 
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.

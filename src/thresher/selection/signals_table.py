@@ -1,4 +1,4 @@
-"""All columns that a selection used, as one table for the whole pool."""
+"""All columns that a selection used, as one table of all rows of the pool."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 def signals_table(out: str | Path) -> pa.Table:
-    """Every column that the selection in `out` used, for the whole pool, in pool order.
+    """Every column that the selection in `out` used, for all rows of the pool, in pool order.
 
     Columns: row, id, digest, then `<signal>.<field>` (null where the row failed) and
     `<signal>.error` ("" = fine). Opens no model. Raises ConfigError (not a selection), PoolError
-    (the pool changed) or StoreError (scores are gone).
+    (the pool changed) or StoreError (scores are missing).
     """
     from thresher import methods
     from thresher.backends import ModelHandle
@@ -42,12 +42,16 @@ def signals_table(out: str | Path) -> pa.Table:
 
     run = read(out)
     store = Store(run["store"])
-    told = run["pool"]
-    cache, trust = store.root / "pools", told.get("trust_paths", False)
+    recorded = run["pool"]
+    cache, trust = store.root / "pools", recorded.get("trust_paths", False)
     pool = open_pool(
-        told["path"], told["images"], cache=cache, format=told.get("read_as"), trust_paths=trust
+        recorded["path"],
+        recorded["images"],
+        cache=cache,
+        format=recorded.get("read_as"),
+        trust_paths=trust,
     )
-    if len(pool) != told["rows"] or pool.total_bytes != told["bytes"]:
+    if len(pool) != recorded["rows"] or pool.total_bytes != recorded["bytes"]:
         raise PoolError(
             f"{pool.path} has changed since the selection in {out} was made "
             f"({run['pool']['rows']:,} rows then, {len(pool):,} now). Select again, or put the "
@@ -58,20 +62,25 @@ def signals_table(out: str | Path) -> pa.Table:
 
     def handle(noted: dict[str, Any]) -> ModelHandle:
         return ModelHandle(
-            noted["name"], ModelIdentity(**noted["identity"]), open=lambda: _gone(store, out)
+            noted["name"],
+            ModelIdentity(**noted["identity"]),
+            open=lambda: _scores_missing(store, out),
         )
 
     model = None if run["model"] is None else handle(run["model"])
     roles = {role: handle(noted) for role, noted in run.get("roles", {}).items()}
     asked = stored_request(run["config"])
     request = replace(asked, seed=run["method"]["seed"], on_missing="exclude", retry_errors=False)
-    gone = Trainer(fit=lambda *a, **k: _gone(store, out), open=lambda folder: _gone(store, out))
-    context = RunContext(store, model, roles, gone)
+    no_trainer = Trainer(
+        fit=lambda *a, **k: _scores_missing(store, out),
+        open=lambda folder: _scores_missing(store, out),
+    )
+    context = RunContext(store, model, roles, no_trainer)
     resolved = resolve_mixture(pool, Budget.parse(request.budget), request, context)
     signals = with_inputs(signals_of(method, context, request.seed, resolved.budget))
     then = {s["fingerprint"] for s in run["signals"]}
     kept = [s.inputs() for s in signals.values() if isinstance(s, StoredPoolSignal)]
-    # what a stored column was made from is read only where that column is not stored yet
+    # inputs of a stored column are read only if that column is not stored yet
     then |= {fingerprint(s) for given in kept for s in walk(given) if isinstance(s, RowSignal)}
     for name, signal in signals.items():
         if (
@@ -98,12 +107,12 @@ def signals_table(out: str | Path) -> pa.Table:
 
 
 def _of_a_trained_model(signal: RowSignal) -> bool:
-    """Whether the store knows the signal by the rows that its model was trained on: not known
-    before they are drawn."""
+    """Whether the signal's identity contains the rows that its model was trained on, which are not
+    known before they are drawn."""
     return any(model_inputs(value) for value in vars(signal).values())
 
 
-def _gone(store: Store, out: str | Path) -> Any:
+def _scores_missing(store: Store, out: str | Path) -> Any:
     raise StoreError(
         f"Scores that the selection in {out} used are no longer in the store {store.root}. Select "
         "again."

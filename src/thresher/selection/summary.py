@@ -39,7 +39,7 @@ MOST_SOURCES = 12
 SAID_SOURCES = 4  # in the line about sources
 LONGEST_NAME = 40  # characters of a source's name there
 FEW = 3  # signals of one kind that get a line each
-NARROW = 72  # columns of a terminal below which tables leave out what can be left out
+NARROW = 72  # columns of a terminal below which tables omit optional columns
 MOST_COLUMNS = 110  # of a paragraph: longer lines are hard to read
 FILES = (
     "subset.json",
@@ -82,10 +82,10 @@ def by_source(
     as their number and `others`."""
     counts = np.bincount(source, minlength=len(names))
     ranked = [i for i in np.lexsort((np.arange(len(names)), -counts)).tolist() if counts[i]]
-    shown = ranked if len(ranked) <= most else ranked[: most - 1]
-    out = [(names[i] or "(none)", source == i) for i in shown]
-    if len(shown) < len(ranked):
-        out.append((f"{len(ranked) - len(shown):,} {others}", ~np.isin(source, shown)))
+    listed = ranked if len(ranked) <= most else ranked[: most - 1]
+    out = [(names[i] or "(none)", source == i) for i in listed]
+    if len(listed) < len(ranked):
+        out.append((f"{len(ranked) - len(listed):,} {others}", ~np.isin(source, listed)))
     return out
 
 
@@ -102,8 +102,7 @@ def failure_kinds(failures: list[Failure]) -> list[list[Failure]]:
 
 
 def stdout() -> Console:
-    """A console for results. Not cut at 80 columns where nobody looks: a pipe or file gets long
-    lines whole."""
+    """A console for results. Lines written to a pipe or file are not wrapped."""
     import sys
 
     from rich.console import Console
@@ -112,8 +111,7 @@ def stdout() -> Console:
 
 
 def say(console: Console, text: str, *, markup: bool = True) -> None:
-    """A line of a result: broken between words on a terminal, and only there; elsewhere whole,
-    however long.
+    """Print a line of a result, wrapped between words on a terminal only.
 
     A word that is longer than the terminal, such as a path, is left to the terminal.
     """
@@ -141,7 +139,7 @@ def say(console: Console, text: str, *, markup: bool = True) -> None:
 
 
 def plain(text: str) -> str:
-    """Text that a terminal shows and does not obey: control characters but line ends, and bidi
+    """Text that is safe for a terminal: control characters other than line ends, and bidi
     overrides, become �.
 
     >>> plain("red\x1b[31m\u202e")
@@ -162,7 +160,7 @@ def table(*columns: str, numbers: bool = True) -> Table:
 
 
 def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
-    """The headline: how many rows, and how much of the answers they hold."""
+    """The headline: how many rows, and their share of the answers."""
     words = pool.facts["answer_words"]
     line = (
         f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] "
@@ -182,15 +180,15 @@ def sources_line(pool: Pool, rows: np.ndarray) -> str:
         return ""
     kept = np.zeros(len(pool), bool)
     kept[rows] = True
-    told = []
+    described = []
     for name, mask in parts:
         short = name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
         before, after = (
             format_percent(int(mask.sum()), len(pool)),
             format_percent(int((mask & kept).sum()), len(rows)),
         )
-        told.append(f"{short} {before} → {after}")
-    return f"By source, pool → kept: {', '.join(told)}."
+        described.append(f"{short} {before} → {after}")
+    return f"By source, pool → kept: {', '.join(described)}."
 
 
 def skills_line(outcome: Outcome) -> str:
@@ -230,7 +228,7 @@ def cost_lines(outcome: Outcome) -> list[str]:
         f"{t.label}: a model was trained on {pluralize(t.rows)}, {format_duration(t.seconds)}"
         for t in outcome.trainings
     ]
-    asked = [s for s in outcome.signals if s.wanted]  # of no row: not needed after all
+    asked = [s for s in outcome.signals if s.wanted]  # without those that no row needed
     for same in _alike(asked or outcome.signals):
         s = same[0]
         unasked = outcome.unasked.get(s.label, 0)
@@ -260,8 +258,7 @@ def cost_lines(outcome: Outcome) -> list[str]:
 
 
 def cost_line(outcome: Outcome) -> str:
-    """All of `cost_lines` in one, and whether anything was paid for; "" where no score was asked
-    for."""
+    """All of `cost_lines` in one, and the total time; "" if no score was needed."""
     lines = cost_lines(outcome)
     if lines and not any(s.scored or s.elsewhere for s in outcome.signals):
         return f"{'; '.join(lines)}. Nothing was scored: all scores were stored already."
@@ -285,7 +282,7 @@ def _alike(signals: Sequence[SignalRun]) -> list[list[SignalRun]]:
 
 
 def families(named: Sequence[tuple[str, str]]) -> list[str]:
-    """(kind, label) -> the labels, those of one kind by what they begin with.
+    """(kind, label) -> the labels, those of one kind by their common beginning.
 
     >>> families([("judge", "score_ocr"), ("judge", "score_icl"), ("written_styles", "styles")])
     ['score_* (2)', 'styles']
@@ -302,21 +299,21 @@ def families(named: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def loss_line(outcome: Outcome) -> str:
-    """The median losses of the kept rows and of all rows the method saw; "" where it saw none."""
-    told = []
+    """The median losses of the kept rows and of all rows of the method; "" if there are none."""
+    described = []
     at = np.flatnonzero(np.isin(outcome.considered, outcome.rows))
     for name, words in LOSSES.items():
         values = outcome.evidence.get(name)
         if values is None or np.isnan(values[at]).all():
             continue
-        told.append(
+        described.append(
             f"{words} {np.nanmedian(values):.3f} in the pool, {np.nanmedian(values[at]):.3f} kept"
         )
-    return f"Median {'; '.join(told)}." if told else ""
+    return f"Median {'; '.join(described)}." if described else ""
 
 
 def saving_line(outcome: Outcome, pool: Pool) -> str:
-    """What selecting took, what it saves in each epoch, and when that pays off."""
+    """The time for selecting, the time it saves in each epoch, and when that pays off."""
     from thresher.selection.saving import Saving
 
     recipe = outcome.recipe

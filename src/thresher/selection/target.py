@@ -1,9 +1,7 @@
-"""The target set of a selection: its columns, and what must be true of it before anything is paid
-for.
+"""The target set of a selection: its columns, and the checks on it before anything is scored.
 
-A method may aim at a second set of rows. They are computed as the pool's are (same store, same
-models, same rules for rows that fail), before the pool's, because they are few. Ties pools, store
-and duplicates together; `run` uses it.
+A method may use a second set of rows, a validation set. Its columns are computed as the pool's are
+(same store, same models, same rules for rows that fail), and before them, because they are few.
 """
 
 from __future__ import annotations
@@ -32,8 +30,8 @@ SHOWN = 3  # examples in a message
 
 
 @dataclass(frozen=True)
-class Aimed:
-    """The target set that a method aims at."""
+class TargetSet:
+    """The validation set of a method."""
 
     pool: Pool
     engine: ColumnEngine
@@ -41,7 +39,7 @@ class Aimed:
 
     @property
     def runs(self) -> list[SignalRun]:
-        """What the target's signals cost, under names that tell them from the pool's."""
+        """What the target's signals cost, with labels that distinguish them from the pool's."""
         return [replace(r, label=f"validation {r.label}") for r in self.engine.runs]
 
     @property
@@ -58,12 +56,12 @@ class Aimed:
 
 
 def needs_target(method: Method, context: RunContext) -> bool:
-    """Whether the method, with these settings, aims at a target set."""
+    """Whether the method uses a target set with these settings."""
     return bool(target_signals_of(method, context, 0))
 
 
 def check(method: Method, target: object, context: RunContext) -> bool:
-    """Whether a target set is to be used. Raises ConfigError where one is needed and not given."""
+    """Whether a target set is used. Raises ConfigError if one is needed and not given."""
     needs = needs_target(method, context)
     if needs and target is None:
         raise ConfigError(
@@ -75,8 +73,8 @@ def check(method: Method, target: object, context: RunContext) -> bool:
     return needs
 
 
-def aim(task: SelectionTask, context: RunContext) -> Aimed | None:
-    """The target's columns, computed; None where the method aims at nothing. Raises as
+def aim(task: SelectionTask, context: RunContext) -> TargetSet | None:
+    """Compute the target's columns; None if the method uses no target set. Raises as
     `select.select`."""
     method, target = task.method, task.target
     if not check(method, target, context):
@@ -86,12 +84,12 @@ def aim(task: SelectionTask, context: RunContext) -> Aimed | None:
     try:
         engine = (context.new_engine or create_engine)(target, signals, task.request, context)
         found = engine.columns(signals)
-    except TooManyFailures as e:  # its numbers are not those of the pool
+    except TooManyFailures as e:  # counts rows of the validation set
         raise TooManyFailures(f"Of the validation set {Path(target.path)}, {e.message}") from e
-    engine.close()  # the pool's engine opens its own
+    engine.close()  # the pool's engine opens its own models
     values = {**found.values, "row": {"row": engine.eligible.pool_rows}}
     columns = Columns(found.digest, found.ties, found.source, found.source_names, values)
-    return Aimed(target, engine, columns)
+    return TargetSet(target, engine, columns)
 
 
 def leaks(
@@ -106,18 +104,18 @@ def leaks(
 ) -> tuple[np.ndarray, str]:
     """Rows of the pool that repeat a question of the target, and a note about them.
 
-    pool, target: what is trained on, and what it is judged by.
+    pool, target: the rows to train on, and those to evaluate on.
     on_leak: "refuse" raises PoolError where there are any; "drop" returns them.
-    names: what the two are called in the message.
-    instead: what else can be done about it.
+    names: names of the two in the message.
+    instead: an alternative for the user.
     near: as in `find_contamination`.
 
-    Returns int64 [d] and the note, "" where there are none.
+    Returns int64 [d] and the note, "" if there are none.
     """
     from thresher.duplicates import find_contamination
 
-    # what is read here is not stored: it must not count among the rows that an interrupted run says
-    # it has stored
+    # rows read here are not stored, so they must not count among the stored rows that an
+    # interrupted run reports
     shown = stderr_progress() if isinstance(progress, (BarProgress, LineProgress)) else progress
     found = find_contamination(pool, target, near=near, progress=shown)
     if not found:

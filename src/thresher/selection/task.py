@@ -1,4 +1,4 @@
-"""A request whose names are resolved: what one selection is made of."""
+"""A request with resolved names: the input of one selection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class SelectionTask:
-    """Select `budget` rows of `pool` with `method`, as `request` says. Nothing is spent yet."""
+    """Select `budget` rows of `pool` with `method`, as `request` says."""
 
     pool: Pool
     method: Method

@@ -1,4 +1,4 @@
-"""The models that a run would train first: how many, on how many rows, and about how long.
+"""The models that a run would train first: how many, on how many rows, and the estimated time.
 
 Reads the store's records of trained models. Trains nothing.
 """
@@ -14,7 +14,7 @@ from thresher.console.formatting import format_duration, pluralize
 from thresher.engine import ColumnEngine
 from thresher.engine.graph import model_of, models_to_train
 from thresher.fingerprint import fingerprint
-from thresher.selection.cost import Price
+from thresher.selection.cost import RowCost
 from thresher.selection.saving import TRAINING_PASSES
 from thresher.training.registry import is_trained
 from thresher.types import ModelIdentity, PartSignal, RowSignal, TrainedIdentity, TrainedModel
@@ -27,14 +27,14 @@ class TrainingPlan:
     fingerprint: str
     rows: int | None  # None: known once columns are there that are not stored yet
     passes: float  # over these rows
-    hours: float | None  # estimated from scoring; None: nothing was measured, or rows not known
+    hours: float | None  # estimated from scoring; None if not measured or rows are not known
     upper_bound: bool = False  # whether it is trained depends on scores that are not there yet
 
 
 def trainings_of(
     engine: ColumnEngine,
     to_score: Iterable[RowSignal],
-    costs: Mapping[ModelIdentity | None, Price],
+    costs: Mapping[ModelIdentity | None, RowCost],
 ) -> tuple[TrainingPlan, ...]:
     """The models to train, each once.
 
@@ -76,7 +76,7 @@ def _rows(engine: ColumnEngine, model: TrainedIdentity | TrainedModel) -> int | 
 
 
 def training_notes(trainings: Sequence[TrainingPlan], pool_rows: int) -> list[str]:
-    """A sentence or two for all models that are trained alike."""
+    """One or two sentences for all models with the same training."""
     alike: dict[tuple[object, ...], list[TrainingPlan]] = {}
     for t in trainings:
         alike.setdefault((t.rows, t.passes, t.upper_bound), []).append(t)

@@ -1,6 +1,6 @@
-"""One worker process of `--devices`: reads a request from stdin, scores what nobody has scored yet,
-and ends. The first line of stdin is the request as JSON; the end of stdin means that the process
-that started it wants it to end, or is dead.
+"""One worker process of `--devices`: reads a request from stdin, scores the rows that are still
+missing, and exits. The first line of stdin is the request as JSON; the end of stdin means that the
+process that started it asks it to stop, or has died.
 
 Writes scores into the store only.
 """

@@ -2,9 +2,9 @@
 no model ever runs.
 
 What is loaded stays in memory: columns by signal (`recall`), what a mixture reads
-(`mixture.cache`), and the latest `Prepared`. Without them CLIPPER on 100,000 rows takes, of
+(`mixture.cache`), and the latest `ScoredPool`. Without them CLIPPER on 100,000 rows takes, of
 processor time, 0.65 s instead of 0.3 s after a ban (recall) and 0.15 s instead of 0.05 s at another
-budget (`Prepared`). The cache of sorted arrays is for larger pools: on a million rows, another
+budget (`ScoredPool`). The cache of sorted arrays is for larger pools: on a million rows, another
 budget takes CLIPPER 0.5 s with it and 1.1 s without, `perplexity` 0.07 s and 0.6 s.
 
 A change that cannot be made (a wrong setting, a column that is not stored) raises and leaves
@@ -43,7 +43,7 @@ from thresher.request.spelling import as_flag
 from thresher.samplers.ordering import SortCache, use_cache
 from thresher.selection import config as configs
 from thresher.selection import folder as output
-from thresher.selection.prepare import Prepared, prepare
+from thresher.selection.prepare import ScoredPool, prepare
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
@@ -81,7 +81,7 @@ class Session:
         self.handles = self._handles()
         self.mixture_cache, self.recall = MixtureCache(), Recall(self.pool)
         self.sort_cache = SortCache()
-        self.prepared: tuple[Any, Prepared] | None = None  # the latest, and what it is for
+        self.prepared: tuple[Any, ScoredPool] | None = None  # the latest, and what it is for
         self.undoable: deque[tuple[np.ndarray, np.ndarray]] = deque(maxlen=UNDO)
         self.lock = threading.RLock()
         self._target: Pool | None = None
@@ -292,7 +292,7 @@ class Session:
         asks = request.dedup == "semantic" or request.drop_suspects is not None
         return asks or may_name_signals(request)
 
-    def _prepared(self, task: SelectionTask, resolved: ResolvedMixture) -> Prepared:
+    def _prepared(self, task: SelectionTask, resolved: ResolvedMixture) -> ScoredPool:
         """Columns for this method, seed and rows: those at hand where they are the ones."""
         method, seed = task.method, task.request.seed
         context, target = self.context(method), self.target_of(method)
