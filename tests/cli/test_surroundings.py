@@ -29,7 +29,7 @@ def test_missing_home_and_unknown_user_id(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize("name", [b"o\xff\xfe", b"\xf6ffentlich"])
 def test_file_name_that_is_not_utf8(name: bytes, capsys: pytest.CaptureFixture[str]) -> None:
-    @guarded
+    @handle_errors
     def command() -> None:
         os.fsencode("x") + os.fsdecode(name).encode("utf-8")
 
