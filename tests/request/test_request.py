@@ -111,7 +111,7 @@ def test_every_field_of_the_request_is_documented_and_of_a_known_type() -> None:
     assert docs_of(RunRequest).keys() == fields_of(RunRequest).keys()
     for field in fields_of(RunRequest).values():
         assert field.type is bool or field.option.metavar, field.name
-        assert set(field.option.commands) <= {"select", "plan", "compare"}
+        assert set(field.option.commands) <= {"select", "plan", "compare", "evaluate", "suspects"}
     assert list(inspect.signature(thresher.select).parameters)[:3] == ["pool", "method", "budget"]
 
 

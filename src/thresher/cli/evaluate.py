@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_GROUPS = 30
 
 
+@o.takes_request("evaluate")
 def evaluate(
     context: typer.Context,
     data: Annotated[
@@ -27,8 +28,6 @@ def evaluate(
             "--data", metavar="TEST", help="The test set, in any pool format.", show_default=False
         ),
     ] = None,
-    images: Annotated[str | None, o.option("images")] = None,
-    trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
     score: Annotated[
         str,
         typer.Option(
@@ -72,14 +71,6 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    model: Annotated[str | None, o.option("model")] = None,
-    device: Annotated[str | None, o.option("device")] = None,
-    dtype: Annotated[str | None, o.option("dtype")] = None,
-    batch_tokens: Annotated[int | None, o.option("batch_tokens")] = None,
-    trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
-    store: Annotated[str | None, o.option("store")] = None,
-    on_missing: Annotated[str | None, o.option("on_missing")] = None,
-    retry_errors: Annotated[bool | None, o.option("retry_errors")] = None,
 ) -> None:
     """Ask a model the questions of a test set and score its answers.
 
@@ -96,20 +87,20 @@ def evaluate(
         raise ConfigError(
             f"Missing: {opt('data')} (a file of any format of a pool), or {opt('lmms_eval')}."
         )
-    if model is None:
+    request = o.request_of(context)
+    if request.model is None:
         raise no_model("thresher evaluate")
-    request = o.request_of(context, model=model)
     file = report.check_output(out) if out is not None else None
     kept = Store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
-    assert handle is not None  # request.model is set above
+    assert handle is not None  # request.model was checked above
     arguments = _lmms_arguments(handle, lmms_eval_model) if lmms_eval is not None else []
 
     content: dict[str, Any] = {}
     found = None
     if data is not None:
-        found = _ask(request, handle, kept, data, images, score, by, max_new_tokens)
+        found = _ask(request, handle, kept, data, score, by, max_new_tokens)
         content = found.to_json()
         show(found)
         if file is not None:
@@ -133,7 +124,6 @@ def _ask(
     handle: ModelHandle,
     store: Store,
     data: str,
-    images: str | None,
     score: str,
     by: str,
     max_new_tokens: int,
@@ -142,7 +132,9 @@ def _ask(
     from thresher.evaluation import evaluate as run
     from thresher.selection.opening import TEST, open_the_pool
 
-    pool = open_the_pool(data, images, store, note, trust_paths=request.trust_paths, splits=TEST)
+    pool = open_the_pool(
+        data, request.images, store, note, trust_paths=request.trust_paths, splits=TEST
+    )
     progress = stderr_progress()
     try:
         return run(

@@ -18,15 +18,13 @@ if TYPE_CHECKING:
 LONGEST_TEXT = 60  # characters of a question or an answer in the table
 
 
+@o.takes_request("suspects")
 def suspects(
     context: typer.Context,
     pool: Annotated[
         str,
         typer.Argument(metavar="POOL", help="The pool, as select takes it.", show_default=False),
     ],
-    images: Annotated[str | None, o.option("images")] = None,
-    format: Annotated[str | None, o.option("format")] = None,
-    trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -74,14 +72,6 @@ def suspects(
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
-    model: Annotated[str | None, o.option("model")] = None,
-    device: Annotated[str | None, o.option("device")] = None,
-    dtype: Annotated[str | None, o.option("dtype")] = None,
-    batch_tokens: Annotated[int | None, o.option("batch_tokens")] = None,
-    trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
-    store: Annotated[str | None, o.option("store")] = None,
-    on_missing: Annotated[str | None, o.option("on_missing")] = None,
-    retry_errors: Annotated[bool | None, o.option("retry_errors")] = None,
 ) -> None:
     """List the rows whose answers are likely wrong, by skill, the likeliest first.
 
@@ -102,16 +92,16 @@ def suspects(
     from thresher.storage.writable import check_file
 
     chosen = SuspectOptions(threshold, limit, answers, image_gain, leaves, max_new_tokens)
-    if model is None:
-        raise no_model("thresher suspects")
     request = o.request_of(context)
+    if request.model is None:
+        raise no_model("thresher suspects")
     path = check_file(out, suffixes=(*SUFFIXES, ".html")) if out is not None else None
     kept = Store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # the model was checked above
     suspicion_signals(handle.identity)  # refuses a model behind a server before the pool is read
-    opened = open_the_pool(pool, images, kept, note, format, request.trust_paths)
+    opened = open_the_pool(pool, request.images, kept, note, request.format, request.trust_paths)
     if path is not None and path.exists():
         sources = [f.uri for f in opened.file_specs if os.path.exists(f.uri)]
         if any(path.samefile(source) for source in sources):

@@ -23,6 +23,7 @@ Unscorable = Literal["keep", "drop", "random"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["hf", "openai"]
 ALL = ("select", "plan", "compare")
+ASKING = (*ALL, "evaluate", "suspects")  # commands that ask a model about rows
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
 SERVERS, MIXTURES = "Model behind a server", "Mixture"
 DEFAULT_METHOD = "winnow"
@@ -40,9 +41,9 @@ class RunRequest:
 
     pool: Annotated[str, Option("POOL")] = field(default="", kw_only=False)
     """The pool: a file, folder, pattern, mixture YAML, address, or name=path,name=path."""
-    images: Annotated[str | None, Option("DIR", commands=ALL)] = None
+    images: Annotated[str | None, Option("DIR", commands=ASKING)] = None
     """Folder that relative image paths start from (default: the pool's folder)."""
-    format: Annotated[str | None, Option("F")] = None
+    format: Annotated[str | None, Option("F", commands=("select", "plan", "suspects"))] = None
     """Read the pool as this format (default: detected from its content)."""
     method: Annotated[str, Option("NAME", short="-m")] = field(default="", kw_only=False)
     """Selection method; `thresher methods` lists them (default: winnow)."""
@@ -58,7 +59,7 @@ class RunRequest:
         ),
     ] = field(default_factory=dict)
     """Settings of the method by name, such as {"keep": 0.3}; `thresher methods` lists them."""
-    model: Annotated[str | None, Option("MODEL", MODEL, commands=ALL)] = None
+    model: Annotated[str | None, Option("MODEL", MODEL, commands=ASKING)] = None
     """A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things out).
 
     With backend openai: the server's name of it; None: the server's only one.
@@ -128,38 +129,40 @@ class RunRequest:
 
     Another seed reuses all scores that do not depend on it.
     """
-    store: Annotated[str | None, Option("PATH", RUN, commands=ALL)] = None
+    store: Annotated[str | None, Option("PATH", RUN, commands=ASKING)] = None
     """Where scores are stored (default: $THRESHER_STORE, else your cache folder)."""
-    on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=ALL)] = "auto"
+    on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=ASKING)] = "auto"
     """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse."""
-    trust_paths: Annotated[bool, Option(commands=ALL)] = False
+    trust_paths: Annotated[bool, Option(commands=ASKING)] = False
     """Identify images by path and size, not by content: faster, but an overwritten image keeps its
     old scores.
 
     Rows then have other digests, and scores of their own.
     """
-    retry_errors: Annotated[bool, Option("", RUN)] = False
+    retry_errors: Annotated[
+        bool, Option("", RUN, commands=("select", "plan", "evaluate", "suspects"))
+    ] = False
     """Score rows again whose stored result is an error."""
     force: Annotated[bool, Option("", RUN, commands=("select",))] = False
     """Continue with meaningless scores (a judge that gives no probability to its answers)."""
-    device: Annotated[str, Option("NAME", MODEL, commands=ALL)] = "auto"
+    device: Annotated[str, Option("NAME", MODEL, commands=ASKING)] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: the best available."""
     devices: Annotated[str | None, Option("LIST", MODEL, commands=("select",))] = None
     """Several GPUs of this machine, a process each: 0,1,2,3, or all.
 
     Results do not depend on it, but for the last bits of numbers on a GPU.
     """
-    dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ALL)] = "auto"
+    dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ASKING)] = "auto"
     """auto, float32, bfloat16 or float16.
 
     Part of a score's identity.
     """
-    batch_tokens: Annotated[int | None, Option("N", MODEL, commands=ALL)] = None
+    batch_tokens: Annotated[int | None, Option("N", MODEL, commands=ASKING)] = None
     """Tokens per forward pass; results do not depend on it (default: by device).
 
     Not part of a score's identity.
     """
-    trust_remote_code: Annotated[bool, Option("", MODEL, commands=ALL)] = False
+    trust_remote_code: Annotated[bool, Option("", MODEL, commands=ASKING)] = False
     """Run Python code that comes with the model.
 
     Never taken from a file.
