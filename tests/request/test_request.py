@@ -93,7 +93,7 @@ def test_a_new_field_is_a_keyword_of_the_api() -> None:
     assert (first.patience, first.names, second.method, second.patience) == (
         7,
         ("a",),
-        "clipper",
+        "winnow",
         None,
     )
     assert inspect.signature(wait).parameters["patience"].default is None
