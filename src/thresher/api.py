@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, get_type_hints
 
-from thresher.errors import ConfigError, did_you_mean
+from thresher.errors import ConfigError, did_you_mean, in_python, spelled
 from thresher.pools.paths import printable
 from thresher.request import REQUIRED, RunRequest, parameters_section
 from thresher.request.run_request import DEFAULT_METHOD
@@ -200,4 +200,4 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
 
 
 def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=5)
+    warnings.warn(spelled(text, in_python), stacklevel=5)

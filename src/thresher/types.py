@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, Spell, in_python, spelled
 
 DIGEST = np.dtype("S32")  # SHA-256; indexing one element strips NULs: use `digests_to_bytes`
 IMAGE_PLACEHOLDER = "<image>"
@@ -114,7 +114,8 @@ class RowError:
 class Note:
     """Something the user should know about a result: `kind` is for code, `text` for people.
 
-    Displayed and stored as its text. Kinds of a selection's notes: "left-out", "missing-images",
+    The text may refer to options (`errors.opt`): `str` writes them as in Python, `spelled` in any
+    other way. Kinds of a selection's notes: "left-out", "missing-images",
     "fewer-rows", "store", "model", "validation", "leak", "mixture", "method", "round"; "" where a
     run.yaml of an earlier version names none.
     """
@@ -123,7 +124,11 @@ class Note:
     text: str
 
     def __str__(self) -> str:
-        return self.text
+        return self.spelled(in_python)
+
+    def spelled(self, spell: Spell) -> str:
+        """The text, with options as `spell` writes them."""
+        return spelled(self.text, spell)
 
 
 def row_digest(texts: bytes, identities: Sequence[str]) -> bytes:

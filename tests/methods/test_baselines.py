@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests.methods.planted_columns import digests
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, spelled
 from thresher.methods import load
 from thresher.methods.needs import needs
 from thresher.types import Capability, Columns, MethodContext
+from thresher.request.spelling import as_flag
 
 #                0    1    2    3    4    5    6    7    8    9
 NLL = np.array([0.5, 9.0, 0.1, 2.0, 2.0, 0.3, 7.0, 1.0, 0.2, 2.0], np.float32)
@@ -50,7 +51,7 @@ def test_stratified():
 def test_stratified_with_one_source_is_random_with_a_note():
     one = run("stratified", 4, names=("only",), source=np.zeros(10, np.int32))
     assert one.rows.tolist() == run("random", 4).rows.tolist()
-    assert "same as --method random" in one.notes[0]
+    assert "same as --method random" in spelled(one.notes[0], as_flag)
 
 
 def test_stratified_by_skill():

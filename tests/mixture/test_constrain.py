@@ -293,7 +293,7 @@ def test_method_does_not_see_dropped_and_filtered_rows(tmp_path: Path, store: St
     ]
     assert sorted(out.rows.tolist()) == expected == sorted(out.considered.tolist())
     assert model.scored == len(expected)
-    assert any("2 rows left out by --drop" in n for n in map(str, out.notes))
+    assert any("2 rows left out by drop=" in n for n in map(str, out.notes))
 
 
 def test_dropped_rows_cannot_fail(tmp_path: Path, store: Store) -> None:

@@ -118,8 +118,8 @@ def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, pool: Pool, target
     Learning.enough = 1
     outcome, _ = select(tmp_path, pool, target, budget="1000")
     assert outcome.budget == len(pool) and outcome.recipe.budget == "1000"
-    assert outcome.notes[0].text == (
-        f"--budget 1000 is more than the pool has ({len(pool)} rows): it means all of them."
+    assert str(outcome.notes[0]) == (
+        f"budget=1000 is more than the pool has ({len(pool)} rows): it means all of them."
     )
 
 

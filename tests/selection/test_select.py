@@ -344,7 +344,7 @@ def test_on_missing(tmp_path: Path) -> None:
         pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)), on_missing="exclude"
     )
     assert excluded.excluded == 10 and len(excluded.rows) == 10
-    with pytest.raises(TooManyFailures, match="refuse allows none"):
+    with pytest.raises(TooManyFailures, match="refuse. allows none"):
         select(
             pool,
             HighestLoss(),
@@ -479,7 +479,7 @@ def test_a_budget_above_the_pool_is_all_of_it(tmp_path: Path, store: Store) -> N
     for method, model in ((FirstTies(), None), (HighestLoss(), Model())):
         outcome = select(pool, method, "100000", store, model, on_missing="exclude")
         assert sorted(outcome.rows.tolist()) == list(range(29)) and outcome.budget == 30
-        assert "--budget 100000 is more than the pool has (30 rows): it means all of them." in map(
+        assert "budget=100000 is more than the pool has (30 rows): it means all of them." in map(
             str, outcome.notes
         )
         assert any(

@@ -124,8 +124,8 @@ def test_the_guard_is_skipped_on_copies_of_few_rows(
     assert made.trainings == () and not any("trained" in note for note in made.notes)
     out = select(pool, store, training, settings=on)
     assert len(out.rows) == 12 and training.calls() == [] and out.trainings == []
-    assert any(note.startswith("The guard is skipped") for note in out.notes)
-    assert not any("The guard trained" in note for note in out.notes)
+    assert any(note.text.startswith("The guard is skipped") for note in out.notes)
+    assert not any("The guard trained" in note for note in map(str, out.notes))
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 3])

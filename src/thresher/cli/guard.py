@@ -20,7 +20,7 @@ from typing import ParamSpec, TextIO
 
 import typer
 
-from thresher.errors import ThresherError
+from thresher.errors import ThresherError, spelled
 from thresher.extras import UntestedVersion, untested_versions
 from thresher.request.spelling import as_flag, as_yaml
 
@@ -53,8 +53,9 @@ def fail(message: str) -> None:
 
 
 def note(message: str) -> None:
-    """Print on stderr what the user should know but need not act on."""
-    typer.echo(_wrapped(f"Note: {message}"), err=True)
+    """Print on stderr what the user should know but need not act on. `message` may refer to options
+    (`errors.opt`)."""
+    typer.echo(_wrapped(f"Note: {spelled(message, as_flag)}"), err=True)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from thresher.compare.cells import FULL, Cell, Job
 from thresher.compare.output import write_comparison
 from thresher.compare.summary import summarise_cells
 from thresher.compare.table import Comparison
+from thresher.request.spelling import as_flag
 from thresher.selection import select as run
 from thresher.selection.target import leaks, needs_target
 from thresher.selection.task import SelectionTask
@@ -193,7 +194,9 @@ class _CellRunner:
             usable_only=True,
         )
         outcome = run.select(task, job.context_of(cell.method, self.context))
-        return _Chosen(outcome.rows, outcome.cost, tuple(map(str, outcome.notes)))
+        return _Chosen(
+            outcome.rows, outcome.cost, tuple(note.spelled(as_flag) for note in outcome.notes)
+        )
 
 
 def check_leaks(job: Job, context: RunContext) -> None:

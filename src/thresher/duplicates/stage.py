@@ -73,7 +73,7 @@ def representatives(
     """
     how, threshold = request.dedup, request.dedup_threshold
     if how == "near":
-        require("duplicates", "--dedup near")
+        require("duplicates", opt("dedup", "near"))
     scoring = RunRequest(seed=request.seed, on_missing="exclude")
     order = _representative_order(pool, keep)
     compared = within | keep
@@ -84,7 +84,7 @@ def representatives(
         )
     else:
         rows, group_of = _signature_groups(pool, how, compared, scoring, context, threshold)
-        label_of_note, unknown = f"--dedup {how}", ""
+        label_of_note, unknown = opt("dedup", how), ""
     known = np.zeros(len(pool), bool)
     known[rows] = True
     order = order[known[order]]
@@ -148,10 +148,10 @@ def _semantic_groups(
                 "which rows are copies is known only after the model has processed "
                 f"{pluralize(missing)}; no row is counted as one yet."
             )
-            return empty, empty, "--dedup semantic", note
+            return empty, empty, opt("dedup", "semantic"), note
     found = _columns({signal.kind: signal}, pool, within, request, context)
     if found is None:
-        return empty, empty, "--dedup semantic", ""
+        return empty, empty, opt("dedup", "semantic"), ""
     known = found[signal.kind].known
     rows = np.flatnonzero(known)
     position = np.empty(len(pool), np.int64)
@@ -164,7 +164,8 @@ def _semantic_groups(
         else ""
     )
     labels = semantic_groups(values, position[order[known[order]]], min_cosine)
-    return rows, labels, f"--dedup semantic (cosine of at least {min_cosine:g}){left_out_note}", ""
+    label = f"{opt('dedup', 'semantic')} (cosine of at least {min_cosine:g}){left_out_note}"
+    return rows, labels, label, ""
 
 
 def _signature_groups(

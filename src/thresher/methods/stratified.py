@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from thresher.errors import opt
 from thresher.methods.explanation import Evidence, Explanation, Why
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
@@ -59,7 +60,9 @@ class Stratified:
         size = np.bincount(group)
         what = "skill" if self._skills else "source"
         if np.count_nonzero(size) < 2:
-            notes.append(f"All rows are of one {what}, so this is the same as --method random.")
+            notes.append(
+                f"All rows are of one {what}, so this is the same as {opt('method', 'random')}."
+            )
         elif self._equal:
             taken = np.bincount(group[rows], minlength=len(size))
             short = np.flatnonzero((taken == size) & (size > 0) & (size < taken.max()))

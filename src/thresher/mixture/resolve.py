@@ -157,7 +157,7 @@ class ResolvedMixture:
                 f"length ({self.counts.how}); rows are selected to fit the token budget."
             )
         if self.keep.any():
-            notes.append(f"{pluralize(int(self.keep.sum()))} of --keep are always taken.")
+            notes.append(f"{pluralize(int(self.keep.sum()))} of {opt('keep')} are always taken.")
         if self.groups is not None:
             possible = self.within | self.keep
             available = np.bincount(self.groups.label[possible], minlength=len(self.groups))
@@ -166,9 +166,8 @@ class ResolvedMixture:
                 low, high = quota.rows(min(self.budget, int(possible.sum())))
                 maximum = "any number" if high is None else f"at most {high:,}"
                 notes.append(
-                    f"--quota {quota.text}: at least {low:,} and {maximum} of the {int(rows):,} "
-                    f"rows "
-                    "there."
+                    f"{opt('quota', quota.text)}: at least {low:,} and {maximum} of the "
+                    f"{int(rows):,} rows there."
                 )
         if n_unscorable:
             treatments = {"keep": "kept", "drop": "left out", "random": "sampled at random"}
@@ -306,7 +305,7 @@ def resolve_mixture(
                 value=request.keep,
             )
         within &= ~drop
-        notes.append(f"{pluralize(int(drop.sum()))} left out by --drop {request.drop}.")
+        notes.append(f"{pluralize(int(drop.sum()))} left out by {opt('drop', request.drop)}.")
     rules = [parse_filter(text) for text in request.filter]
     quotas = [parse_quota(text) for text in request.quota]
     named = [*(r.name for r in rules), *(column_of(q, pool) for q in quotas)]
@@ -391,9 +390,7 @@ def budget_exceeds_pool(budget: Budget, n: int) -> str:
     """The note for a number of rows above the pool's n; "" for any other budget."""
     if not (isinstance(budget, Rows) and budget.count > n):
         return ""
-    return (
-        f"--budget {budget.count} is more than the pool has ({pluralize(n)}): it means all of them."
-    )
+    return f"{opt('budget', budget.count)} is more than the pool has ({pluralize(n)}): it means all of them."
 
 
 def _select_nothing(columns: Columns, k: int) -> Selection:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thresher.errors import ConfigError, PoolError
+from thresher.request.spelling import as_flag
 from thresher.selection import folder as output
 from thresher.selection.result import Failure
 from thresher.text import ParseError, parse_json, split_lines
@@ -119,7 +120,7 @@ def of_outcome(outcome: Outcome, pool: Pool) -> LoadedSelection:
     settings = {name: "none" if value is None else value for name, value in recipe.settings.items()}
     run = {
         "method": {"name": recipe.method, "seed": seed, "settings": settings},
-        "notes": [note.text for note in outcome.notes],
+        "notes": [note.spelled(as_flag) for note in outcome.notes],
         "note_kinds": [note.kind for note in outcome.notes],
     }
     reasons = {name: _words(np.asarray(values)[order]) for name, values in outcome.evidence.items()}

@@ -78,7 +78,7 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
         f"{pluralize(len(kind))} left out: {kind[0].error}"
         for kind in failure_kinds(outcome.failures)[:2]
     ]
-    notes = why_left_out + [note.text for note in outcome.notes if note.kind != LEFT_OUT]
+    notes = why_left_out + [str(note) for note in outcome.notes if note.kind != LEFT_OUT]
     rows, why = rows_or_reason(lambda: _kept_and_not(outcome, pool))
     rows_caption = "The best by rank, some other kept rows, and some that were not kept."
     given = "".join(f" {key}={value}" for key, value in settings.items())

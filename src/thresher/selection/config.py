@@ -94,7 +94,7 @@ def checked(
         if isinstance(value, Mapping) and not any(map(_holds_several, value.values())):
             return {str(k): _text(v) for k, v in value.items()}
         expected = (
-            "lines of `name: value`, one for each setting"
+            "lines of `key: value`, one for each setting"
             if where
             else 'a dict of names and values, such as {"keep": 0.3}'
         )

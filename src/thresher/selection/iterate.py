@@ -165,7 +165,7 @@ def _together(
     rows = np.concatenate([o.rows for o in done])
     at = np.array([place[r] for r in rows.tolist()], np.int64)
     for number, outcome in enumerate(done, 1):
-        notes += [Note("round", f"Round {number}: {note}") for note in outcome.notes]
+        notes += [Note("round", f"Round {number}: {note.text}") for note in outcome.notes]
     if len(rows) < requested:
         text = f"{pluralize(len(rows))} instead of {requested:,} were selected."
         notes.append(Note("fewer-rows", text))

@@ -130,11 +130,11 @@ def prepare(
     if out and request.out:
         check_out(request.out, pool)
     if not asks and request.model is not None:
-        say(f"{method.name} asks no model; --model {request.model} is not used.")
+        say(f"{method.name} asks no model; {opt('model', request.model)} is not used.")
         request = replace(request, model=None)
     if not asks:
         if request.backend != "hf":
-            say(f"{method.name} asks no model; --backend {request.backend} is not used.")
+            say(f"{method.name} asks no model; {opt('backend', request.backend)} is not used.")
         further = models_of(method).values()
         served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
         # the limits apply to its other models
@@ -188,7 +188,10 @@ def _without_validation(method: Method, request: RunRequest, say: Say) -> RunReq
             value=request.rounds,
         )
     if request.validation is not None:
-        say(f"{method.name} uses no validation set; --validation {request.validation} is not used.")
+        say(
+            f"{method.name} uses no validation set; {opt('validation', request.validation)} is not "
+            "used."
+        )
     return replace(request, validation=None, validation_images=None, on_leak=None, rounds=None)
 
 

@@ -26,9 +26,11 @@ from thresher.engine.graph import (
     with_inputs,
 )
 from thresher.engine.local import ROWS_PER_CALL
+from thresher.errors import opt, spelled
 from thresher.fingerprint import fingerprint
 from thresher.mixture import ResolvedMixture, SignalScores, resolve_mixture
 from thresher.request import RunRequest
+from thresher.request.spelling import as_flag
 from thresher.selection.cost import SHORT_ANSWER, RowCost, measure_cost, shows
 from thresher.selection.saving import Saving
 from thresher.selection.target import check
@@ -190,7 +192,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
     if failed > eligible.considered // AUTO_LIMIT:
         notes.append(
             f"{failed:,} of {eligible.considered:,} rows cannot be used: more than 5%, so `select` "
-            "stops unless --on-missing exclude is given. See `thresher doctor`."
+            f"stops unless {opt('on_missing', 'exclude')} is given. See `thresher doctor`."
         )
     elif failed:
         notes.append(
@@ -231,7 +233,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         upper_bound=any(p.upper_bound for p in parts),
         row_seconds=_row_seconds(context.store, parts, every),
         basis="; ".join(dict.fromkeys(c.basis for c in every if c.basis)) or NOTHING_LEFT,
-        notes=tuple(notes),
+        notes=tuple(spelled(text, as_flag) for text in notes),
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from thresher._version import __version__
 from thresher.fingerprint import fingerprint
 from thresher.pools.locate import absolute_spec
+from thresher.request.spelling import as_flag
 from thresher.selection import paths as run_paths
 from thresher.selection.result import Outcome, Recipe
 
@@ -139,7 +140,7 @@ def run_record(
             "budget": outcome.budget,
             "selected": len(outcome.rows),
         },
-        "notes": [note.text for note in outcome.notes],
+        "notes": [note.spelled(as_flag) for note in outcome.notes],
         "note_kinds": [note.kind for note in outcome.notes],
         "versions": _versions(bool(outcome.signals)),
     }

@@ -76,5 +76,5 @@ class Outcome:
 def require_rows(outcome: Outcome) -> None:
     """Raise ConfigError if no row was chosen: no trainer accepts an empty subset."""
     if not len(outcome.rows):
-        why = ["No row was chosen, so nothing is written.", *map(str, outcome.notes)]
+        why = ["No row was chosen, so nothing is written.", *(note.text for note in outcome.notes)]
         raise ConfigError(" ".join(why))

@@ -17,6 +17,7 @@ import numpy as np
 
 from thresher.console.formatting import format_duration, format_percent, pluralize
 from thresher.engine.eligible import without_names
+from thresher.request.spelling import as_flag
 from thresher.selection.result import LEFT_OUT
 
 if TYPE_CHECKING:
@@ -349,7 +350,7 @@ def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> Non
     files = [name for name in FILES if (folder / name).exists()]
     say(console, f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}")
     left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"
-    notes = [f"Note: {note}" for note in outcome.notes if note.kind != LEFT_OUT]
+    notes = [f"Note: {note.spelled(as_flag)}" for note in outcome.notes if note.kind != LEFT_OUT]
     if outcome.failures:
         notes += [
             f"Note: {left_out}:",

@@ -17,6 +17,7 @@ from thresher.methods.settings import as_text
 from thresher.report.columns import constant, is_number, meaning
 from thresher.report.folder import LoadedSelection, sampling_keys
 from thresher.report.words import Explain, explainer
+from thresher.request.spelling import as_flag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,7 +97,7 @@ class DisplayedSelection:
     def notes(self) -> list[str]:
         """Their texts."""
         made = self.outcome or self._made
-        return [] if made is None else [note.text for note in made.notes]
+        return [] if made is None else [note.spelled(as_flag) for note in made.notes]
 
     @property
     def made(self) -> LoadedSelection:
@@ -119,7 +120,7 @@ class DisplayedSelection:
         }
         changes: dict[str, Any] = {
             "method": {"name": self.params.method, "seed": self.params.seed, "settings": settings},
-            "notes": [note.text for note in outcome.notes],
+            "notes": [note.spelled(as_flag) for note in outcome.notes],
             "note_kinds": [note.kind for note in outcome.notes],
             "config": {**self._run["config"], "budget": self.params.budget},
         }
