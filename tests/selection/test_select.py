@@ -344,7 +344,7 @@ def test_on_missing(tmp_path: Path) -> None:
         pool, HighestLoss(), "10", Store(tmp_path / "auto"), Model(broken(10)), on_missing="exclude"
     )
     assert excluded.excluded == 10 and len(excluded.rows) == 10
-    with pytest.raises(TooManyFailures, match="refuse. allows none"):
+    with pytest.raises(TooManyFailures, match=r"refuse. allows none"):
         select(
             pool,
             HighestLoss(),

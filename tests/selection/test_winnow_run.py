@@ -205,7 +205,7 @@ def test_seed_models_are_trained_where_images_do_not_help(
     assert ("seed_loss" in out.evidence) == seeds
     assert len(out.trainings) == 2 * seeds
     text = f"likelier in {'only 0%' if seeds else '100%'} of 100 rows"
-    assert text in next(note for note in out.notes if note.startswith("trust=auto"))
+    assert text in next(n for n in map(str, out.notes) if n.startswith("trust=auto"))
     done = run.plan(*args, probe=False)
     assert done.to_score == 0 and done.trainings == () and done.notes == ()
 

@@ -390,7 +390,8 @@ def budget_exceeds_pool(budget: Budget, n: int) -> str:
     """The note for a number of rows above the pool's n; "" for any other budget."""
     if not (isinstance(budget, Rows) and budget.count > n):
         return ""
-    return f"{opt('budget', budget.count)} is more than the pool has ({pluralize(n)}): it means all of them."
+    given = opt("budget", budget.count)
+    return f"{given} is more than the pool has ({pluralize(n)}): it means all of them."
 
 
 def _select_nothing(columns: Columns, k: int) -> Selection:
