@@ -320,7 +320,7 @@ def test_too_small_limit_is_raised(images: Images) -> None:
 def test_refusal_of_a_required_parameter_stops_the_run(images: Images, message: str) -> None:
     with (
         answering(refuses("logprobs", message)) as server,
-        pytest.raises(CapabilityError, match="score=generate"),
+        pytest.raises(CapabilityError, match=r"score.*generate"),
     ):
         list(opened(server).ask(rows(9), [SCORE], images))
     assert len(server.asked) == 1
