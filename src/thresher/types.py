@@ -653,7 +653,7 @@ class Selection:
 
     rows: np.ndarray
     reason: Mapping[str, np.ndarray]
-    notes: tuple[str, ...] = ()  # messages for the user
+    notes: tuple[str | Note, ...] = ()  # messages for the user
     findings: Findings | None = None
 
     def __repr__(self) -> str:

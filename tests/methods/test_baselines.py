@@ -7,8 +7,8 @@ from tests.methods.planted_columns import digests
 from thresher.errors import ConfigError, spelled
 from thresher.methods import load
 from thresher.methods.needs import needs
-from thresher.types import Capability, Columns, MethodContext
 from thresher.request.spelling import as_flag
+from thresher.types import Capability, Columns, MethodContext
 
 #                0    1    2    3    4    5    6    7    8    9
 NLL = np.array([0.5, 9.0, 0.1, 2.0, 2.0, 0.3, 7.0, 1.0, 0.2, 2.0], np.float32)

@@ -28,6 +28,7 @@ from thresher.demo.pool import make_pool
 from thresher.engine import RunContext
 from thresher.extras import install_command, is_usable, require
 from thresher.methods import load
+from thresher.methods.winnow import TRUST_NOTE
 from thresher.pools import Pool, open_pool
 from thresher.report import try_to_write
 from thresher.request import RunRequest
@@ -199,7 +200,7 @@ def in_words(chosen: Outcome) -> list[str]:
     trusted, n = int(reason["trusted"].sum()), len(chosen.considered)
     wanted = chosen.signals[0].wanted
     scored = max(s.scored for s in chosen.signals)
-    judged = [note for note in chosen.notes if note.startswith("trust=auto")]
+    judged = [note.text for note in chosen.notes if note.kind == TRUST_NOTE]
     return [
         f"{wanted:,} distinct rows passed through the model once ({scored:,} now, "
         f"{wanted - scored:,} in an earlier run), and fall into "

@@ -76,11 +76,14 @@ class Dics:
         self._warmup_share()
         if not 0 < self.function_words <= 1:
             raise ConfigError(
-                f"--set function_words={self.function_words:g}: expected a weight above 0 and at "
-                "most 1, such as 0.1."
+                ": expected a weight above 0 and at most 1, such as 0.1.",
+                option="settings.function_words",
+                value=self.function_words,
             )
         if not 0 <= self.layer <= 1:
-            raise ConfigError(f"--set layer={self.layer:g}: expected 0 to 1, such as 0.5.")
+            raise ConfigError(
+                ": expected 0 to 1, such as 0.5.", option="settings.layer", value=self.layer
+            )
 
     def _warmup_share(self) -> float:
         """0 for off."""
@@ -92,7 +95,9 @@ class Dics:
             share = None
         if not isinstance(share, Share):
             raise ConfigError(
-                f"--set warmup={self.warmup}: expected a share of the rows such as 5%, or off."
+                ": expected a share of the rows such as 5%, or off.",
+                option="settings.warmup",
+                value=self.warmup,
             )
         return float(share.fraction)
 

@@ -185,8 +185,10 @@ class Mmssr:
             )
         if self.balance == "skill" and self.group_by == "style":
             raise ConfigError(
-                "--set balance=skill: skills take the place of sources in the groups, and "
-                "group_by=style has none. Leave one of the two out."
+                ": skills take the place of sources in the groups, and "
+                "group_by=style has none. Leave one of the two out.",
+                option="settings.balance",
+                value="skill",
             )
         self._weight(self._capabilities())  # raises ConfigError for unknown names
 

@@ -42,11 +42,13 @@ from thresher.types import (
     Columns,
     MethodContext,
     ModelIdentity,
+    Note,
     Selection,
     Signal,
     TrainedModel,
 )
 
+TRUST_NOTE = "trust"  # kind of the note on what trust=auto found
 FEW = 0.1  # share of rows in small skills above which they are worth a note
 TWO_HUMPS = 0.5  # share of rows in skills of two-humped losses below which that is worth one
 SEED_FRACTION = 0.05  # of the rows, for each of two seed models
@@ -194,9 +196,9 @@ class Winnow:
             reason["seed_loss"] = trust.astype(np.float32)
         if gain is not None:
             reason["image_gain"] = gain
-        notes = _notes(strata, leaf, trust, None if judgement else gain)
+        notes: list[str | Note] = [*_notes(strata, leaf, trust, None if judgement else gain)]
         if judgement is not None:
-            notes.insert(0, _judgement_note(judgement, seeds))
+            notes.insert(0, Note(TRUST_NOTE, _judgement_note(judgement, seeds)))
         unchecked = self.guard == "auto" and not self._can_train()
         passed = True
         if unchecked and judgement is not None and not judgement["readable"]:

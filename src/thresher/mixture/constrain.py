@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.mixture.quotas import Bounds, Groups, bounds, group_targets
-from thresher.types import Columns, Selection
+from thresher.types import Columns, Note, Selection
 
 SelectFn = Callable[[Columns, int], Selection]
 """The method: (columns, maximum number of rows) -> selection, best first."""
@@ -105,7 +105,7 @@ def _reselect(
     target: np.ndarray,
     limits: Bounds,
     reason: dict[str, np.ndarray],
-    notes: list[str],
+    notes: list[str | Note],
     taken_by: np.ndarray,
 ) -> np.ndarray:
     """Each group's rows, best first, reselected where the count differs. Fills `reason`."""

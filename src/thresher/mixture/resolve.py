@@ -39,7 +39,7 @@ from thresher.mixture.tokens import (
     largest_selection,
 )
 from thresher.samplers import largest_remainder
-from thresher.types import Budget, Columns, Findings, Rows, Selection, Share, Tokens
+from thresher.types import Budget, Columns, Findings, Note, Rows, Selection, Share, Tokens
 
 if TYPE_CHECKING:
     from thresher.engine import RunContext
@@ -59,7 +59,7 @@ class PoolSelection:
     rows: np.ndarray
     considered: np.ndarray
     evidence: dict[str, np.ndarray]
-    notes: list[str]
+    notes: list[str | Note]
     findings: Findings | None = None
 
 
@@ -358,7 +358,7 @@ def resolve_mixture(
         notes.append(exceeds_note)
     grouped = None
     unknown = [q for q in quotas if column_of(q, pool) in fields and scores and scores.missing]
-    notes += [f"--quota {q.text}: its rows are known once they are scored." for q in unknown]
+    notes += [f"{opt('quota', q.text)}: its rows are known once they are scored." for q in unknown]
     if known := [q for q in quotas if q not in unknown]:
         grouped = groups(known, pool, columns, possible)
         size = len(grouped)
@@ -415,7 +415,7 @@ def _unscorable_note(available: int, option: str | None, taken: int) -> str:
 
 
 def _with_outside(
-    inside: PoolSelection, extra: Mapping[str, np.ndarray], notes: list[str]
+    inside: PoolSelection, extra: Mapping[str, np.ndarray], notes: list[str | Note]
 ) -> PoolSelection:
     """Add rows outside the columns: those of --keep first, unscorable ones last; with blank
     reasons.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import pluralize
+from thresher.errors import opt
 from thresher.mixture.filters import filtered
 from thresher.mixture.quotas import column_of
 from thresher.mixture.signal_scores import NamedColumns, SignalScores
@@ -42,12 +43,12 @@ class SignalStage:
         """The signals of the rows of `within` (bool [n]) and, where a quota has to place them, of
         kept rows. `score`: whether the model may be run. Raises as `score_signals`."""
         least = self.request.drop_suspects
-        options = [f"--filter {rule.text}" for rule in self._rules]
+        options = [opt("filter", rule.text) for rule in self._rules]
         quotas = [q for q in self.quotas if column_of(q, self.pool) in self.fields]
-        options += [f"--quota {quota.text}" for quota in quotas]
+        options += [opt("quota", quota.text) for quota in quotas]
         wanted = dict(self.fields)
         if least is not None:
-            options.append(f"--drop-suspects {least:g}")
+            options.append(opt("drop_suspects", least))
             suspicion = named_field(SUSPICION)
             assert suspicion is not None, "it is among the named signals"
             wanted[SUSPICION] = suspicion
@@ -73,8 +74,8 @@ class SignalStage:
         """
         least = self.request.drop_suspects
         if scores.missing:
-            options = [f"--filter {rule.text!r}" for rule in self._rules]
-            options += [] if least is None else [f"--drop-suspects {least:g}"]
+            options = [opt("filter", rule.text) for rule in self._rules]
+            options += [] if least is None else [opt("drop_suspects", least)]
             return within, [
                 f"{option}: which rows it leaves out is known only after the model has processed "
                 f"{pluralize(scores.missing)}; no row is left out yet."
@@ -97,7 +98,7 @@ class SignalStage:
             unknown = int((within & ~suspicion.known).sum())
             also = f" ({pluralize(unknown)} could not be judged)" if unknown else ""
             count = pluralize(int(suspected.sum()))
-            notes.append(f"{count} left out by --drop-suspects {least:g}{also}.")
+            notes.append(f"{count} left out by {opt('drop_suspects', least)}{also}.")
             within = within & ~suspected
         return within, notes
 

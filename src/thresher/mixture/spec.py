@@ -195,7 +195,8 @@ def parse_filter(text: str) -> Filter:
     found = _COMPARISON.fullmatch(text)
     expected = (
         "expected one comparison such as 'length < 2000' or 'source != coco'; give several as "
-        f"further values of {opt('filter')}, and put quotes around a text that holds such signs or words."
+        f"further values of {opt('filter')}, and put quotes around a text that holds such signs or "
+        "words."
     )
     if not found or not found[3]:
         raise ConfigError(f": {expected}", option="filter", value=text)

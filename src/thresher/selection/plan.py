@@ -302,7 +302,7 @@ def _embedding(
 def _of_options(
     pool: Pool, scores: SignalScores, request: RunRequest, context: RunContext, probe: bool
 ) -> _Parts:
-    """The signals of filters, quotas and `--drop-suspects`, which are computed before the method's."""
+    """The signals of filters, quotas and `--drop-suspects`: computed before the method's."""
     engine = create_engine(pool, scores.signals, request, context, within=scores.rows)
     return _parts(engine, scores.signals, probe)
 

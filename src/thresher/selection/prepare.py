@@ -104,7 +104,9 @@ class ScoredPool:
         if self.aimed is not None:
             outcome.notes += [Note("validation", text) for text in self.aimed.notes]
         outcome.notes += [Note("mixture", text) for text in resolved.notes]
-        outcome.notes += [Note("method", text) for text in chosen.notes]
+        outcome.notes += [
+            note if isinstance(note, Note) else Note("method", note) for note in chosen.notes
+        ]
         return outcome
 
     @cached_property

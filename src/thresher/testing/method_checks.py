@@ -20,7 +20,7 @@ from thresher.methods.explanation import Evidence
 from thresher.methods.needs import aims, asks_the_model, models_of
 from thresher.methods.settings import as_text, parse, settings_of
 from thresher.testing.columns import planted_columns
-from thresher.types import Columns, MethodContext, ModelIdentity, OfTarget, Selection, Signal
+from thresher.types import Columns, MethodContext, ModelIdentity, Note, OfTarget, Selection, Signal
 
 _MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 _CHILD = """
@@ -212,7 +212,9 @@ def _check_selection(selection: Selection, n: int, k: int, fills_budget: bool) -
         )
         plain = array.dtype.kind in "biufU" or all(isinstance(v, str) for v in array.tolist())
         assert plain, f"reason {name!r} is {array.dtype}: numbers, truth values or text are needed"
-    assert all(isinstance(note, str) and note for note in selection.notes), "notes are sentences"
+    assert all(isinstance(n, (str, Note)) and str(n) for n in selection.notes), (
+        "notes are sentences"
+    )
 
 
 def _check_explanation(method: Any, selection: Selection, n: int) -> None:

@@ -361,9 +361,7 @@ def test_request_cap_wastes_no_request(opened: Any, images: Images) -> None:
     seen, text = rows_until_stopped(backend, 50, [SCORE, SURE], images)
     assert seen == 5 and len(server.asked) == 10  # a sixth row would not have been finished
     assert (
-        "max_requests=11" in text
-        and "10 requests" in text
-        and "Run the same command again" in text
+        "max_requests=11" in text and "10 requests" in text and "Run the same command again" in text
     )
 
 
