@@ -91,7 +91,7 @@ def test_every_option_that_a_message_names_exists() -> None:
         ("learning_rate", 2e-4, "learning_rate=0.0002", "--lr 0.0002", "learning_rate: 0.0002"),
         ("settings.keep", 0.3, 'settings={"keep": 0.3}', "--set keep=0.3", "settings: {keep: 0.3}"),
         ("settings.judge", None, 'settings={"judge": …}', "--set judge=…", "settings: {judge}"),
-        ("out", Path("a b"), 'out="a b"', "--out a b", "out: a b"),
+        ("out", Path("a b"), 'out="a b"', "--out 'a b'", "out: a b"),
     ],
 )
 def test_an_option_in_each_interface(

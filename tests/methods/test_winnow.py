@@ -296,7 +296,7 @@ def test_the_guard_trains_small_on_both(budget, rows):
 @pytest.mark.parametrize("name", ["winnow", "visnec"])
 def test_a_model_behind_a_server_is_refused_with_what_works(name):
     served = ModelIdentity("http://x/v1#m", "openai", "", "1024")
-    with pytest.raises(CapabilityError, match=r"hidden states.*--method mmssr works"):
+    with pytest.raises(CapabilityError, match=r"hidden states.*method=.mmssr. works"):
         load(name).signals(MethodContext(served))
 
 

@@ -309,10 +309,10 @@ def test_dropped_rows_cannot_fail(tmp_path: Path, store: Store) -> None:
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        ({"filter": ("quality",)}, "--filter quality: expected one comparison"),
-        ({"filter": ("3",)}, "--filter 3: expected one comparison"),
+        ({"filter": ("quality",)}, 'filter="quality": expected one comparison'),
+        ({"filter": ("3",)}, "filter=3: expected one comparison"),
         ({"filter": ("a < 1 and b < 2",)}, "expected one comparison"),
-        ({"quota": ("5",)}, "--quota 5: expected GROUP=RANGE"),
+        ({"quota": ("5",)}, "quota=5: expected GROUP=RANGE"),
         ({"quota": ("a=..",)}, "a range needs an end; expected GROUP=RANGE"),
         ({"filter": ("length < long",)}, "compares numbers"),
         ({"dedup": "fuzzy"}, "exact, near, semantic"),

@@ -354,6 +354,6 @@ def test_a_signal_needs_a_model_whose_weights_are_here(
     ]
     asked += ["--store", str(tmp_path / "s"), "--filter", "suspicion < 0.9"]
     code, said = run(capsys, *asked)
-    assert code == 2 and "--filter suspicion < 0.9 needs a model" in said
+    assert code == 2 and "--filter 'suspicion < 0.9' needs a model" in said
     code, said = run(capsys, *asked, "--model", "http://127.0.0.1:9/v1#m")
     assert code == 2 and "behind a server" in said

@@ -23,11 +23,18 @@ def flag_of(name: str) -> str:
 
 def as_flag(name: str, value: object) -> str:
     """An option as it is typed: `--budget 30%`, `--set keep=0.3`, `--force`."""
+    given = "…" if value is None else value
     if name == "pool":
         return "POOL" if value is None else str(value)
     if name.startswith(SETTING):
-        return f"--set {name[len(SETTING) :]}={'…' if value is None else value}"
-    return flag_of(name) if value is None or value is True else f"{flag_of(name)} {value}"
+        return f"--set {_typed(f'{name[len(SETTING) :]}={given}')}"
+    return flag_of(name) if value is None or value is True else f"{flag_of(name)} {_typed(value)}"
+
+
+def _typed(value: object) -> str:
+    """A value in quotes if it has spaces."""
+    text = str(value)
+    return f"'{text}'" if " " in text and "'" not in text else text
 
 
 def as_yaml(name: str, value: object) -> str:
