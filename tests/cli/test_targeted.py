@@ -94,7 +94,7 @@ def test_plan_needs_no_folder_and_counts_both_sets(
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [
-        ((*BASE, "--out", "a"), 2, "--validation FILE"),
+        ((*BASE, "--out", "a"), 2, "--validation"),
         ((*AIMED, "--on-leak", "ignore", "--out", "a"), 2, "refuse, drop"),
         ((*AIMED, "--rounds", "0", "--out", "a"), 2, "at least 1"),
         (

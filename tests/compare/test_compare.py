@@ -474,7 +474,7 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert p.hours == pytest.approx(0.01 * (3 * (1560 + 20) + 900 + 2 * 12_000) / 3600)
     show_plan(p)
     captured = " ".join(capsys.readouterr().out.split())
-    assert "8 cells to make: 1,560 rows to train on (and at most 20 to train models on" in captured
+    assert "8 cells to run: 1,560 rows to train on (and at most 20 to train models on" in captured
     assert (
         not (tmp_path / "out").exists() and not bench.training.calls() and not store.root.exists()
     )
