@@ -143,7 +143,9 @@ def test_trust_is_chosen_by_what_was_measured(monkeypatch):
     explicit = Winnow(guard="off", trust="seed").select(columns(trust={"nll": other}), 5)
     assert seed.rows.tolist() == explicit.rows.tolist() == [0, 4, 5, 6, 7]
     assert seed.reason.keys() == explicit.reason.keys()
-    assert "likelier in only 37% of 500 rows without a suspicious loss (expected" in str(seed.notes[0])
+    assert "likelier in only 37% of 500 rows without a suspicious loss (expected" in str(
+        seed.notes[0]
+    )
     assert "two models decide" in str(seed.notes[0])
 
 
@@ -157,7 +159,9 @@ def test_where_nothing_can_be_trained_random_rows_are_taken(monkeypatch):
     assert "random sample" in explained(out).lead and explained(out).why(0).kind == "random sample"
     off = Winnow(guard="off").select(columns(judgement=unread), 5)
     assert off.rows.tolist() == [1, 2, 6, 7, 8] and "guard_passed" not in off.reason
-    assert "training is not installed" in str(off.notes[0]) and "--method random" in str(off.notes[0])
+    assert "training is not installed" in str(off.notes[0]) and "--method random" in str(
+        off.notes[0]
+    )
 
 
 def test_without_training_a_pool_that_can_be_judged_is_selected_from(monkeypatch):
