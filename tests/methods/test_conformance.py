@@ -20,7 +20,7 @@ from thresher.methods import METHODS, describe, load, method_class
 from thresher.methods.needs import aims, models_of, needs
 from thresher.methods.settings import as_text, parse, settings_of
 from thresher.testing import check_method
-from thresher.types import Capability, Columns, MethodContext, ModelIdentity, OfTarget, Signal
+from thresher.types import Capability, Columns, MethodContext, ModelIdentity, Note, OfTarget, Signal
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 
@@ -115,7 +115,7 @@ def test_reasons_are_plain_columns_of_all_rows(name, settings):
         assert array.shape == (90,), key
         plain = array.dtype.kind in "biufU" or all(isinstance(v, str) for v in array.tolist())
         assert plain, f"{key} is {array.dtype}: parquet wants numbers, truth values and text"
-    assert all(isinstance(note, str) and note for note in selection.notes)
+    assert all(isinstance(note, (str, Note)) and str(note) for note in selection.notes)
 
 
 @every

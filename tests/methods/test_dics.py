@@ -144,7 +144,7 @@ def test_what_it_asks_without_a_warm_up() -> None:
 )
 def test_settings_that_are_impossible(settings: dict[str, str]) -> None:
     ((name, value),) = settings.items()
-    with pytest.raises(ConfigError, match=f"--set {name}={value}: expected"):
+    with pytest.raises(ConfigError, match=f'{{"{name}": "?{value}"?}}: expected'):
         load("dics", settings)
 
 
