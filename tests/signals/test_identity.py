@@ -38,6 +38,7 @@ from thresher.signals.one_shot import OneShot
 from thresher.signals.other_answers import OtherAnswers
 from thresher.signals.own_answer_gap import OwnAnswerGap
 from thresher.signals.part_loss import PartLoss
+from thresher.signals.question_loss import QuestionLoss
 from thresher.signals.rationale import Rationale
 from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
@@ -55,6 +56,7 @@ from thresher.signals.teacher import (
 )
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.signals.visual_gain import VisualGain
+from thresher.signals.word_loss import WordLoss
 from thresher.signals.written_score import WrittenScore
 from thresher.signals.wrong import Wrong
 from thresher.types import Field, ModelIdentity, Signal
@@ -99,6 +101,7 @@ SIGNALS: list[Signal] = [
     OTHERS,
     OwnAnswerGap(MODEL),
     PartLoss(MODEL, HELD),
+    QuestionLoss(MODEL, "P"),
     RATIONALE,
     RowSkills(MODEL),
     RowsToJudge(JUDGEMENT),
@@ -116,6 +119,7 @@ SIGNALS: list[Signal] = [
     TeacherWrittenStyles(MODEL, sample=SAMPLE),
     TrustedLoss(JUDGEMENT, LOSS, LOSS),
     VisualGain(LOSS),
+    WordLoss(MODEL),
     WrittenScore(MODEL, OCR),
     WrittenStyles(MODEL),
     Wrong(RATIONALE),
@@ -149,6 +153,7 @@ FINGERPRINTS = {
     "OtherAnswers": "77743c7d2f03acfe41a76e49c5564cf2",
     "OwnAnswerGap": "fdf169bde3db7d2bbb7052e60a638005",
     "PartLoss": "a51f9982fa972cc0ed168c0570dbcd2b",
+    "QuestionLoss": "9f11b4e831bffc865eb1f1f06f399cef",
     "Rationale": "7855d23167929a724a2f70f8e5b019a8",
     "RowSkills": "b6b18ab83bae590021614a4935d5fbf0",
     "RowsToJudge": "51bfd369975f2f3cdc722e481d2c2ae0",
@@ -166,6 +171,7 @@ FINGERPRINTS = {
     "TeacherWrittenStyles": "9cc1e054effd0f270e41aa79f0678ac5",
     "TrustedLoss": "8a24d66a4f4a95647f728243a832aa99",
     "VisualGain": "e9e590e9b51ddd9706f40ff4fcba5095",
+    "WordLoss": "cae7e4e9b5d77507b04902296e3870ec",
     "WrittenScore": "f0e6d0dcbd1fe09dabdc8f7be1ee8d0b",
     "WrittenStyles": "6f6d4d1652650eb7183c80de800aaedd",
     "Wrong": "357f9897c745f76d87c2adbdf8ec1fce",
