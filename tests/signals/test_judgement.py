@@ -114,20 +114,32 @@ def test_seed_models_are_asked_only_where_the_base_cannot_judge(readable):
     assert RowsToJudge(judgement).pool(given)["chosen"].tolist() == [not readable] * 4
     assert RowsToJudge().pool(given)["chosen"].all() and not RowsToJudge().inputs()
     base, seed = np.arange(4.0), np.full(4, np.nan) if readable else np.arange(4.0) + 7
+    seed[3] = np.nan  # has no image: it was not asked about
     given = columns(
-        4, judgement={"readable": np.full(4, readable)}, base={"nll": base}, seed={"nll": seed}
+        4,
+        judgement={"readable": np.full(4, readable)},
+        base={"nll": base},
+        seed={"nll": seed},
+        images={"images": np.array([1, 2, 1, 0])},
     )
     nll = TrustedLoss(judgement, LOSS, LOSS).pool(given)["nll"]
-    assert nll.tolist() == (base if readable else seed).tolist()
+    assert nll.tolist() == [*(base if readable else seed)[:3].tolist(), 3.0]
 
 
 @pytest.mark.parametrize("drawn", [0, 2])
 def test_without_a_sample_no_seed_model_can_be_asked(drawn):
     rows = np.array([True, False, True, False])
-    given = columns(4, sample={"chosen": np.arange(4) < drawn}, rows={"chosen": rows})
-    assert IfMeasured(ImageSample()).pool(given)["chosen"].tolist() == [drawn > 0] * 4
+    image = np.array([True, True, False, True])
+    given = columns(
+        4,
+        sample={"chosen": np.arange(4) < drawn},
+        rows={"chosen": rows},
+        images={"images": 2 * image},
+    )
+    expected = image & (drawn > 0)
+    assert IfMeasured(ImageSample()).pool(given)["chosen"].tolist() == expected.tolist()
     part = IfMeasured(ImageSample(), ImageSample())
-    assert part.pool(given)["chosen"].tolist() == (rows & (drawn > 0)).tolist()
+    assert part.pool(given)["chosen"].tolist() == (rows & expected).tolist()
 
 
 class Backend:

@@ -193,7 +193,9 @@ class Winnow:
             "trusted": strata.trusted,
         }
         if seeds:
-            reason["seed_loss"] = trust.astype(np.float32)
+            # of rows without an image trust=auto takes the base's loss
+            own = (trust == loss) & (judgement is not None)
+            reason["seed_loss"] = np.where(own, np.nan, trust).astype(np.float32)
         if gain is not None:
             reason["image_gain"] = gain
         notes: list[str | Note] = [*_notes(strata, leaf, trust, None if judgement else gain)]
@@ -434,9 +436,11 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
         rows, words = int(r["skill_rows"][i]), str(r["skill_words"][i])
         skill = f"skill {int(r['skill'][i])}" + (f" ({words})" if words else "")
         rank, quota = int(r["loss_rank"][i]), int(r["skill_quota"][i])
-        ranked, whose = (r["seed_loss"], "seed model's loss") if seeds else (r["loss"], "loss")
+        ranked, whose = float(r["loss"][i]), "loss"
+        if seeds and not np.isnan(r["seed_loss"][i]):
+            ranked, whose = float(r["seed_loss"][i]), "seed model's loss"
         place = (
-            f"{skill}: {whose} {float(ranked[i]):.2f} nats per token, the "
+            f"{skill}: {whose} {ranked:.2f} nats per token, the "
             f"{'' if rank == 1 else _ordinal(rank) + ' '}lowest of {pluralize(rows)}"
         )
         share = f"{quota:,} of them {'is' if quota == 1 else 'are'} kept"

@@ -59,7 +59,8 @@ class ImageSample:
 
 @dataclass(frozen=True)
 class IfMeasured:
-    """The rows of `rows` if `sample` is not empty, else none; known before a model runs."""
+    """The rows of `rows` that have an image, if `sample` has rows; else none. Known before a model
+    is asked."""
 
     sample: Signal
     """With a bool field `chosen`."""
@@ -73,11 +74,12 @@ class IfMeasured:
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        given = {"sample": self.sample, "rows": self.rows}
+        given = {"sample": self.sample, "rows": self.rows, "images": ImageCount()}
         return {name: signal for name, signal in given.items() if signal is not None}
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
-        chosen = np.full(len(inputs), np.asarray(inputs["sample"]["chosen"], bool).any())
+        chosen = np.asarray(inputs["images"]["images"]) > 0
+        chosen &= bool(np.asarray(inputs["sample"]["chosen"], bool).any())
         if self.rows is not None:
             chosen &= np.asarray(inputs["rows"]["chosen"], bool)
         return {"chosen": chosen}
@@ -165,7 +167,8 @@ class RowsToJudge:
 
 @dataclass(frozen=True)
 class TrustedLoss:
-    """The base model's loss if it can judge the pool, else that of the seed models."""
+    """The base model's loss if it can judge the pool, and of rows without an image; else that of
+    the seed models."""
 
     judgement: Signal
     base: Signal
@@ -180,10 +183,16 @@ class TrustedLoss:
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {"judgement": self.judgement, "base": self.base, "seed": self.seed}
+        return {
+            "judgement": self.judgement,
+            "base": self.base,
+            "seed": self.seed,
+            "images": ImageCount(),
+        }
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         readable = np.asarray(inputs["judgement"]["readable"], bool)
+        readable = readable | (np.asarray(inputs["images"]["images"]) == 0)
         nll = np.where(readable, inputs["base"]["nll"], inputs["seed"]["nll"])
         return {"nll": nll.astype(np.float32)}
 
