@@ -83,16 +83,16 @@ def test_ten_rows_by_hand():
     )
     assert why(3).kind == "trusted, not drawn"
     assert why(4).kind == "not trusted"
-    assert "not trusted: surprising for its skill, perhaps wrong" in why(4).text
+    assert "not trusted: a high loss for its skill, perhaps wrong" in why(4).text
     assert why(6).kind == "random sample of a small skill"
     assert why(9).kind == "not drawn from a small skill"
 
 
-def test_a_budget_above_the_trusted_rows_takes_the_least_surprising_others():
+def test_a_budget_above_the_trusted_rows_adds_the_others_with_the_lowest_loss():
     out = Winnow(trust="base", guard="off").select(columns(), 8)
     assert out.rows.tolist() == [1, 2, 3, 6, 7, 8, 9, 5]
-    assert "filled with 1 row of the surprising ones" in out.notes[-1]
-    assert explained(out).why(5).kind == "not trusted, taken to fill the budget"
+    assert "filled with 1 untrusted row" in out.notes[-1]
+    assert explained(out).why(5).kind == "not trusted, selected to fill the budget"
 
 
 @pytest.mark.parametrize(
@@ -134,28 +134,26 @@ def test_trust_is_chosen_by_what_was_measured(monkeypatch):
     base = Winnow(guard="off").select(columns(trust={"nll": LOSS}, judgement=judgement(10)), 5)
     assert base.rows.tolist() == [1, 2, 6, 7, 8] and "seed_loss" not in base.reason
     assert str(base.notes[0]).startswith(
-        "trust=auto: the image makes the given answer likelier in 60% of 500 rows without "
-        "a suspicious loss (expected: 65%), and losses form two humps in skills with 70% of the "
-        "rows, so the model's own loss"
+        "trust=auto: the image makes the given answer more likely in 60% of 500 rows without "
+        "a suspicious loss (at least 65% are needed), and losses are bimodal in skills with 70% of "
+        "the rows; the model's own loss"
     )
     unread = judgement(10, helped=0.37, readable=False)
     seed = Winnow(guard="off").select(columns(trust={"nll": other}, judgement=unread), 5)
     explicit = Winnow(guard="off", trust="seed").select(columns(trust={"nll": other}), 5)
     assert seed.rows.tolist() == explicit.rows.tolist() == [0, 4, 5, 6, 7]
     assert seed.reason.keys() == explicit.reason.keys()
-    assert "likelier in only 37% of 500 rows without a suspicious loss (expected" in str(
-        seed.notes[0]
-    )
-    assert "two models decide" in str(seed.notes[0])
+    assert "more likely in only 37% of 500 rows without a suspicious loss (at" in str(seed.notes[0])
+    assert "Therefore two models" in str(seed.notes[0])
 
 
-def test_where_nothing_can_be_trained_random_rows_are_taken(monkeypatch):
+def test_random_rows_are_selected_if_nothing_can_be_trained(monkeypatch):
     monkeypatch.setattr(module, "is_usable", lambda extra: False)
     unread = judgement(10, helped=0.37, readable=False)
     out = Winnow().select(columns(judgement=unread), 5)
     assert out.rows.tolist() == [0, 1, 2, 3, 4] and "seed_loss" not in out.reason
     (note,) = map(str, out.notes)
-    assert note.startswith("Random rows are taken") and "only 37% of 500 rows" in note
+    assert note.startswith("Random rows are selected") and "only 37% of 500 rows" in note
     assert "random sample" in explained(out).lead and explained(out).why(0).kind == "random sample"
     off = Winnow(guard="off").select(columns(judgement=unread), 5)
     assert off.rows.tolist() == [1, 2, 6, 7, 8] and "guard_passed" not in off.reason
@@ -164,7 +162,7 @@ def test_where_nothing_can_be_trained_random_rows_are_taken(monkeypatch):
     )
 
 
-def test_without_training_a_pool_that_can_be_judged_is_selected_from(monkeypatch):
+def test_a_readable_pool_is_selected_from_without_training(monkeypatch):
     monkeypatch.setattr(module, "is_usable", lambda extra: False)
     out = Winnow().select(columns(judgement=judgement(10)), 5)
     assert out.rows.tolist() == [1, 2, 6, 7, 8]
@@ -173,7 +171,7 @@ def test_without_training_a_pool_that_can_be_judged_is_selected_from(monkeypatch
 
 
 @pytest.mark.parametrize("images", [0, 1, 29])
-def test_few_images_are_said(images):
+def test_too_few_images_give_a_note(images):
     out = Winnow(guard="off").select(
         columns(judgement=judgement(10, images=images, helped=np.nan)), 5
     )
@@ -181,7 +179,7 @@ def test_few_images_are_said(images):
     assert "the model's own loss decides" in str(out.notes[0])
 
 
-def test_a_fall_back_to_random_says_why_in_one_note(monkeypatch):
+def test_a_fallback_to_random_rows_is_explained_in_one_note(monkeypatch):
     monkeypatch.setattr(module, "is_usable", lambda extra: True)
     given = columns(
         guard=verdict(10, 1, 9, False),
@@ -189,7 +187,7 @@ def test_a_fall_back_to_random_says_why_in_one_note(monkeypatch):
         judgement=judgement(10, helped=0.37, readable=False),
     )
     (note,) = Winnow().select(given, 5).notes
-    assert "The guard takes random rows instead" in note and "only 37% of 500 rows" in note
+    assert "The guard selects random rows instead" in note and "only 37% of 500 rows" in note
     assert "--set trust=seed" not in note
 
 
@@ -198,8 +196,8 @@ def test_image_gain_is_a_further_condition():
     out = Winnow(trust="base", guard="off", image_gain=True).select(columns(gain={"gain": gain}), 4)
     assert np.flatnonzero(out.reason["trusted"]).tolist() == [3, 6, 8, 9]
     assert sorted(out.rows.tolist()) == [3, 6, 8, 9]
-    assert any("likelier in 67% of the rows" in note for note in map(str, out.notes))
-    assert "the image does not make the answer likelier" in explained(out).why(1).text
+    assert any("more likely in 67% of rows" in note for note in map(str, out.notes))
+    assert "the image does not make the answer more likely" in explained(out).why(1).text
     unread = Winnow(trust="base", guard="off", image_gain=True).select(
         columns(gain={"gain": -gain}), 4
     )
@@ -210,18 +208,18 @@ def test_the_guard_lets_a_selection_pass():
     given = columns(guard=verdict(10, 9, 8, True))
     out = Winnow(trust="base", guard="on").select(given, 5)
     assert out.rows.tolist() == [1, 2, 6, 7, 8] and out.reason["guard_passed"].all()
-    assert "of 50 rows held out, 9 are answered as given only after the selection" in str(
+    assert "of 50 held-out rows, only the former answers 9 as given, and only the latter 8" in str(
         out.notes[0]
     )
     assert explained(out).why(4).kind == "not trusted"
 
 
-def test_the_guard_takes_random_rows_instead_and_says_so():
+def test_the_guard_selects_random_rows_with_a_note():
     given = columns(guard=verdict(10, 1, 9, False))
     out = Winnow(trust="base", guard="on").select(given, 5)
     assert out.rows.tolist() == [0, 1, 2, 3, 4]  # the seeded order
     assert out.reason["skill_quota"].tolist() == [5] * 6 + [0] * 4
-    assert len(out.notes) == 1 and "The guard takes random rows instead" in str(out.notes[0])
+    assert len(out.notes) == 1 and "The guard selects random rows instead" in str(out.notes[0])
     found = explained(out)
     assert {found.why(i).kind for i in range(10)} == {"random sample", "not drawn"}
     assert "random sample" in found.lead
@@ -233,7 +231,7 @@ def test_too_few_differing_answers_are_no_verdict(better, worse):
         columns(guard=verdict(10, better, worse, True)), 5
     )
     assert out.rows.tolist() == [1, 2, 6, 7, 8]
-    assert f"and {worse} only after the random rows. Too few answers differ" in str(out.notes[0])
+    assert f"only the latter {worse}. Too few answers differ" in str(out.notes[0])
 
 
 def test_a_skipped_guard_is_said():
@@ -336,7 +334,7 @@ def test_unimodal_losses_give_a_note(apart, text):
     leaf = np.repeat(np.arange(20), 30)
     loss = rng.normal(2, 0.3, 600) + apart * (rng.random(600) < 0.3)
     notes = Winnow(trust="base", guard="off").select(columns(np.abs(loss), leaf), 60).notes
-    assert any("two humps" in note for note in notes) == text
+    assert any("The losses are bimodal" in note for note in notes) == text
 
 
 def test_no_rows():

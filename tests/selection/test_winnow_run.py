@@ -206,7 +206,7 @@ def test_seed_models_are_trained_where_images_do_not_help(
     if seeds:
         assert np.isfinite(out.evidence["seed_loss"]).sum() == 100
     assert len(out.trainings) == 2 * seeds
-    text = f"likelier in {'only 0%' if seeds else '100%'} of 100 rows"
+    text = f"more likely in {'only 0%' if seeds else '100%'} of 100 rows"
     assert text in next(n for n in map(str, out.notes) if n.startswith("trust=auto"))
     done = run.plan(*args, probe=False)
     assert done.to_score == 0 and done.trainings == () and done.notes == ()

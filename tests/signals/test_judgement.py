@@ -65,10 +65,10 @@ def judged(loss, without, leaf=None):
 
 
 @pytest.mark.parametrize(("helped", "readable"), [(0, False), (50, False), (65, True), (90, True)])
-def test_most_answers_must_be_likelier_with_the_image(helped, readable):
+def test_readable_if_the_image_makes_most_answers_more_likely(helped, readable):
     loss = np.full(200, 1.0)
     without = np.full(200, np.nan)  # of the others nothing is known
-    without[:100] = np.where(np.arange(100) < helped, 1.5, 1.0)  # equal: not likelier
+    without[:100] = np.where(np.arange(100) < helped, 1.5, 1.0)  # equal: not more likely
     out = judged(loss, without)
     assert out["images"] == 100 and out["helped"] == pytest.approx(helped / 100)
     assert out["readable"] == readable
@@ -76,7 +76,7 @@ def test_most_answers_must_be_likelier_with_the_image(helped, readable):
 
 @pytest.mark.parametrize("wrong", [0, 30])
 def test_suspected_rows_are_not_counted(wrong):
-    """The image makes the other answers likelier, and no wrong one."""
+    """The image makes the other answers more likely, but none of the wrong ones."""
     rng = np.random.default_rng(0)
     suspected = np.arange(100) < wrong
     loss = np.where(suspected, 4.0, 0.5) + rng.normal(0, 0.05, 100)
@@ -94,7 +94,7 @@ def test_few_images_say_nothing(images):
 
 
 def test_humps_are_counted_by_rows_of_skills():
-    """Two skills of 20 rows with two humps, one of 40 with one, one of 5 that is not judged."""
+    """Two skills of 20 rows with bimodal losses, one of 40 unimodal, one of 5 that is too small."""
     two = np.tile(np.r_[np.full(15, 0.1), np.full(5, 3.0)] + np.tile([0, 0.01], 10), 2)
     one = np.linspace(0, 1, 40)
     loss = np.r_[two, one, np.ones(5)]

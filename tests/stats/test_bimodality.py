@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thresher.stats.bimodality import TWO_HUMPED, separation
+from thresher.stats.bimodality import BIMODAL_SEPARATION, separation
 
 
 def slowly(values):
@@ -29,8 +29,8 @@ def test_bimodal_and_unimodal_samples(wrong):
     one = rng.normal(2, 0.5, (200, 30))
     two = one + 3 * (rng.random((200, 30)) < wrong)
     group = np.repeat(np.arange(200), 30)
-    assert np.mean(separation(one.ravel(), group) > TWO_HUMPED) < 0.05
-    assert np.mean(separation(two.ravel(), group) > TWO_HUMPED) > 0.8
+    assert np.mean(separation(one.ravel(), group) > BIMODAL_SEPARATION) < 0.05
+    assert np.mean(separation(two.ravel(), group) > BIMODAL_SEPARATION) > 0.8
 
 
 def test_small_groups_and_equal_values_are_unknown():

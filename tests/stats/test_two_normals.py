@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from thresher.stats.two_normals import LEAST_ROWS, upper_hump
+from thresher.stats.two_normals import LEAST_ROWS, upper_component
 
 
 def two(rng, low, high, apart):
@@ -14,7 +14,7 @@ def two(rng, low, high, apart):
 @pytest.mark.parametrize("scale", [0.01, 1, 500])
 def test_two_components_of_any_share_and_scale(low, high, scale):
     values = two(np.random.default_rng(0), low, high, 9) * scale + 3 * scale
-    found = upper_hump(values, np.zeros(low + high, int))
+    found = upper_component(values, np.zeros(low + high, int))
     assert (found[:low] < 0.1).all() and (found[low:] > 0.9).all()
 
 
@@ -22,7 +22,7 @@ def test_two_components_of_any_share_and_scale(low, high, scale):
 def test_single_component_is_not_split(n):
     rng = np.random.default_rng(n)
     group = np.repeat(np.arange(100), n)
-    cut = np.bincount(group, upper_hump(rng.normal(0, 1, 100 * n), group)) > 0
+    cut = np.bincount(group, upper_component(rng.normal(0, 1, 100 * n), group)) > 0
     assert cut.mean() <= 0.05
 
 
@@ -31,12 +31,12 @@ def test_groups_do_not_affect_each_other_nor_does_the_order():
     parts = [two(rng, 30, 10, 8), rng.normal(0, 1, 25), two(rng, 12, 12, 10) + 100]
     values = np.concatenate(parts)
     group = np.repeat([5, 0, 2], [40, 25, 24])
-    together = upper_hump(values, group)
-    alone = np.concatenate([upper_hump(p, np.zeros(len(p), int)) for p in parts])
+    together = upper_component(values, group)
+    alone = np.concatenate([upper_component(p, np.zeros(len(p), int)) for p in parts])
     np.testing.assert_allclose(together, alone, atol=1e-9)
     shuffled = rng.permutation(len(values))
     np.testing.assert_allclose(
-        upper_hump(values[shuffled], group[shuffled]), together[shuffled], atol=1e-9
+        upper_component(values[shuffled], group[shuffled]), together[shuffled], atol=1e-9
     )
 
 
@@ -44,7 +44,7 @@ def test_probability_is_non_decreasing():
     rng = np.random.default_rng(2)  # a narrow low hump inside a wide high one, and the reverse
     for low, high in (((0, 0.1), (6, 3)), ((0, 3), (9, 0.1))):
         values = np.concatenate([rng.normal(*low, 50), rng.normal(*high, 50)])
-        found = upper_hump(values, np.zeros(100, int))
+        found = upper_component(values, np.zeros(100, int))
         assert (np.diff(found[np.argsort(values)]) >= 0).all()
         assert found[values.argmin()] == 0
 
@@ -59,4 +59,4 @@ def test_probability_is_non_decreasing():
     ],
 )
 def test_zero_for_degenerate_groups(values, group):
-    assert upper_hump(np.array(values), np.array(group, int)).tolist() == [0.0] * len(values)
+    assert upper_component(np.array(values), np.array(group, int)).tolist() == [0.0] * len(values)

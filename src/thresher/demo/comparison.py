@@ -1,7 +1,6 @@
-"""The demo's proof: a model trained on the selection and one trained on random rows answer the same
-held-out questions.
+"""The demo's comparison: train on the selection and on random rows, test on held-out questions.
 
-Trained models and answers are kept in the store, so that a second run costs nothing.
+Trained models and answers are kept in the store, so a second run costs nothing.
 """
 
 from __future__ import annotations
@@ -35,19 +34,19 @@ ASKED = (
     "chart",
     "logic",
 )
-"""The kinds that the built-in model reads, as in the proof: what a small training can teach is the
-pool's style of answering them, not to count."""
+"""Kinds of questions whose images the built-in model reads, as in the proof: a small training can
+teach the pool's answer style, but not a new ability such as counting."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was compared, and what came out."""
+    """Result of the comparison. `questions`: number of held-out questions."""
 
     questions: int
     verdict: Verdict
 
     def sentences(self) -> list[str]:
-        """The result in words, and what it says about chance."""
+        """The result in words, with the uncertainty of the difference."""
         v = self.verdict
         gap = f"{v.difference.mean:+.1f} points, 95% interval {v.difference.low:+.1f} to "
         gap += f"{v.difference.high:+.1f}"

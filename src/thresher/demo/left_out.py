@@ -1,5 +1,4 @@
-"""Rows that winnow left out because their loss is high for their skill: what was asked, the answer
-that the pool gives, and the model's own."""
+"""Examples of rows that winnow excluded for a high loss: question, given answer, model's answer."""
 
 from __future__ import annotations
 
@@ -12,16 +11,16 @@ from thresher.pools import Pool
 from thresher.request import RunRequest
 from thresher.selection.result import Outcome
 from thresher.signals.answer import Answer
-from thresher.stats.two_normals import upper_hump
+from thresher.stats.two_normals import upper_component
 from thresher.types import IMAGE_PLACEHOLDER
 
-MOST_NEW_TOKENS = 24
-MOST_CHARACTERS = 60  # of an answer, and of a question, that are shown
+MAX_NEW_TOKENS = 24
+MAX_CHARACTERS = 60  # of a question or an answer; rows with longer ones are not displayed
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A row of the pool. `own`: what the model answers; "" if it answers nothing."""
+    """A row of the pool. `own`: the model's answer; "" if it is empty."""
 
     row: int
     question: str
@@ -32,10 +31,10 @@ class LeftOut:
 def left_out(
     outcome: Outcome, pool: Pool, request: RunRequest, context: RunContext, count: int
 ) -> list[LeftOut]:
-    """The `count` rows that are the likeliest to be wrong by the losses alone: each from another
-    group of skills, its loss the farthest into the higher hump of its skill.
+    """The `count` excluded rows that are most likely wrong, each from another group of skills.
 
-    Only rows of one short question and answer, which fit a line. No label is read.
+    Judged by the losses alone: rows most probably in the upper component of their skill's losses.
+    Only rows with one short question and answer, which fit on a line. Labels are not used.
     """
     reason = outcome.evidence
     loss, skill = np.asarray(reason["loss"], np.float64), np.asarray(reason["skill"], np.int64)
@@ -45,7 +44,7 @@ def left_out(
     start = np.cumsum(size) - size
     filled = size > 0
     middle[filled] = loss[order][(start + size // 2)[filled]]
-    hump = upper_hump(loss, skill)
+    hump = upper_component(loss, skill)
     worst = np.lexsort((-(loss - middle[skill]), -np.round(hump, 2)))
     chosen: list[tuple[int, str, str]] = []
     groups: list[str] = []
@@ -60,26 +59,26 @@ def left_out(
         sample = pool.samples(np.array([row]))[0]
         turns = [t for t in sample.turns if t.role != "system"]
         question = turns[0].text.replace(IMAGE_PLACEHOLDER, "").strip().split("\n")[0]
-        if len(turns) != 2 or max(len(question), len(turns[1].text)) > MOST_CHARACTERS:
+        if len(turns) != 2 or max(len(question), len(turns[1].text)) > MAX_CHARACTERS:
             continue
         groups.append(group)
         chosen.append((row, question, turns[1].text))
     own = own_answers(pool, [row for row, *_ in chosen], request, context)
-    return [LeftOut(row, asked, given, own.get(row, "")) for row, asked, given in chosen]
+    return [LeftOut(row, question, given, own.get(row, "")) for row, question, given in chosen]
 
 
 def own_answers(
     pool: Pool, rows: list[int], request: RunRequest, context: RunContext
 ) -> dict[int, str]:
-    """Pool row -> what the model answers to its question."""
+    """Pool row -> the model's answer to its question."""
     if not rows or context.model is None:
         return {}
     within = np.zeros(len(pool), bool)
     within[rows] = True
-    signal = Answer(context.model.identity, MOST_NEW_TOKENS)
+    signal = Answer(context.model.identity, MAX_NEW_TOKENS)
     engine = ColumnEngine(pool, replace(request, on_missing="exclude"), context, within=within)
     texts = engine.column(signal, "answers")["text"]
     mask = engine.eligible.mask
-    said = zip(engine.eligible.pool_rows.tolist(), texts[mask].tolist(), strict=True)
+    answers = zip(engine.eligible.pool_rows.tolist(), texts[mask].tolist(), strict=True)
     engine.close()
-    return {row: str(text) for row, text in said}
+    return {row: str(text) for row, text in answers}

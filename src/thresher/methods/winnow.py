@@ -1,8 +1,8 @@
-"""winnow: rows that are not surprising for their skill, more from skills the model does not know.
+"""winnow: rows with a typical loss for their skill, more from skills the model does not know yet.
 
-Ours, without a paper; docs/methods/winnow.md says what was chosen and what was measured. The loss
-of a wrong answer is high, but so is that of a hard question: over a whole pool the loss hardly
-tells them apart, among rows of one skill it does. Pure arithmetic on stored columns.
+Ours, without a paper; docs/methods/winnow.md describes the choices and measurements. The loss of a
+wrong answer is high, but so is that of a hard question: over a whole pool the loss hardly separates
+the two, within one skill it does. Pure arithmetic on stored columns.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from thresher.signals.judgement import (
     Judgement,
     RowsToJudge,
     TrustedLoss,
-    two_humped,
+    bimodal_share,
 )
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import skills_of
@@ -48,55 +48,57 @@ from thresher.types import (
     TrainedModel,
 )
 
-TRUST_NOTE = "trust"  # kind of the note on what trust=auto found
-FEW = 0.1  # share of rows in small skills above which they are worth a note
-TWO_HUMPS = 0.5  # share of rows in skills of two-humped losses below which that is worth one
+TRUST_NOTE = "trust"  # kind of the note with the measurement of trust=auto
+FEW = 0.1  # a note is given if more than this share of rows is in small skills
+BIMODAL = 0.5  # a note is given if less than this share of rows is in skills with bimodal losses
 SEED_FRACTION = 0.05  # of the rows, for each of two seed models
-SEED_ROWS = 500  # at least, or a quarter of a smaller pool
-GUARD_ROWS = 1000  # that each of the guard's models is trained on, at most
-MOST_POWER = 10
+SEED_ROWS = 500  # minimum for each seed model, or a quarter of a smaller pool
+GUARD_ROWS = 1000  # maximum number of training rows of each of the guard's models
+MAX_POWER = 10
 BARS = 15  # groups of skills in the report
 _HIDDEN = frozenset({"skill", "skill_words", "loss_rank", "skill_rows", "skill_quota"})
 
 
 @dataclass(frozen=True)
 class Winnow:
-    """Trusted rows of every skill, in proportion to its rows and to the root of its typical loss.
+    """Trusted rows of every skill, in proportion to its size and the root of its typical loss.
 
     Best first: trusted rows, then others; each in the order of a seeded hash.
     """
 
     keep: float = setting(
-        0.5, "part of each skill that is trusted: the rows of the lowest loss; above 0, at most 1"
+        0.5,
+        "share of each skill that is trusted: the rows with the lowest loss; above 0, at most 1",
     )
     leaves: int | None = setting(None, "number of skills; none: one for every 30 rows")
     power: float = setting(
         0.5,
-        "exponent of a skill's typical loss in its share of the budget, 0 to 10; 0: by its "
-        "rows alone",
+        "exponent of a skill's typical loss in its share of the budget, 0 to 10; 0: in proportion "
+        "to its rows alone",
     )
     layer: float = setting(
-        0.5, "depth of the hidden states that skills are made of, 0 (first layer) to 1 (last)"
+        0.5, "depth of the hidden states that are clustered, 0 (first layer) to 1 (last)"
     )
     image_gain: bool = setting(
-        False, "trust only rows whose answer the image makes likelier; one more pass a row"
+        False, "trust only rows whose answer the image makes more likely; one more pass per row"
     )
     trust: Literal["auto", "base", "seed"] = setting(
         "auto",
         "whose loss decides what is trusted: base, the model's own; seed, that of two seed models, "
-        "each trained on 5% of the rows (at least 500, or a quarter) and asked about the others, "
-        "for images that the model cannot read yet; auto: measured on 500 rows",
+        "each trained on 5% of the rows (at least 500, or a quarter) and applied to the others, "
+        "for images that the model cannot read yet; auto: decided by a measurement on 500 rows",
     )
     guard: Literal["auto", "on", "off"] = setting(
         "auto",
-        "train small on the selection and on random rows, and fall back to random rows where these "
-        "are better; auto: where training is installed",
+        "run a small training on the selection and one on random rows, and fall back to random "
+        "rows if these are better; auto: if training is installed",
     )
 
     name: ClassVar[str] = "winnow"
     paper: ClassVar[str] = ""
     summary: ClassVar[str] = (
-        "Finds skills; leaves out rows that are surprising for their skill; more of the unknown."
+        "Clusters rows into skills, excludes rows with a high loss for their skill, and takes more "
+        "rows from skills that the model does not know yet."
     )
 
     def __post_init__(self) -> None:
@@ -110,9 +112,9 @@ class Winnow:
             raise ConfigError(
                 ": expected at least 1, or none.", option="settings.leaves", value=self.leaves
             )
-        if not 0 <= self.power <= MOST_POWER:  # beyond, weights would leave the numbers' range
+        if not 0 <= self.power <= MAX_POWER:  # beyond, weights would leave the numbers' range
             raise ConfigError(
-                f": expected 0 to {MOST_POWER}, such as 0.5.",
+                f": expected 0 to {MAX_POWER}, such as 0.5.",
                 option="settings.power",
                 value=self.power,
             )
@@ -233,17 +235,17 @@ class Winnow:
             return Explanation(
                 _explain_random(evidence),
                 "Random rows are safer here than winnow's selection, as a note says, so the kept "
-                "rows are a random sample. Skills and losses are shown for information.",
+                "rows are a random sample. Skills and losses are for information only.",
                 (Histogram("loss"), *_bars(evidence)),
                 drawn=frozenset({"loss", "skill_group"} & r.keys()),
                 hidden=_HIDDEN | ({"guard_passed"} & r.keys()),
             )
         untrusted = int((~r["trusted"]).sum())
         lead = (
-            f"Rows are grouped into {pluralize(len(np.unique(r['skill'])), 'skill')} by what the "
-            "model makes of question and answer. Inside a skill, rows of a high loss are suspected "
-            f"to be wrong: {pluralize(untrusted)} are not trusted. A skill gets rows in proportion "
-            "to its size and to the root of its typical loss."
+            f"Rows are clustered into {pluralize(len(np.unique(r['skill'])), 'skill')} by the "
+            "model's hidden states over question and answer. Inside a skill, rows with a high loss "
+            f"may be wrong: {pluralize(untrusted)} are not trusted. A skill gets rows in "
+            "proportion to its size and to the root of its typical loss."
         )
         drawings: tuple[Drawing, ...] = (Histogram("loss"), *_bars(evidence))
         return Explanation(
@@ -258,8 +260,10 @@ class Winnow:
 def _cross_fitted(
     model: ModelIdentity, seed: int, judgement: Judgement | None = None
 ) -> CrossFittedLoss:
-    """The loss under seed models that were not trained on the row. `judgement`: they are trained
-    and asked only where it finds that the model itself cannot judge the pool."""
+    """The loss under seed models that were not trained on the row.
+
+    `judgement`: if given, they are trained and run only if the model cannot judge the pool.
+    """
     first, second = (CrossRows(SEED_FRACTION, seed, part, SEED_ROWS) for part in (0, 1))
     recipe = Recipe(seed=seed)
     if judgement is None:
@@ -278,86 +282,92 @@ def _cross_fitted(
 def _helped(judgement: Mapping[str, Any], only: str = "") -> str:
     """`judgement`: the fields of `Judgement`."""
     return (
-        f"the image makes the given answer likelier in {only}{judgement['helped']:.0%} of "
+        f"the image makes the given answer more likely in {only}{judgement['helped']:.0%} of "
         f"{pluralize(int(judgement['images']))} without a suspicious loss"
     )
 
 
 def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
-    """What trust=auto found, and whose loss it took."""
-    own = "so the model's own loss decides which rows are trusted"
+    """A note: what trust=auto measured, and whose loss it uses."""
+    own = "the model's own loss decides which rows are trusted"
     if judgement["images"] < LEAST_IMAGES:
         return (
             f"trust=auto: fewer than {LEAST_IMAGES} rows have an image and no suspicious loss, too "
-            f"few to measure whether the model reads the images, {own}."
+            f"few to measure whether the model reads the images; {own}."
         )
     if judgement["readable"]:
-        humped = (
-            f", and losses form two humps in skills with {judgement['humped']:.0%} of the rows"
-            if judgement["humped"] >= TWO_HUMPS
+        bimodal = (
+            f", and losses are bimodal in skills with {judgement['humped']:.0%} of the rows"
+            if judgement["humped"] >= BIMODAL
             else ""
         )
-        return f"trust=auto: {_helped(judgement)} (expected: {HELPED:.0%}){humped}, {own}."
+        return (
+            f"trust=auto: {_helped(judgement)} (at least {HELPED:.0%} are needed){bimodal}; {own}."
+        )
     unread = (
-        f"trust=auto: {_helped(judgement, 'only ')} (expected: {HELPED:.0%}). The model seems "
-        "unable to read these images, so a high loss may mean hard and not wrong"
+        f"trust=auto: {_helped(judgement, 'only ')} (at least {HELPED:.0%} are needed). The model "
+        "seems unable to read these images, so a high loss may mean hard and not wrong"
     )
     if seeds:
         return (
-            f"{unread}: the losses of two models decide which rows are trusted, each trained on a "
-            "part of the rows and asked about the others."
+            f"{unread}. Therefore two models, each trained on a part of the rows and applied to "
+            "the others, decide by their losses which rows are trusted."
         )
     return (
         f"{unread}. Models trained on a part of the rows could judge instead, but training is not "
-        f"installed ({install_command('train')}); --method random is safer here."
+        f"installed ({install_command('train')}); --method random is safer for this pool."
     )
 
 
 def _unread_note(judgement: Mapping[str, Any]) -> str:
-    """Why random rows are taken where neither seed models nor the guard can be trained."""
+    """A note: why random rows are selected if neither seed models nor the guard can be trained."""
     return (
-        f"Random rows are taken instead of winnow's selection: {_helped(judgement, 'only ')} "
-        f"(expected: {HELPED:.0%}), so the model seems unable to read these images, and its loss "
-        "does not tell wrong rows from hard ones. Training, which could judge, is not installed "
-        f"({install_command('train')}). --set guard=off selects all the same."
+        f"Random rows are selected instead of winnow's rows: {_helped(judgement, 'only ')} "
+        f"(at least {HELPED:.0%} are needed). The model seems unable to read these images, so its "
+        "loss does not distinguish wrong rows from hard ones. Trained models could, but training "
+        f"is not installed ({install_command('train')}). --set guard=off selects winnow's rows "
+        "nevertheless."
     )
 
 
 def _guard_note(
     verdict: Mapping[str, Any], judgement: Mapping[str, Any] | None, seeds: bool
 ) -> str:
-    """`verdict`: the fields of `GuardVerdict`; `judgement`: of `Judgement`, None: not measured."""
+    """A note on the verdict.
+
+    `verdict`: the fields of `GuardVerdict`; `judgement`: of `Judgement`, None: not measured.
+    """
     rows, better, worse = (int(verdict[name]) for name in ("rows", "better", "worse"))
     if not rows:
         return (
-            "The guard is skipped, and the selection not compared with random rows: that takes at "
-            f"least {5 * GUARD_LEAST} distinct rows, a fifth of which is held out."
+            "The guard is skipped: comparing the selection with random rows takes at least "
+            f"{5 * GUARD_LEAST} distinct rows, a fifth of which is held out."
         )
     found = (
-        f"The guard trained a model on a small selection and one on random rows: of {rows:,} rows "
-        f"held out, {better:,} are answered as given only after the selection and {worse:,} only "
-        "after the random rows"
+        f"The guard trained a model on a small selection and one on random rows: of {rows:,} "
+        f"held-out rows, only the former answers {better:,} as given, and only the latter "
+        f"{worse:,}"
     )
     if better + worse < GUARD_LEAST:
         return (
-            f"{found}. Too few answers differ to decide (at least {GUARD_LEAST} must), so the "
-            "selection is taken without a verdict."
+            f"{found}. Too few answers differ for a verdict (at least {GUARD_LEAST} are needed), "
+            "so the selection is kept."
         )
     if verdict["passed"]:
-        return f"{found}. The selection is not significantly worse, and is taken."
+        return f"{found}. The selection is not significantly worse, and is kept."
     whose = "The losses of models trained on a part of the rows do" if seeds else "The loss does"
     known = (
         f" ({_helped(judgement, 'only ')})"
         if judgement is not None and not judgement["readable"]
         else ""
     )
-    advice = "" if seeds else "--set trust=seed asks models trained on a part of the rows; "
+    advice = "" if seeds else "--set trust=seed uses models trained on a part of the rows; "
     return (
-        f"The guard takes random rows instead of winnow's selection: of {rows:,} rows held out, "
-        f"{better:,} are answered as given only after a small training on the selection and "
-        f"{worse:,} only after one on random rows (chance {verdict['chance']:.1%} if both were "
-        f"equally good). {whose} not tell wrong rows from hard ones here{known}. {advice}--set "
-        "guard=off selects without this check."
+        f"The guard selects random rows instead of winnow's rows: of {rows:,} held-out rows, "
+        f"{better:,} are answered as given only after a small training on the selection, and "
+        f"{worse:,} only after one on random rows (p = {verdict['chance']:.1%} if both were "
+        f"equally good). {whose} not distinguish wrong rows from hard ones here{known}. {advice}"
+        "--set guard=off selects without this check."
     )
 
 
@@ -369,39 +379,39 @@ def _notes(
     small = int((strata.size[leaf] < LEAST_ROWS).sum())
     if n and small > FEW * n:
         notes.append(
-            f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, where a loss says "
-            "nothing: they are drawn at random."
+            f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, too few to judge "
+            "by the loss: they are drawn at random."
             + (" Fewer leaves (--set leaves=N) make larger skills." if len(strata.size) > 1 else "")
         )
     if gain is not None and n and not np.isfinite(gain).any():
         notes.append("--set image_gain has no effect: no row has an image.")
     if gain is not None and np.isfinite(gain).any():
         helped = float((gain > 0).sum() / np.isfinite(gain).sum())
-        notes.append(f"The image makes the answer likelier in {helped:.0%} of the rows with one.")
+        notes.append(f"The image makes the answer more likely in {helped:.0%} of rows with one.")
         if helped < 0.5:
             notes.append(
                 "That is less than half: the model seems unable to read these images, so a high "
                 "loss may mean hard and not wrong. Try --set trust=seed, and leave the guard on."
             )
-    humped = two_humped(trust, leaf, strata.by_loss)
-    if humped < TWO_HUMPS and not strata.trusted.all():  # NaN, where no skill can be judged, is not
-        where = f"Only in skills that hold {humped:.0%} of the rows" if humped else "In no skill"
+    bimodal = bimodal_share(trust, leaf, strata.by_loss)  # NaN if no skill can be judged: no note
+    if bimodal < BIMODAL and not strata.trusted.all():
+        share = f"only in skills with {bimodal:.0%} of the rows" if bimodal else "in no skill"
         notes.append(
-            f"{where} do the losses form two humps, as those of right and wrong rows do. So "
-            "hardly any row is wrong, or the loss does not show which: leaving out the "
-            "surprising rows has little to gain."
+            f"The losses are bimodal {share}. Losses of correct and wrong rows would be; so hardly "
+            "any row is wrong, or the loss does not reveal which, and excluding rows with a high "
+            "loss gains little."
         )
     fillers = int((~strata.trusted[rows]).sum())
     if fillers:
         notes.append(
-            f"The budget is larger than the trusted rows and is filled with {pluralize(fillers)} "
-            "of the surprising ones, lowest loss first."
+            "The budget is larger than the number of trusted rows and is filled with "
+            f"{pluralize(fillers, 'untrusted row')}, lowest loss first."
         )
     return notes
 
 
 def _bars(evidence: Evidence) -> tuple[Bars, ...]:
-    """The largest groups of skills: rows of the pool and kept rows."""
+    """Bar chart of the largest groups of skills: rows of the pool and kept rows."""
     if not evidence.has("skill_group"):
         return ()
     names, group = np.unique(evidence.reasons["skill_group"].astype(str), return_inverse=True)
@@ -413,9 +423,9 @@ def _bars(evidence: Evidence) -> tuple[Bars, ...]:
             tuple((names[i] or "no words", int(size[i]), int(kept[i])) for i in order.tolist()),
             (len(group), int(evidence.kept.sum())),
             ("Pool", "Kept"),
-            note=f"The {len(order)} largest of {len(names)}, by the words that set them apart."
+            note=f"The {len(order)} largest of {len(names)}, with their characteristic words."
             if len(names) > len(order)
-            else "By the words that set them apart.",
+            else "With their characteristic words.",
         ),
     )
 
@@ -450,10 +460,10 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
         if r["trusted"][i]:
             kind = "random sample of trusted rows" if kept[i] else "trusted, not drawn"
             return Why(kind, f"{place}, so it is trusted; {share}, drawn at random")
-        reason = "surprising for its skill, perhaps wrong"
+        reason = "a high loss for its skill, perhaps wrong"
         if "image_gain" in r and float(r["image_gain"][i]) <= 0:
-            reason = "the image does not make the answer likelier"
-        kind = "not trusted, taken to fill the budget" if kept[i] else "not trusted"
+            reason = "the image does not make the answer more likely"
+        kind = "not trusted, selected to fill the budget" if kept[i] else "not trusted"
         return Why(kind, f"{place}; not trusted: {reason}; {share}")
 
     return why

@@ -3,7 +3,7 @@ budgets.
 
     options          spec: quotas and filters, parsed from the user's options
     before scoring   resolve: rows that the method sees (drop, filter, duplicates) or that are kept;
-        signal_names, signal_scores, signal_filters: what filters and quotas ask the model for
+        signal_names, signal_scores, signal_filters: signals in filters and quotas
     after scoring    constrain: the method's selection, repeated for groups that need more or fewer
         rows
 

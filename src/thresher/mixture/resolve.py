@@ -86,7 +86,7 @@ class ResolvedMixture:
 
     @property
     def failed(self) -> tuple[FailedRows, ...]:
-        """Rows that left because a filter or quota needs a signal that they do not have."""
+        """Rows that were excluded because a signal of a filter or quota could not be computed."""
         return self.scores.failed if self.scores is not None and self.scores.required else ()
 
     def choose(

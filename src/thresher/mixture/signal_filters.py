@@ -1,4 +1,4 @@
-"""Filters on signals, and `--drop-suspects`: which rows leave once their signals are known."""
+"""Filters on signals, and `--drop-suspects`: which rows are excluded once signals are computed."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class SignalStage:
     def scores(
         self, within: np.ndarray, context: RunContext, cache: MixtureCache, score: bool
     ) -> SignalScores:
-        """The signals of the rows of `within` (bool [n]) and, where a quota has to place them, of
-        kept rows. `score`: whether the model may be run. Raises as `score_signals`."""
+        """Compute the signals of the rows of `within` (bool [n]), and of kept rows if a quota needs
+        their group. `score`: whether the model may be run. Raises as `score_signals`."""
         least = self.request.drop_suspects
         options = [opt("filter", rule.text) for rule in self._rules]
         quotas = [q for q in self.quotas if column_of(q, self.pool) in self.fields]
@@ -66,11 +66,11 @@ class SignalStage:
     def filtered(
         self, within: np.ndarray, columns: NamedColumns, scores: SignalScores
     ) -> tuple[np.ndarray, list[str]]:
-        """The rows of `within` that are left, bool [n], and notes.
+        """(remaining rows of `within`, bool [n]; notes).
 
-        A row that could not be scored leaves as a failure where a filter or quota needs its value,
-        and stays where only `--drop-suspects` does. One that no model can score stays with
-        `--unscorable keep` and `random`, and leaves with `drop`.
+        A row that could not be scored is excluded as a failure if a filter or quota needs its
+        value, and stays if only `--drop-suspects` does. A row that no model can score stays with
+        `--unscorable keep` and `random`, and is excluded with `drop`.
         """
         least = self.request.drop_suspects
         if scores.missing:
@@ -110,13 +110,13 @@ class SignalStage:
     def _without_failed(
         self, within: np.ndarray, scores: SignalScores
     ) -> tuple[np.ndarray, list[str]]:
-        gone = np.zeros(len(within), bool)
-        gone[scores.failed_rows] = True
-        failed = int((gone & within & ~self.keep).sum())
+        excluded = np.zeros(len(within), bool)
+        excluded[scores.failed_rows] = True
+        failed = int((excluded & within & ~self.keep).sum())
         if self.request.unscorable == "drop":
-            gone[scores.aside] = True
+            excluded[scores.aside] = True
         note = (
             f"{pluralize(failed)} left out because {', '.join(self.fields)} could not be computed "
             "for them."
         )
-        return within & (~gone | self.keep), [note] if failed else []
+        return within & (~excluded | self.keep), [note] if failed else []

@@ -1,7 +1,7 @@
-"""Which names in filters and quotas are signals, and which are facts or fields of the records.
+"""Resolve the names in filters and quotas: facts, fields of the records, or signals.
 
-A field of the records takes precedence, and a note says so: the same filter on the same pool must
-not change its meaning because a later version knows a signal of that name.
+A field of the records takes precedence over a signal of the same name, and a note says so: a filter
+must not change its meaning when a later version adds a signal of that name.
 """
 
 from __future__ import annotations
@@ -20,19 +20,21 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
     from thresher.request import RunRequest
 
-MOST_SHOWN = 3  # names that may have been meant
+MAX_SUGGESTIONS = 3  # names in "Did you mean"
 
 
 def may_name_signals(request: RunRequest) -> bool:
-    """Whether a filter or quota has a name of a signal, as far as that is known without a pool."""
+    """Whether a filter or quota uses the name of a signal, which may still be a record field."""
     names = [parse_filter(text).name for text in request.filter]
     names += [parse_quota(text).group.partition(":")[0] for text in request.quota]
     return any(named_field(name) is not None for name in names)
 
 
 def asks_for_signals(request: RunRequest, pool: Pool) -> str:
-    """The first filter or quota that names a signal, as typed; "" if none does. Reads the records
-    where a name may be either. Raises ConfigError for a name that stands for nothing."""
+    """The first filter or quota that names a signal, as typed; "" if none does.
+
+    Reads the records if a name may be either. Raises ConfigError for an unknown name.
+    """
     if not may_name_signals(request):
         return ""
     rules = [parse_filter(text) for text in request.filter]
@@ -45,11 +47,11 @@ def asks_for_signals(request: RunRequest, pool: Pool) -> str:
 def signals_in(
     rules: Sequence[Filter], quotas: Sequence[Quota], pool: Pool, columns: PoolColumns
 ) -> tuple[dict[str, NamedField], list[str]]:
-    """Name as typed -> field of a signal, and notes about names that are fields of the records too.
+    """(name as typed -> signal field, notes about names that are also fields of the records).
 
-    `columns`: opened for all names. Raises ConfigError for a name that stands for nothing.
+    `columns`: opened with all names. Raises ConfigError for an unknown name.
     """
-    asked: dict[str, NamedField] = {}
+    signals: dict[str, NamedField] = {}
     notes: list[str] = []
     for name, option in _named(rules, quotas, pool):
         field = named_field(name)
@@ -60,10 +62,10 @@ def signals_in(
                 other = "" if name == field.full_name else f" The signal is {field.full_name}."
                 notes.append(f"{option}: the records have a field {name!r}, which is used.{other}")
         elif field is not None:
-            asked[name] = field
+            signals[name] = field
         else:
             raise ConfigError(f"{option}: {_unknown(name.removeprefix('.'), columns)}")
-    return asked, list(dict.fromkeys(notes))
+    return signals, list(dict.fromkeys(notes))
 
 
 def _named(
@@ -78,17 +80,19 @@ def _named(
 
 
 def _unknown(name: str, columns: PoolColumns) -> str:
-    """What is wrong with a name that is neither fact nor field nor signal."""
+    """The error message for a name that is neither a fact nor a field nor a signal."""
     fields = [*FACTS, SOURCE, *columns.seen]
     known = (
         f" Known: {', '.join(fields)}; signals of the model: "
         f"{', '.join(n for n in SHORT if not n.startswith('score_'))}, score_CAPABILITY."
     )
     if meant := names_of_field(name):
-        several = " or ".join(meant[:MOST_SHOWN]) + (" …" if len(meant) > MOST_SHOWN else "")
+        several = " or ".join(meant[:MAX_SUGGESTIONS]) + (
+            " …" if len(meant) > MAX_SUGGESTIONS else ""
+        )
         what = "a signal" if len(meant) == 1 else f"{len(meant)} signals"
         return f"no row has {name!r}, which is a field of {what}. Write {several}.{known}"
     named = all_names() if "." in name else SHORT  # SIGNAL.FIELD, or a short name
-    close = difflib.get_close_matches(name, [*fields, *named], MOST_SHOWN, 0.6)
+    close = difflib.get_close_matches(name, [*fields, *named], MAX_SUGGESTIONS, 0.6)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return f"no row has {name!r}.{hint}{known}"

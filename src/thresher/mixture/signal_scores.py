@@ -1,9 +1,8 @@
-"""The values of signals that filters, quotas and `--drop-suspects` name, before the method asks
-anything.
+"""Compute the signals that filters, quotas and `--drop-suspects` name, before the method runs.
 
-All of them are computed together, of the same rows: those that `--drop` and filters on records
-leave. So the order of the options changes nothing, and skills are the same in all of them. Scores
-are stored as those of a method.
+All of them are computed together, on the same rows: those left by `--drop` and filters on records.
+The order of the options therefore does not matter, and all of them use the same skills. Scores are
+stored like those of a method.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 UNSCORABLE_ERRORS = ("video", "audio", "too long")  # kinds of errors of valid rows
-MOST_LABELS = 12  # in a message
+MAX_LABELS = 12  # in a message
 
 
 @dataclass(frozen=True)
 class SignalColumn:
-    """One field of a signal, [n] each in pool order.
+    """One field of a signal, arrays of length n in pool order.
 
-    values: meaningful where `known`. ids: of labels, an identifier for each row's.
+    values: only meaningful where `known`. ids: for labels, the identifier of each row's label.
     """
 
     values: np.ndarray
@@ -49,7 +48,7 @@ class SignalColumn:
         return missing | np.isnan(self.values) if self.values.dtype.kind == "f" else missing
 
     def numbers(self) -> np.ndarray | None:
-        """[n], NaN without a value; None for truth values and texts."""
+        """Float [n], NaN for rows without a value; None for booleans and texts."""
         if self.values.dtype.kind not in "iuf":
             return None
         whole = self.values.dtype.kind != "f"  # float32 stays: 0.9 as typed is 0.9 as stored
@@ -57,20 +56,22 @@ class SignalColumn:
         return np.where(self.known, numbers, numbers.dtype.type(np.nan))
 
     def items(self) -> list[Any]:
-        """Each row's value; None without one."""
+        """Each row's value; None for rows without one."""
         rows = zip(self.values.tolist(), self.missing.tolist(), strict=True)
         return [None if missing else value for value, missing in rows]
 
     def reasons(self) -> np.ndarray:
-        """[n], as a column of reasons: NaN or "" without a value."""
+        """[n], as a column of reasons: NaN or "" for rows without a value."""
         if (numbers := self.numbers()) is not None:
             return numbers if not self.known.all() else self.values
         texts = self.values if self.values.dtype.kind == "b" else self.values.astype(object)
         return np.where(self.known, texts, texts.dtype.type() if texts.dtype.kind == "b" else "")
 
     def value(self, name: str, typed: str, option: str) -> str:
-        """What a typed value is compared with, as text: of labels, the one that was meant by it or
-        by its identifier. Raises ConfigError for what no row can have."""
+        """The normalised text of a typed value, for comparison; an identifier becomes its label.
+
+        Raises ConfigError for a value that no row can have.
+        """
         if self.ids is not None:
             return self._label(name, typed, option)
         if self.values.dtype.kind == "b":
@@ -93,8 +94,8 @@ class SignalColumn:
             return word
         if word in of_id:
             return str(of_id[word])
-        order = np.lexsort((np.arange(len(names)), -rows))[:MOST_LABELS]
-        shown = ", ".join(
+        order = np.lexsort((np.arange(len(names)), -rows))[:MAX_LABELS]
+        displayed = ", ".join(
             names[i]
             + ("" if id_of[names[i]] in names[i] else f" ({id_of[names[i]]})")
             + f": {pluralize(int(rows[i]))}"
@@ -103,18 +104,19 @@ class SignalColumn:
         more = f" and {len(names) - len(order):,} more" if len(names) > len(order) else ""
         raise ConfigError(
             f"{option}: no row has {name} {typed!r}.{did_you_mean(word, names)} There are, with "
-            f"identifiers: {shown}{more}."
+            f"identifiers: {displayed}{more}."
         )
 
 
 @dataclass(frozen=True)
 class SignalScores:
-    """columns: by name as typed; empty where `missing`.
+    """Results of `score_signals`.
 
-    signals: that were computed, by name. rows: bool [n], for which. failed: rows that could not be
-    scored, by position. required: whether these leave as failures. aside: int64 [a], pool rows that
-    no model can score, with `--unscorable`. runs: what it cost. missing: rows to be scored first,
-    where that was not allowed.
+    columns: by name as typed; empty if rows are `missing`. signals: the computed signals, by name.
+    rows: bool [n], the rows that were scored. failed: rows that could not be scored, by position.
+    required: whether these are excluded as failures. aside: int64 [a], pool rows that no model can
+    score, with `--unscorable`. runs: the cost. missing: number of rows without stored scores, if
+    the model was not allowed to run.
     """
 
     columns: Mapping[str, SignalColumn]
@@ -135,7 +137,7 @@ class NamedColumns:
         self._pool, self._signals = pool, signals
 
     def numbers(self, name: str) -> np.ndarray | None:
-        """[n] of a fact or a number of a signal; None for other columns."""
+        """Float [n] of a fact or a numeric signal; None for other columns."""
         signal = self._signals.get(name)
         return self._pool.numbers(name) if signal is None else signal.numbers()
 
@@ -145,7 +147,7 @@ class NamedColumns:
         return self._pool.values(name, option) if signal is None else signal.items()
 
     def value(self, name: str, typed: str, option: str) -> str:
-        """What a typed value is compared with, as text. Raises ConfigError."""
+        """The normalised text of a typed value, as `SignalColumn.value`. Raises ConfigError."""
         signal = self._signals.get(name)
         return typed if signal is None else signal.value(name, typed, option)
 
@@ -166,17 +168,17 @@ def score_signals(
     required: bool,
     score: bool,
 ) -> SignalScores:
-    """Compute what is not stored.
+    """Read the signals from the store, and compute the scores that it lacks.
 
     Arguments:
         pool: n rows.
-        fields: by name as typed.
-        rows: bool [n], those that are scored.
-        request: the seed, and how rows that fail are treated.
+        fields: signal fields by name as typed.
+        rows: bool [n], the rows to score.
+        request: the seed, and the treatment of rows that fail.
         context: the model and the store.
-        option: that names the first of the signals, for messages.
-        required: whether rows that cannot be scored leave as failures; then `on_missing` of the
-            request limits how many may.
+        option: the option that names the first of the signals, for messages.
+        required: whether rows that cannot be scored are excluded as failures; `on_missing` of the
+            request then limits their number.
         score: whether the model may be run; if not, and some rows are not scored yet, nothing is
             computed.
 

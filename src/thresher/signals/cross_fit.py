@@ -1,5 +1,4 @@
-"""Cross-fitted loss: two seed models, each of which scores the rows that the other was trained on,
-so that no row is scored by a model that saw it."""
+"""Cross-fitted loss: two seed models, so that no row is scored by a model trained on it."""
 
 from __future__ import annotations
 
@@ -14,9 +13,12 @@ from thresher.types import Columns, Field, Signal, seeded_ties
 
 @dataclass(frozen=True)
 class CrossRows:
-    """Disjoint random samples: rows `part`·m to (`part` + 1)·m in the order of a seeded hash, with
-    m = `fraction` of the distinct rows, rounded, at least 1. Duplicates are sampled together. Of
-    duplicates of a single row both parts are that row."""
+    """One of two disjoint random samples, the training rows of a seed model.
+
+    Rows `part`·m to (`part` + 1)·m in the order of a seeded hash, with m = `fraction` of the
+    distinct rows, rounded, at least 1. Duplicates are sampled together. If all rows are duplicates
+    of one row, both samples consist of it.
+    """
 
     fraction: float
     """Share of the usable rows, 0 < fraction <= 1/2."""
@@ -24,8 +26,8 @@ class CrossRows:
     part: int
     """0 or 1."""
     least: int = 0
-    """m is at least this, but no more than a quarter of the pool for its sake: a training of a few
-    steps changes nothing."""
+    """Minimum of m, itself limited to a quarter of the distinct rows: a training of few steps has
+    no effect."""
 
     kind: ClassVar[str] = "cross_rows"
     version: ClassVar[int] = 1
@@ -49,7 +51,7 @@ class CrossRows:
 
 @dataclass(frozen=True)
 class CrossFittedLoss:
-    """`second` for the rows that the model of `first` was trained on, `first` for all others."""
+    """The loss `second` for the training rows of the first model, `first` for all other rows."""
 
     rows: Signal
     """Bool field `chosen`: the training rows of the first model."""

@@ -1,7 +1,7 @@
-"""Function words of English, which say little about what a text is about (DICS, arXiv:2608.30209,
-weighs them 0.1; its list is not public, this one is ours).
+"""English function words, which carry little of a text's content.
 
-Another list changes the numbers of `WordLoss` and `QuestionLoss`: raise their `version` with it.
+DICS (arXiv:2608.30209) gives them the weight 0.1; its list is not public, this one is ours. A
+change to the list changes the values of `WordLoss` and `QuestionLoss`: raise their `version`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from functools import cache
 from importlib.resources import files
 
-# a run of letters, with what hangs on it by an apostrophe: don't, dog's
+# a run of letters, including parts joined by an apostrophe: don't, dog's
 _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)*")
 
 
@@ -23,7 +23,7 @@ def function_words() -> frozenset[str]:
 
 
 def function_word_spans(text: str) -> list[tuple[int, int]]:
-    """The character spans of the function words, in order. Digits and punctuation are in none.
+    """(start, end) of each function word in the text, in order; digits and punctuation excluded.
 
     >>> [text[a:b] for text in ["The cat\u2019s on it."] for a, b in function_word_spans(text)]
     ['The', 'on', 'it']

@@ -15,8 +15,8 @@ from typing import ClassVar
 import numpy as np
 
 from thresher.signals.image_count import ImageCount
-from thresher.stats.bimodality import TWO_HUMPED, separation
-from thresher.stats.two_normals import upper_hump
+from thresher.stats.bimodality import BIMODAL_SEPARATION, separation
+from thresher.stats.two_normals import upper_component
 from thresher.types import Columns, Field, Signal, seeded_ties
 
 HELPED = 0.65
@@ -124,14 +124,14 @@ class Judgement:
         loss = np.asarray(inputs["loss"]["nll"], np.float64)
         gain = np.asarray(inputs["without_image"]["nll"], np.float64) - loss
         leaf = np.asarray(inputs["skills"]["leaf"], np.int64)
-        known = np.isfinite(gain) & (upper_hump(loss, leaf) < SUSPECTED)
+        known = np.isfinite(gain) & (upper_component(loss, leaf) < SUSPECTED)
         images = int(known.sum())
         helped = float((gain[known] > 0).mean()) if images else np.nan
         n = len(inputs)
         return {
             "images": np.full(n, images, np.int32),
             "helped": np.full(n, helped, np.float32),
-            "humped": np.full(n, two_humped(loss, leaf), np.float32),
+            "humped": np.full(n, bimodal_share(loss, leaf), np.float32),
             "readable": np.full(n, images < LEAST_IMAGES or helped >= HELPED),
         }
 
@@ -197,7 +197,7 @@ class TrustedLoss:
         return {"nll": nll.astype(np.float32)}
 
 
-def two_humped(loss: np.ndarray, leaf: np.ndarray, order: np.ndarray | None = None) -> float:
+def bimodal_share(loss: np.ndarray, leaf: np.ndarray, order: np.ndarray | None = None) -> float:
     """Share of rows in skills with bimodal losses, among rows in skills that are large enough; NaN
     if there are none.
 
@@ -210,4 +210,4 @@ def two_humped(loss: np.ndarray, leaf: np.ndarray, order: np.ndarray | None = No
     judged = np.bincount(leaf, minlength=len(found)) * np.isfinite(found)
     if not judged.sum():
         return float("nan")
-    return float(judged[np.nan_to_num(found) > TWO_HUMPED].sum() / judged.sum())
+    return float(judged[np.nan_to_num(found) > BIMODAL_SEPARATION].sum() / judged.sum())

@@ -1,12 +1,11 @@
-"""Signals by the names that users type in filters and quotas: one number, truth value or label a
-row, of the model of `--model`.
+"""Names of signals in filters and quotas: one number, boolean or label per row, from `--model`.
 
     answer_loss                the main field of a signal under its short name
     answer_loss.greedy_match   any other field: SIGNAL.FIELD
 
-Not here: vectors and texts that are no labels; signals of a trained model, a teacher or a
-validation set, which belong to their methods; what reading the pool shows, such as the length of
-the answers (`mixture.columns` has that).
+Not included: vectors and free texts; signals of a trained model, a teacher or a validation set,
+which belong to their methods; facts that need no model, such as the length of the answers (see
+`mixture.columns`).
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ SHORT: dict[str, tuple[str, str]] = {
 }
 """Short name -> signal and field."""
 IDENTIFIERS = {("skill", "label"): "id", ("skill", "group"): "group_id"}
-"""Labels that differ from pool to pool, and the field with an identifier of each."""
+"""Fields with labels that depend on the pool -> the field with the labels' identifiers."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class NamedField:
 
     @property
     def identifier(self) -> str | None:
-        """The field with the identifiers of these labels; None: they are no labels."""
+        """The field with the identifiers of these labels; None if the field has no labels."""
         return IDENTIFIERS.get((self.signal, self.field))
 
     @property
@@ -64,8 +63,10 @@ class NamedField:
 
 
 def signals_by_name(model: ModelIdentity) -> dict[str, Signal]:
-    """Every signal, in the order in which they are computed: that of `suspicion_signals`, so that
-    skills are found in the store for the same rows."""
+    """All signals that have names, in the order in which they are computed.
+
+    The order is that of `suspicion_signals`, so that both use the same stored skills.
+    """
     loss, skills = AnswerLoss(model), skills_of(model)
     gain = VisualGain(loss)
     return {
@@ -82,7 +83,7 @@ def signals_by_name(model: ModelIdentity) -> dict[str, Signal]:
 
 
 def named_field(name: str) -> NamedField | None:
-    """The field of a signal that a name stands for; None if it stands for none.
+    """The signal field with this name; None if there is none.
 
     >>> named_field("answer_tokens"), named_field("suspicion.rank"), named_field("nll")
     (NamedField(name='answer_tokens', signal='answer_loss', field='tokens'),
@@ -95,7 +96,7 @@ def named_field(name: str) -> NamedField | None:
 
 
 def names_of_field(field: str) -> list[str]:
-    """The names of the signals' fields that are called so, short ones where there are.
+    """The names, if possible short ones, of all signal fields called `field`.
 
     >>> names_of_field("tokens"), names_of_field("gap")
     (['answer_tokens', 'answer_loss_without_image.tokens'], ['own_answer_gap'])
@@ -109,29 +110,29 @@ def names_of_field(field: str) -> list[str]:
 
 
 def all_names() -> list[str]:
-    """Every name of a field, short ones first."""
+    """All names of signal fields, short ones first."""
     return [*SHORT, *(f"{name}.{field}" for name, fields in _fields().items() for field in fields)]
 
 
 def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str, Signal]:
-    """The signals of these fields, and before each those that it is made from, by name.
+    """The signals of these fields by name, each after its inputs.
 
-    Raises CapabilityError for a model behind a server that cannot give them.
+    Raises CapabilityError for a model behind a server that cannot compute one of them.
     """
     table = signals_by_name(model)
-    wanted = {f.signal for f in fields}
+    needed = {f.signal for f in fields}
     for field in fields:
         if model.served and not isinstance(table[field.signal], Judge):
             raise CapabilityError(
-                f"{field.name} is read from a model's own probabilities and hidden states, and "
+                f"{field.name} is computed from a model's probabilities and hidden states, and "
                 f"{model.weights!r} is behind a server. Give its weights: {opt('model')} with a "
                 "folder or a hub id."
             )
     for name, signal in reversed(table.items()):  # inputs come first
-        if name in wanted:
-            made_from = tuple(signal.inputs().values())
-            wanted |= {other for other, inner in table.items() if inner in made_from}
-    return {name: signal for name, signal in table.items() if name in wanted}
+        if name in needed:
+            inputs = tuple(signal.inputs().values())
+            needed |= {other for other, inner in table.items() if inner in inputs}
+    return {name: signal for name, signal in table.items() if name in needed}
 
 
 @cache

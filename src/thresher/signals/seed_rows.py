@@ -1,5 +1,4 @@
-"""A random sample of rows to train a model on before the pool is scored (MLLM-Selector's
-seed rows)."""
+"""Random sample of rows for training a model before the pool is scored (MLLM-Selector's seed)."""
 
 from __future__ import annotations
 
@@ -14,17 +13,16 @@ from thresher.types import Columns, Field, Signal, seeded_ties
 
 @dataclass(frozen=True)
 class SeedRows:
-    """The first rows in the order of a seeded hash: `fraction` of the pool, rounded, at most
-    `most`, at least 1.
+    """`fraction` of the pool's rows, rounded, at least 1 and at most `most`.
 
-    It is the order of `--method random` with the same seed.
+    They are the first rows in the order of a seeded hash, as in `--method random` with this seed.
     """
 
     fraction: float
     """0 < fraction <= 1, of the rows that can be used."""
     seed: int
     most: int | None = None
-    """Most rows; None: no limit."""
+    """Maximum number of rows; None: no limit."""
 
     kind: ClassVar[str] = "seed_rows"
     version: ClassVar[int] = 1

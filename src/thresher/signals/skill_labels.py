@@ -1,4 +1,4 @@
-"""Labels of skills that people can read and type, and identifiers that say which skill is meant."""
+"""Readable labels of skills, and identifiers that stay valid when the pool grows."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from thresher.signals.skills import skills_of, typical_rows
 from thresher.types import AnyModel, Columns, Field, Signal, digests_to_bytes
 
-ID_LENGTH = 8  # hexadecimal digits, where that many tell all skills of a pool apart
+ID_LENGTH = 8  # hexadecimal digits; more if two skills of the pool share that many
 NO_WORDS = "no words"
 
 
 @dataclass(frozen=True)
 class SkillLabels:
-    """The words of each skill, which no other skill of the pool has as its label.
+    """The characteristic words of each skill, as labels that are unique within the pool.
 
-    An identifier begins the digest of the skill's most typical row. Numbers of skills are those of
-    one clustering; in a pool that has grown, another skill may have the number. An identifier is of
-    the same skill there, or of none.
+    An identifier is a prefix of the digest of the skill's most typical row. Unlike the number of a
+    skill, which another skill may have once the pool has grown, it then refers to the same skill or
+    to none.
     """
 
     skills: Signal
@@ -59,7 +59,7 @@ class SkillLabels:
 
 
 def skill_columns(model: AnyModel) -> dict[str, Signal]:
-    """Columns of a method that groups rows by skill: numbers (`skills`) and labels (`skill`)."""
+    """Columns for a method that groups rows by skill: numbers (`skills`) and labels (`skill`)."""
     skills = skills_of(model)
     return {"skills": skills, "skill": SkillLabels(skills)}
 
@@ -71,7 +71,7 @@ def skill_reasons(columns: Columns) -> dict[str, np.ndarray]:
 
 
 def _largest_leaf(parent: np.ndarray, size: np.ndarray, ids: list[str]) -> np.ndarray:
-    """The leaf of most rows of each parent, int64 [parents]; of equals that of the first id.
+    """The largest leaf of each parent, int64 [parents]; among equals the one with the lowest id.
 
     Arguments:
         parent: int [leaves].
@@ -85,7 +85,7 @@ def _largest_leaf(parent: np.ndarray, size: np.ndarray, ids: list[str]) -> np.nd
 
 
 def _unique_prefixes(digests: list[str]) -> list[str]:
-    """The digests, cut to the fewest characters that tell them apart, at least `ID_LENGTH`.
+    """The digests, cut to the shortest unique prefixes of equal length, at least `ID_LENGTH`.
 
     >>> _unique_prefixes(["0123456789", "0123456700"])
     ['012345678', '012345670']

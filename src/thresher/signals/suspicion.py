@@ -21,7 +21,7 @@ from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.embedding import Embedding
 from thresher.signals.skills import Skills
 from thresher.signals.visual_gain import VisualGain
-from thresher.stats.two_normals import upper_hump
+from thresher.stats.two_normals import upper_component
 from thresher.types import Columns, Field, ModelIdentity, Signal
 
 SUSPECTED = 0.5
@@ -75,7 +75,7 @@ class Suspicion:
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         loss = np.asarray(inputs["loss"]["nll"], np.float64)
         leaf = np.asarray(inputs["skills"]["leaf"], np.int64)
-        hump = upper_hump(loss, leaf)
+        hump = upper_component(loss, leaf)
         agreement = np.full(len(loss), np.nan)
         if self.gain is not None:
             gain = np.asarray(inputs["gain"]["gain"], np.float64)

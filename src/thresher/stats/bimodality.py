@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-TWO_HUMPED = 0.8
+BIMODAL_SEPARATION = 0.8
 """Separation above which values count as bimodal. A normal sample of 30 has 0.66 ± 0.05, a uniform
 one 0.75."""
 

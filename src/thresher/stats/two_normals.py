@@ -24,7 +24,7 @@ GAIN = 3.0
 (Bayesian information criterion)."""
 
 
-def upper_hump(values: np.ndarray, group: np.ndarray, iterations: int = 50) -> np.ndarray:
+def upper_component(values: np.ndarray, group: np.ndarray, iterations: int = 50) -> np.ndarray:
     """Probability that a value belongs to the higher component of its group: float64 [n], 0 … 1.
 
     Non-decreasing in the values of a group. It is 0 in groups with fewer than `LEAST_ROWS` rows,
@@ -37,7 +37,7 @@ def upper_hump(values: np.ndarray, group: np.ndarray, iterations: int = 50) -> n
         iterations: of expectation-maximisation, at least 1.
 
     >>> values = np.array([0.1, 0.2, 0.0, 0.1, 0.2, 0.1, 0.0, 0.1, 5.0, 5.5])
-    >>> upper_hump(values, np.zeros(10, int)).round(2).tolist()
+    >>> upper_component(values, np.zeros(10, int)).round(2).tolist()
     [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0]
     """
     x = np.asarray(values, np.float64)
