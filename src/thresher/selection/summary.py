@@ -40,6 +40,7 @@ MOST_SOURCES = 12
 SAID_SOURCES = 4  # in the line about sources
 LONGEST_NAME = 40  # characters of a source's name there
 FEW = 3  # signals of one kind that get a line each
+MOST_COSTS = 4  # costs that are listed one by one
 NARROW = 72  # columns of a terminal below which tables omit optional columns
 MOST_COLUMNS = 110  # of a paragraph: longer lines are hard to read
 FILES = (
@@ -259,11 +260,32 @@ def cost_lines(outcome: Outcome) -> list[str]:
 
 
 def cost_line(outcome: Outcome) -> str:
-    """All of `cost_lines` in one, and the total time; "" if no score was needed."""
+    """All of `cost_lines` in one; their totals where there are many; "" if no score was needed."""
     lines = cost_lines(outcome)
     if lines and not any(s.scored or s.elsewhere for s in outcome.signals):
+        lines = lines if len(lines) <= MOST_COSTS else [f"Scores of {len(lines)} signals"]
         return f"{'; '.join(lines)}. Nothing was scored: all scores were stored already."
+    if len(lines) > MOST_COSTS and not outcome.unasked:
+        return _total_cost(outcome)
     return f"{'; '.join(lines)}." if lines else ""
+
+
+def _total_cost(outcome: Outcome) -> str:
+    """One sentence about all signals and models of a run."""
+    signals, trainings = outcome.signals, outcome.trainings
+    here, elsewhere, reused, failed = (
+        sum(getattr(s, name) for s in signals)
+        for name in ("scored", "elsewhere", "reused", "failed")
+    )
+    parts = [f"{here:,} scored in {format_duration(sum(s.seconds for s in signals))}"]
+    parts += [f"{elsewhere:,} by other processes"] if elsewhere else []
+    parts += [f"{reused:,} reused"]
+    parts += [f"{failed:,} failed"] if failed else []
+    text = f"Scores of {pluralize(len(signals), 'signal')}: {', '.join(parts)}"
+    if trainings:
+        took = format_duration(sum(t.seconds for t in trainings))
+        text += f"; {pluralize(len(trainings), 'model')} trained in {took}"
+    return f"{text} (each in run.yaml)."
 
 
 def _alike(signals: Sequence[SignalRun]) -> list[list[SignalRun]]:
@@ -342,8 +364,8 @@ def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> Non
     n = len(pool)
     what = request.method + "".join(f" {key}={value}" for key, value in request.settings.items())
     say(console, kept_line(pool, outcome.rows, f"{escape(what)}, seed {request.seed}"))
-    told = (cost_line(outcome), sources_line(pool, outcome.rows), skills_line(outcome))
-    for line in (*told, loss_line(outcome)):
+    lines = (cost_line(outcome), sources_line(pool, outcome.rows), skills_line(outcome))
+    for line in (*lines, loss_line(outcome)):
         if line:
             say(console, line, markup=False)
     say(console, saving_line(outcome, pool), markup=False)
