@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from thresher.evaluation.lmms import read_results as read_lmms
-from thresher.exporters.llamafactory import _read_dataset_info
+from thresher.exporters.llamafactory import read_dataset_info
 from thresher.pools import open_pool
 from thresher.selection.config import read as read_config
 from thresher.signals.capabilities import read_capabilities
@@ -38,7 +38,7 @@ def write(file: Path, content: Any) -> Path:
 def test_entries_of_a_dataset_info_are_kept_by_export(
     known: dict[str, Any], tmp_path: Path
 ) -> None:
-    assert _read_dataset_info(write(tmp_path / "dataset_info.json", known)) == known
+    assert read_dataset_info(write(tmp_path / "dataset_info.json", known)) == known
 
 
 def test_configs_lists_and_results(tmp_path: Path) -> None:

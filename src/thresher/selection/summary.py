@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import format_duration, format_percent, pluralize
-from thresher.engine.eligible import without_names
 from thresher.request.spelling import as_flag
-from thresher.selection.result import LEFT_OUT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,6 +92,8 @@ def by_source(
 def failure_kinds(failures: list[Failure]) -> list[list[Failure]]:
     """Failures that differ in a path or number only, together; most frequent first, each in pool
     order."""
+    from thresher.engine.eligible import without_names
+
     kinds: dict[tuple[str, str], list[Failure]] = defaultdict(list)
     for failure in failures:
         kinds[failure.signal, without_names(failure.error)].append(failure)
@@ -359,6 +359,8 @@ def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> Non
     """Print the summary of a selection that was written to `folder`: some five lines, then the
     notes."""
     from rich.markup import escape
+
+    from thresher.selection.result import LEFT_OUT
 
     console = stdout()
     n = len(pool)
