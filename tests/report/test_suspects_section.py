@@ -150,6 +150,16 @@ def test_skills_of_the_considered_rows_are_found(pool: Pool, tmp_path: Path, row
     assert sorted(found.rows[found.suspected].tolist()) == wrong[wrong < rows].tolist()
 
 
+@pytest.mark.parametrize("method", ["perplexity", "length"])
+def test_nothing_is_loaded_where_no_model_has_skills(
+    pool: Pool, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A report of a large pool must not wait for losses that it cannot use."""
+    selection = load(selected(pool, method, tmp_path / "out"), pool)
+    monkeypatch.setattr(Store, "load", lambda *_: pytest.fail("a column was loaded"))
+    assert suspects_of_run(selection) is None
+
+
 def test_a_pool_without_wrong_rows(pool: Pool, tmp_path: Path) -> None:
     plant(pool, store_of(tmp_path / "out"), wrong=np.zeros(0, np.int64))
     section = section_of(selected(pool, "length", tmp_path / "out"), pool)

@@ -126,13 +126,16 @@ def stored_suspects(
 
 
 def _models(store: Store, first: ModelIdentity | None) -> list[ModelIdentity]:
-    """Models with a loss in the store that are not behind a server, `first` before the others."""
-    known = [] if first is None else [first]
-    for _, fields in described(store, "answer_loss"):
-        found = _identity(fields.get("model"))
+    """Models with skills in the store, `first` before the others. Reads no column."""
+    known: list[ModelIdentity] = []
+    for _, fields in described(store, PoolColumn.kind):
+        try:
+            found = _identity(fields["signal"]["fields"]["question"]["fields"]["model"])
+        except (KeyError, TypeError):  # another pool signal
+            continue
         if found is not None and found not in known:
             known.append(found)
-    return [model for model in known if not model.served]
+    return sorted(known, key=lambda model: model != first)
 
 
 def _identity(described_model: Any) -> ModelIdentity | None:
