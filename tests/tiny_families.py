@@ -1,15 +1,18 @@
 """Tiny random models of further families, whose layers differ from those of `tests/tiny_models.py`:
-linear attention with a recurrent state, and sliding windows that are shorter than a row.
+linear attention with a recurrent state, sliding windows that are shorter than a row, image tokens
+that see each other in some layers only.
 
 `build` and `load` of `tests/tiny_models.py` take these names, too.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import transformers as tf
+from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -168,8 +171,86 @@ def _internvl_gptoss(out: Path, size: base.Size) -> None:
     base._save(out, tf.InternVLForConditionalGeneration(config), processor, video)
 
 
+_GEMMA4_WORDS = base._Words(
+    special=(
+        *("<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", "<|image>", "<image|>", "<|image|>"),
+        *("<|audio>", "<audio|>", "<|audio|>", "<|video|>"),
+    ),
+    bos="<bos>",
+    eos="<eos>",
+    pad="<pad>",
+    named=(
+        *(("boi_token", "<|image>"), ("eoi_token", "<image|>"), ("image_token", "<|image|>")),
+        *(("boa_token", "<|audio>"), ("eoa_token", "<audio|>"), ("audio_token", "<|audio|>")),
+    ),
+)
+_GEMMA4_CHAT = """\
+{{ bos_token }}{%- for m in messages -%}\
+{{ '<|turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' }}\
+{%- for p in m['content'] -%}\
+{%- if p['type'] == 'image' -%}<|image|>{%- elif 'text' in p -%}{{ p['text'] | trim }}{%- endif -%}\
+{%- endfor -%}{{ '<turn|>\n' }}{%- endfor -%}\
+{%- if add_generation_prompt -%}{{ '<|turn>model\n' }}{%- endif -%}"""
+
+
+def _gemma4(out: Path, size: base.Size, both_ways: bool = False) -> None:
+    """Sliding and full layers with heads of different widths; its processor has places for audio
+    and video.
+
+    both_ways: image tokens see each other in both directions, in the sliding layers.
+    """
+    tokenizer = _GEMMA4_WORDS.byte_level()
+    ids = {
+        f"{name}_token_id": tokenizer.convert_tokens_to_ids(token)
+        for name, token in (
+            *(("boi", "<|image>"), ("eoi", "<image|>"), ("image", "<|image|>")),
+            *(("video", "<|video|>"), ("boa", "<|audio>"), ("audio", "<|audio|>")),
+        )
+    }
+    text = _text(
+        tokenizer,
+        num_hidden_layers=4,
+        global_head_dim=32,
+        vocab_size_per_layer_input=len(tokenizer),
+        hidden_size_per_layer_input=16,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"] * 2,
+        num_kv_shared_layers=0,
+        use_bidirectional_attention="vision" if both_ways else None,
+        bos_token_id=2,
+        eos_token_id=1,
+    )
+    vision = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "global_head_dim": 16,
+        "patch_size": 16,
+        "pooling_kernel_size": 2,
+        "position_embedding_size": 256,
+    }
+    config = tf.Gemma4Config(
+        text_config=text, vision_config=vision, audio_config=None, eoa_token_index=9, **ids
+    )
+    shape = {"patch_size": 16, "pooling_kernel_size": 2, "max_soft_tokens": 70}
+    processor = image_only(tf.Gemma4Processor)(
+        feature_extractor=tf.Gemma4AudioFeatureExtractor(),
+        image_processor=Gemma4ImageProcessorPil(**shape),
+        tokenizer=tokenizer,
+        video_processor=None,
+        chat_template=_GEMMA4_CHAT,
+    )
+    video = {"video_processor_type": "Gemma4VideoProcessor", **shape}
+    base._save(out, tf.Gemma4ForConditionalGeneration(config), processor, video)
+
+
 FAMILIES = {
     "qwen3_5": base.TinyModel(_qwen3_5),
+    "gemma4": base.TinyModel(_gemma4),
+    "gemma4_both_ways": base.TinyModel(partial(_gemma4, both_ways=True)),
     "aya_vision": base.TinyModel(_aya_vision),
     "internvl_gptoss": base.TinyModel(_internvl_gptoss),
 }

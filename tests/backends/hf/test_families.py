@@ -1,7 +1,10 @@
-"""Families whose caches are more than keys and values of every token: recurrent states, and sliding
-windows that are shorter than a row. Against the slow reference."""
+"""Families whose caches are more than keys and values of every token (recurrent states, sliding
+windows shorter than a row), or whose masks differ from layer to layer. Against the slow
+reference."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +14,13 @@ from tests.backends.hf.opened_backends import borrowed, opened
 from tests.backends.hf.random_rows import Images, ask, collect
 from tests.backends.hf.slow_reference import messages_of, reference_one_shot, reference_rows
 from tests.tiny_families import FAMILIES
-from tests.tiny_models import Loaded, load
+from tests.tiny_models import Loaded, build, load
+from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
+from thresher.backends.hf.images import Vision
+from thresher.backends.hf.token_types import TokenTypeForward
 from thresher.backends.hf.traits import stop_tokens
+from thresher.errors import ModelError
 from thresher.signals.query import Query, judge_prompt
 from thresher.types import Sample, Turn
 
@@ -51,7 +58,7 @@ def test_losses_are_the_references(family: Loaded) -> None:
 
 def test_a_demonstration_is_reused_exactly_even_beyond_the_window(family: Loaded) -> None:
     backend = opened(family.name)
-    assert backend.reuses_prefix
+    assert backend.reuses_prefix == (family.name != "gemma4_both_ways")
     pairs = [(q, d) for d in (ROWS[2], ROWS[0]) for q in (*ROWS, ROWS[1])]
     before = backend.forward.tokens
     got, errors = collect(
@@ -65,6 +72,8 @@ def test_a_demonstration_is_reused_exactly_even_beyond_the_window(family: Loaded
             *(messages_of(query), images(query)),
         )
         assert got["nll"][i] == pytest.approx(want["nll"], abs=1e-5)
+    if not backend.reuses_prefix:
+        return
     with borrowed(family.name) as whole:
         whole.forward.reuses_prefix = False
         collect(whole.one_shot([q for q, _ in pairs], [d for _, d in pairs], Images()), len(pairs))
@@ -149,3 +158,52 @@ def test_two_turns_are_scored(family: Loaded) -> None:
     got, errors = collect(opened(family.name).answer_loss([row], Images()), 1)
     want = reference_rows(family.processor, family.model, messages_of(row), images(row))
     assert not errors and got["nll"][0] == pytest.approx(want["nll"], abs=1e-5)
+
+
+def test_image_tokens_see_each_other_in_the_sliding_layers_only() -> None:
+    backend = opened("gemma4_both_ways")
+    assert isinstance(backend.forward, TokenTypeForward)
+    assert backend.forward.argument == "mm_token_type_ids"
+    assert backend.forward.bidirectional_layers == {"sliding_attention"}
+    assert not isinstance(opened("gemma4").forward, TokenTypeForward)
+    want, _ = collect(backend.answer_loss(ROWS, Images()), len(ROWS))
+    with borrowed("gemma4_both_ways") as causal:
+        causal.forward.soft_token_id = -1
+        got, _ = collect(causal.answer_loss(ROWS, Images()), len(ROWS))
+    assert abs(want["nll"][0] - got["nll"][0]) > 1e-4
+    assert want["nll"][1] == pytest.approx(got["nll"][1], abs=1e-6)
+
+
+def test_a_model_that_gives_the_logits_of_all_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MiniCPM-V 4.6 and VideoLLaMA 3 take no notice of `logits_to_keep`."""
+    rows = [judge_prompt(row, "") for row in ROWS]
+    with borrowed("llava") as backend:
+        loss, _ = collect(backend.answer_loss(ROWS, Images()), len(ROWS))
+        said, _ = collect(backend.generate(ROWS, Images(), 5), len(ROWS))
+        judged = answers(backend, rows)
+        forward = backend.forward.model.forward
+
+        def all_positions(*args: Any, logits_to_keep: Any = None, **kwargs: Any) -> Any:
+            return forward(*args, **kwargs)
+
+        monkeypatch.setattr(backend.forward.model, "forward", all_positions)
+        got, _ = collect(backend.answer_loss(ROWS, Images()), len(ROWS))
+        np.testing.assert_allclose(got["nll"], loss["nll"], atol=1e-6, rtol=0)
+        again, _ = collect(backend.generate(ROWS, Images(), 5), len(ROWS))
+        assert again["text"].tolist() == said["text"].tolist()
+        np.testing.assert_allclose(answers(backend, rows), judged, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "error", [IndexError("tuple index\nout of range"), TypeError("missing 1 argument"), KeyError()]
+)
+def test_what_a_models_code_raises_when_it_is_opened_is_one_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Vision, "encode", fails)
+    with pytest.raises(ModelError, match="is a llava, which thresher cannot run") as caught:
+        resolve(str(build("llava"))).open()
+    assert "\n" not in str(caught.value) and type(error).__name__ in str(caught.value)

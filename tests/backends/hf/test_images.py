@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 from transformers.utils import ModelOutput
 
-from tests.tiny_models import load
+from tests.backends.hf.opened_backends import opened
+from tests.backends.hf.random_rows import Images, ask, collect
+from tests.tiny_models import build, load
+from thresher.backends import resolve
 from thresher.backends.hf.encode import Encoder
-from thresher.backends.hf.images import ImageFeatures, ImagePreparer, Vision
+from thresher.backends.hf.images import ImageFeatures, ImagePreparer, PreparedImage, Vision
 
 
 @pytest.mark.parametrize("architecture", ["llava", "qwen2_5_vl", "qwen3_vl"])
@@ -40,3 +46,25 @@ def test_default_output_class_before_the_first_image() -> None:
         [ImageFeatures(torch.zeros(4, 8))]
     )["image"]
     assert isinstance(output, ModelOutput) and len(output.to_tuple()) == 1
+
+
+@pytest.mark.parametrize("fault", ["raises", "differs"])
+def test_images_that_cannot_share_a_call_run_one_by_one(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode = Vision.encode
+
+    def one_at_a_time(self: Vision, images: Sequence[PreparedImage]) -> list[ImageFeatures]:
+        if len(images) == 1:
+            return encode(self, images)
+        if fault == "raises":
+            raise RuntimeError("Sizes of tensors must match except in dimension 0.")
+        return [ImageFeatures(f.main * 1.1, f.deep) for f in encode(self, images)]
+
+    rows = [ask("What is it?", "A cat.", "1"), ask("How many?", "Two.", "2")]
+    expected, _ = collect(opened("llava").answer_loss(rows, Images()), 2)
+    monkeypatch.setattr(Vision, "encode", one_at_a_time)
+    backend = resolve(str(build("llava"))).open()
+    assert not backend.forward.vision.together and opened("llava").forward.vision.together
+    result, errors = collect(backend.answer_loss(rows, Images()), 2)
+    assert not errors and np.allclose(result["nll"], expected["nll"], atol=1e-5)

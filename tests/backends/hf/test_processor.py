@@ -148,15 +148,42 @@ def test_overridden_private_method_exists() -> None:
     )
 
 
-def test_image_only_omits_only_the_video_processor() -> None:
+def test_image_only_loads_no_video_processor() -> None:
     from transformers import LlavaProcessor, Qwen2_5_VLProcessor
 
     cut = image_only(Qwen2_5_VLProcessor)
-    assert "video_processor" in Qwen2_5_VLProcessor.get_attributes()
-    assert cut.get_attributes() == ["image_processor", "tokenizer"]
     assert issubclass(cut, Qwen2_5_VLProcessor) and cut.__name__ == "Qwen2_5_VLProcessor"
     assert image_only(LlavaProcessor) is LlavaProcessor
     assert image_only(Qwen2_5_VLProcessor) is cut
+    # the slot is kept: processors read settings of their video processor, or take it by name
+    loaded = cut.from_pretrained(build("qwen2_5_vl"))
+    assert loaded.video_processor.fps is None and loaded.video_processor.slice_mode is None
+    assert loaded.tokenizer is not None and loaded.image_processor is not None
+
+
+@pytest.mark.parametrize("name", ["qwen2_5_vl", "gemma4", "smolvlm"])
+def test_a_processor_without_video_is_saved_without_it(name: str, tmp_path: Path) -> None:
+    processor, _ = load_processor(build(name))
+    assert "NoVideo" in type(processor.video_processor).__name__ or torchvision_works()
+    processor.save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "processor_config.json").read_text())
+    assert torchvision_works() or "video_processor" not in saved
+    assert "image_processor" in saved and saved["processor_class"] == type(processor).__name__
+
+
+@pytest.mark.skipif(torchvision_works(), reason="torchvision is installed here")
+def test_a_processor_that_needs_torchvision_names_the_package(tmp_path: Path) -> None:
+    """Llama 4's image processor has no version on PIL."""
+    folder = shutil.copytree(build("qwen2_5_vl"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text()) | {"model_type": "llama4"}
+    (folder / "config.json").write_text(json.dumps(config))
+    file = folder / "processor_config.json"
+    saved = json.loads(file.read_text())
+    saved["processor_class"] = "Llama4Processor"
+    saved["image_processor"] = {"image_processor_type": "Llama4ImageProcessor"}
+    file.write_text(json.dumps(saved))
+    with pytest.raises(MissingExtra, match="needs the package torchvision"):
+        load_processor(folder)
 
 
 # ---------------------------------------------------------------------------------- what is refused
@@ -243,6 +270,7 @@ def test_error_names_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def torchvision_seems_installed(monkeypatch: pytest.MonkeyPatch) -> Any:
+    load("llava")  # with what is really installed; cached
     monkeypatch.setattr("transformers.utils.is_torchvision_available", lambda: True)
     torchvision_works.cache_clear()
     yield

@@ -32,6 +32,7 @@ from thresher.backends.hf.forward import (
     EncodedRow,
     Forward,
     QueryMode,
+    kept_logits,
 )
 from thresher.backends.hf.prefix import stack_prefixes
 from thresher.backends.hf.traits import stop_tokens
@@ -235,13 +236,15 @@ def _target_logprobs(
         positions = forward.position_ids(rows, start, width)
     if start:
         extra[forward.cache_argument] = stack_prefixes([r.prefix for r in rows if r.prefix])
-    logits = forward.model(
+    keep = torch.from_numpy(computed).to(device)  # (B, T)
+    output = forward.model(
         input_ids=tokens,
         position_ids=positions,
         use_cache=start > 0,
-        logits_to_keep=torch.from_numpy(computed).to(device),
+        logits_to_keep=keep,
         **extra,
-    ).logits  # (K, V): one line per position in `computed`
+    )
+    logits = kept_logits(output.logits, keep)  # (K, V): one line per position in `computed`
     forward.count_pass(tokens)
     if n_needed < MIN_GEMM_ROWS:
         logits = logits[torch.from_numpy(needed[computed]).to(device)]
@@ -276,25 +279,31 @@ def additive_mask(forward: Forward, rows: list[EncodedRow], width: int) -> Any:
     packed.
     """
     tries = [r.trie for r in rows if r.trie is not None]
-    attends = np.stack(
-        [
-            attention_mask(len(r.ids), t, width, forward.bidirectional_groups(r))
+
+    def attends(kind: str) -> np.ndarray:  # (B, T, T)
+        both_ways = kind in forward.bidirectional_layers
+        masks = [
+            attention_mask(
+                len(r.ids), t, width, forward.bidirectional_groups(r) if both_ways else None
+            )
             for r, t in zip(rows, tries, strict=True)
         ]
-    )  # (B, T, T)
+        return np.stack(masks)
+
     kinds, window = attention_kinds(forward.model.config)
     if not kinds <= {"full_attention", "attention", "sliding_attention"}:
         raise ValueError(f"layers of kinds {sorted(kinds)} take no mask")
     if "sliding_attention" not in kinds:
-        return _to_additive(forward, attends)
+        return _to_additive(forward, attends("full_attention"))
     positions = np.stack(
         [position_ids(len(r.ids), t, width) for r, t in zip(rows, tries, strict=True)]
     )  # (B, T)
     distance = positions[:, :, None] - positions[:, None, :]  # (B, T, T)
-    sliding = _to_additive(forward, attends & (distance < window))
+    sliding = _to_additive(forward, attends("sliding_attention") & (distance < window))
     if kinds == {"sliding_attention"}:
         return sliding
-    return {"full_attention": _to_additive(forward, attends), "sliding_attention": sliding}
+    full = _to_additive(forward, attends("full_attention"))
+    return {"full_attention": full, "sliding_attention": sliding}
 
 
 def attention_kinds(config: Any) -> tuple[set[str], int]:

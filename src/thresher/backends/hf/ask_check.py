@@ -50,8 +50,15 @@ def fastest_exact_mode(
     if empty_query[0].ids[: len(official_ids)].tolist() != official_ids:
         return None
     expected = _logprobs(pipeline, *encoded, "full")
-    modes: tuple[QueryMode, ...] = ("packed", "batched") if pipeline.reuses_prefix else ("packed",)
-    for mode in modes:
+    every = pipeline.forward.bidirectional_layers
+    # Gemma 4's image tokens attend in both directions in the sliding layers only
+    tries: list[tuple[QueryMode, frozenset[str]]] = [
+        ("packed", every),
+        ("packed", frozenset({"sliding_attention"})),
+    ]
+    if pipeline.reuses_prefix:
+        tries.append(("batched", every))
+    for mode, pipeline.forward.bidirectional_layers in tries:
         try:
             found = _logprobs(pipeline, *encoded, mode)
         # whatever this architecture does not support, another mode avoids
@@ -63,6 +70,7 @@ def fastest_exact_mode(
             and np.allclose(found, expected, atol=tolerance, rtol=0)
         ):
             return mode
+    pipeline.forward.bidirectional_layers = every
     return "full"
 
 

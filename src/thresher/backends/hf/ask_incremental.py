@@ -23,7 +23,13 @@ import torch
 
 from thresher.backends.hf.conversation import Conversation, Message, conversation
 from thresher.backends.hf.encode import EncodedText
-from thresher.backends.hf.forward import MIN_GEMM_ROWS, EncodedRow, Forward, pad_length
+from thresher.backends.hf.forward import (
+    MIN_GEMM_ROWS,
+    EncodedRow,
+    Forward,
+    kept_logits,
+    pad_length,
+)
 from thresher.backends.hf.traits import skips_padding
 from thresher.types import Query, Sample, SampleSource, Scored
 
@@ -183,13 +189,15 @@ def _next_token_logprobs(
     computed.reshape(-1)[:MIN_GEMM_ROWS] = True  # a few positions more, whose logits are discarded
     row = EncodedRow(ids, np.zeros(1, np.int64), ())
     tokens = torch.from_numpy(run).to(forward.device)
-    logits = forward.model(
+    keep = torch.from_numpy(computed).to(forward.device)  # (1, T)
+    output = forward.model(
         input_ids=tokens,
         position_ids=forward.position_ids([row], start, width),
         use_cache=True,
-        logits_to_keep=torch.from_numpy(computed).to(forward.device),
+        logits_to_keep=keep,
         **{forward.cache_argument: cache},
-    ).logits  # (computed, vocabulary)
+    )
+    logits = kept_logits(output.logits, keep)  # (computed, vocabulary)
     forward.count_pass(tokens)
     line = logits[torch.from_numpy(needed[computed]).to(forward.device)].float()[0]  # (vocabulary,)
     return (line[answer_ids] - line.logsumexp(-1)).double().cpu().numpy()

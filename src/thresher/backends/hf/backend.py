@@ -219,10 +219,13 @@ class _DemonstrationCache:
         """Whether the keys and values of all these demonstrations fit within `PREFIX_BYTES`,
         estimated from their words and images."""
         text = self.backend.forward.model.config.get_text_config(decoder=True)
-        heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
-        head_dim = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        try:
+            heads = getattr(text, "num_key_value_heads", None) or text.num_attention_heads
+            width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+        except (AttributeError, RuntimeError):  # layers of different widths (Gemma 4)
+            heads, width = 1, text.hidden_size
         itemsize = self.backend.forward.model.dtype.itemsize
-        token_bytes = 2 * text.num_hidden_layers * heads * head_dim * itemsize
+        token_bytes = 2 * text.num_hidden_layers * heads * width * itemsize
         image_tokens = self.backend.feature_tokens
         tokens = {
             d.digest: sum(1.5 * len(t.text.split()) + 8 for t in d.turns)

@@ -108,6 +108,8 @@ class Forward:
     reuses_prefix = True  # whether rows may continue from a `Prefix`
     # None: not at all, because our prompts differ from those of the model's processor
     query_mode: QueryMode | None = None
+    # layers in which `bidirectional_groups` attend in both directions; set by the self-check
+    bidirectional_layers: frozenset[str] = frozenset({"full_attention", "sliding_attention"})
     # memory that an image takes beside the tokens of its row, in tokens
     extra_tokens_per_image = 0
 
@@ -344,7 +346,7 @@ class Forward:
         if needed.sum() < MIN_GEMM_ROWS:  # a few positions more, whose logits are discarded
             computed.reshape(-1)[:MIN_GEMM_ROWS] = True
         keep = torch.from_numpy(computed).to(self.device)
-        logits = self.model(logits_to_keep=keep, **inputs).logits  # (K, V)
+        logits = kept_logits(self.model(logits_to_keep=keep, **inputs).logits, keep)  # (K, V)
         if needed.sum() < MIN_GEMM_ROWS:
             logits = logits[torch.from_numpy(needed[computed]).to(self.device)]
         predicted = np.zeros(needed.shape, np.int64)  # (B, T): the likeliest next token
@@ -450,6 +452,12 @@ class Forward:
         """Count a forward pass over these input ids, padding included."""
         self.passes += 1
         self.tokens += ids.numel()
+
+
+def kept_logits(logits: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """(K, V): the logits of the positions in `keep`, bool (B, T), also of a model that takes no
+    notice of `logits_to_keep` and gives those of all positions, (B, T, V)."""
+    return logits[keep] if logits.shape[:-1] == keep.shape else logits
 
 
 def available_cores() -> int:

@@ -22,7 +22,13 @@ import torch
 
 from thresher.backends.hf.conversation import prompt_of
 from thresher.backends.hf.encode import Encoder
-from thresher.backends.hf.forward import MIN_GEMM_ROWS, EncodedRow, Forward, pad_length
+from thresher.backends.hf.forward import (
+    MIN_GEMM_ROWS,
+    EncodedRow,
+    Forward,
+    kept_logits,
+    pad_length,
+)
 from thresher.backends.hf.traits import skips_padding, stop_tokens
 from thresher.types import Sample, SampleSource, Scored
 
@@ -182,14 +188,16 @@ class _Generator:
         tokens = torch.from_numpy(ids).to(forward.device)
         extra = forward.image_inputs(rows, features, width)
         cache = DynamicCache(config=forward.model.config)
-        logits = forward.model(
+        keep = torch.from_numpy(computed).to(forward.device)  # (N, T)
+        output = forward.model(
             input_ids=tokens,
             position_ids=forward.position_ids(rows, 0, width),
             use_cache=True,
-            logits_to_keep=torch.from_numpy(computed).to(forward.device),
+            logits_to_keep=keep,
             **{forward.cache_argument: cache},
             **extra,
-        ).logits  # (computed, V)
+        )
+        logits = kept_logits(output.logits, keep)  # (computed, V)
         forward.count_pass(tokens)
         return (
             logits[torch.from_numpy(needed[computed]).to(forward.device)],

@@ -140,9 +140,13 @@ class Vision:
         self.dtype = dtype
         # whether the model returns its features as a list of images (else as one tensor)
         self.listed = True
+        self.together = True  # whether images of equal shapes may run in one call
         self.output: type = BaseModelOutputWithPooling  # the class of what the model returns
-        parameters = inspect.signature(model.get_image_features).parameters
-        self.accepts = {name for name in parameters if name not in ("self", "kwargs")}
+        self.owner = vision_owner(model)
+        self.accepts = _accepted(self.owner.get_image_features)
+        inner = getattr(getattr(self.owner, "model", None), "get_image_features", None)
+        if inner is not None:  # to which the owner's hands on what it does not name
+            self.accepts |= _accepted(inner)
         self.takes_batch_num_images = "batch_num_images" in self.accepts
 
     def batches(self, images: Sequence[PreparedImage], pixel_budget: int) -> list[list[int]]:
@@ -155,7 +159,7 @@ class Vision:
             groups.setdefault(key, []).append(i)
         for group in groups.values():
             values = sum(v.numel() for v in images[group[0]].inputs.values())
-            step = max(1, pixel_budget // max(values, 1))
+            step = max(1, pixel_budget // max(values, 1)) if self.together else 1
             out += [group[i : i + step] for i in range(0, len(group), step)]
         return out
 
@@ -178,7 +182,7 @@ class Vision:
             inputs["batch_num_images"] = torch.tensor(
                 [max(n, 2)] if images[0].multi_image else [1] * n
             )
-        output = self.model.get_image_features(**inputs, return_dict=True)
+        output = self.owner.get_image_features(**inputs, return_dict=True)
         pooled = output.pooler_output
         self.output = type(output)
         self.listed = not isinstance(pooled, torch.Tensor)
@@ -201,6 +205,15 @@ class Vision:
         return {
             "image": self.output(pooler_output=main if self.listed else torch.cat(main), **deep)
         }
+
+
+def vision_owner(model: Any) -> Any:
+    """The module that has `get_image_features`: the model, or the one inside it (Janus)."""
+    return model if hasattr(model, "get_image_features") else getattr(model, "model", model)
+
+
+def _accepted(function: Any) -> set[str]:
+    return set(inspect.signature(function).parameters) - {"self", "kwargs"}
 
 
 def _per_image(pooled: Any, n: int) -> list[torch.Tensor]:

@@ -3,8 +3,9 @@ self-check."""
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,11 @@ from thresher.backends.hf.checkpoint import reason as first_line
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
-from thresher.backends.hf.images import ImagePreparer, Vision
+from thresher.backends.hf.images import ImagePreparer, Vision, vision_owner
 from thresher.backends.hf.processor import load_processor
-from thresher.backends.hf.token_types import TokenTypeForward
-from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError, opt
+from thresher.backends.hf.token_types import TokenTypeForward, token_type_argument
+from thresher.console.formatting import pluralize
+from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError, ThresherError, opt
 from thresher.extras import install_command
 from thresher.types import ImageRef, Sample, Turn
 
@@ -100,28 +102,45 @@ def load(
             tokens,
         )
     elif "mm_encoder_outputs" in _parameters(model.forward) and hasattr(
-        model, "get_image_features"
+        vision_owner(model), "get_image_features"
     ):
-        forward_class = (
-            TokenTypeForward if "token_type_ids" in _parameters(model.forward) else Forward
-        )
-        forward = forward_class(
-            model, Vision(model, model.device, model.dtype), encoder.image_token_id, tokens
-        )
+        vision = Vision(model, model.device, model.dtype)
+        forward = Forward(model, vision, encoder.image_token_id, tokens)
+        text_ids = encoder.tokenizer("Is ice cold? Yes, it is.", add_special_tokens=False)
+        with _one_sentence(typed, where, revision, model):
+            argument = token_type_argument(forward, text_ids["input_ids"])
+        if argument is not None:
+            forward = TokenTypeForward(model, vision, encoder.image_token_id, tokens, argument)
     else:
         raise ModelError(
             f"{typed} is a {model.config.model_type}, whose transformers code takes no "
             "precomputed image features (mm_encoder_outputs). Update transformers, or use another "
             "model."
         )
-    probe = Image.fromarray(np.full((97, 64, 3), 128, np.uint8))
-    shrinks = preparer.prepare(probe, False).expansion != preparer.prepare(probe, True).expansion
-    backend = HFBackend(forward, encoder, preparer, context, shrinks)
-    try:
+    with _one_sentence(typed, where, revision, model):
+        probe = Image.fromarray(np.full((97, 64, 3), 128, np.uint8))
+        alone, among = (preparer.prepare(probe, several) for several in (False, True))
+        shrinks = alone.expansion != among.expansion
+        backend = HFBackend(forward, encoder, preparer, context, shrinks)
         _check(backend, processor, typed)
+    return backend
+
+
+@contextlib.contextmanager
+def _one_sentence(typed: str, where: str, revision: str | None, model: Any) -> Iterator[None]:
+    """Turns what a model's own code raises when it is first run into MissingExtra or ModelError."""
+    try:
+        yield
     except ImportError as e:  # a kernel that is looked for only when the model runs
         raise missing_package(typed, where, revision, e) from e
-    return backend
+    except ThresherError:
+        raise
+    except Exception as e:  # an architecture whose code expects other inputs
+        raise ModelError(
+            f"{typed} is a {model.config.model_type}, which thresher cannot run: "
+            f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}. Use another model, "
+            "and please report this model's name."
+        ) from e
 
 
 def _merge(model: Any, folder: Path) -> Any:
@@ -194,9 +213,10 @@ class _ProbePool:
         raise KeyError(digest)
 
 
-def _row(image: str, question: str, answer: str) -> Sample:
-    images = (ImageRef(path=image, size=1),) if image else ()
-    text = ("<image>\n" if image else "") + question
+def _row(names: str, question: str, answer: str) -> Sample:
+    """A row with one image for each letter of `names`."""
+    images = tuple(ImageRef(path=name, size=1) for name in names)
+    text = "<image>\n" * len(images) + question
     return Sample('"probe"', (Turn("user", text), Turn("assistant", answer)), images)
 
 
@@ -209,11 +229,19 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
     instead.
     """
     pool = _ProbePool()
-    rows = [_row("a", "What colour is it?", "Red and blue."), _row("", "Is ice cold?", "Yes.")]
+    rows = [
+        _row("a", "What colour is it?", "Red and blue."),
+        _row("", "Is ice cold?", "Yes."),
+        _row("ab", "Which is larger?", "The second."),
+    ]
     tolerance = TOLERANCE.get(backend.forward.model.dtype, 0.1)
+    if backend.forward.vision is not None:
+        backend.forward.vision.together = _images_run_together(backend, pool)
     for row in rows:
         block = backend.prepare([conversation(row)], range(1), pool, False)
         if block.errors:
+            if len(row.images) > 1:  # such rows of the user fail with this reason, too
+                continue
             raise ModelError(
                 f"{typed} cannot encode a plain question and answer: {block.errors[0]}"
             )
@@ -221,7 +249,8 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
         ids = official["input_ids"][0].numpy()  # (tokens,)
         if not np.array_equal(ids, block.rows[0].ids):
             raise ModelError(
-                f"{typed}: thresher's encoding differs from the model's own processor "
+                f"{typed}: thresher's encoding of a row with "
+                f"{pluralize(len(row.images), 'image')} differs from the model's own processor "
                 f"({len(block.rows[0].ids)} instead of {len(ids)} tokens). Please report the "
                 "model's name."
             )
@@ -229,7 +258,8 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
         expected = _official_loss(backend, official, block.rows[0].answer_positions)
         if isinstance(loss, str) or abs(loss.nll - expected) > tolerance:
             raise ModelError(
-                f"{typed}: reusing image features changes the loss "
+                f"{typed}: reusing image features changes the loss of a row with "
+                f"{pluralize(len(row.images), 'image')} "
                 f"({loss if isinstance(loss, str) else loss.nll} instead of {expected}). Please "
                 "report the model's name."
             )
@@ -240,6 +270,26 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
     official = _official_inputs(processor, prompt, pool, add_generation_prompt=True)
     official_ids = official["input_ids"][0].tolist()
     backend.forward.query_mode = fastest_exact_mode(backend, prompt, official_ids, pool, tolerance)
+
+
+def _images_run_together(backend: HFBackend, pool: _ProbePool) -> bool:
+    """Whether two images of equal shapes have the same features in one call as in two."""
+    vision = backend.forward.vision
+    rows = [conversation(_row(name, "What colour is it?", "Red.")) for name in ("a", "b")]
+    images = list(backend.prepare(rows, range(2), pool, False).images.values())
+    if vision is None or len(images) < 2:
+        return True
+    alone = [vision.features([image])[0].main for image in images]  # [tokens, hidden] each
+    try:
+        together = [f.main for f in vision.features(images)]
+    # whatever this architecture does not support, one image at a time avoids
+    except Exception:  # noqa: BLE001
+        return False
+    close = 1e-3 if vision.dtype == torch.float32 else 0.05
+    return all(
+        a.shape == b.shape and bool((a - b).norm() <= close * a.norm())
+        for a, b in zip(alone, together, strict=True)
+    )
 
 
 def _reuse_is_exact(backend: HFBackend, pool: _ProbePool, demo: Sample, tolerance: float) -> bool:
@@ -267,11 +317,11 @@ def _one_shot(
 def _official_inputs(
     processor: Any, row: Sample, pool: _ProbePool, add_generation_prompt: bool = False
 ) -> Any:
-    images = [pool.load_image(ref) for ref in row.images]
+    images = (pool.load_image(ref) for ref in row.images)
     messages = []
     for message in conversation(row).messages:
         content = [
-            {"type": "image", "image": images[0]}
+            {"type": "image", "image": next(images)}
             if part is None
             else {"type": "text", "text": part}
             for part in message.parts

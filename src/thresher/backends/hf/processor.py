@@ -18,7 +18,6 @@ import importlib
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 from thresher.errors import MissingExtra, ModelError
@@ -53,13 +52,19 @@ def load_processor(
         )
     try:
         processor = _load(name, revision, trust_remote_code)
-    except ImportError as e:
-        raise MissingExtra(
-            f"The processor of {name} needs a package that is not installed: {_first_line(e)}"
-        ) from e
     except ModelError:
         raise
     except Exception as e:  # whatever the reader of these files raises, the files are at fault
+        if not torchvision_works() and "torchvision" in str(e).lower():
+            raise MissingExtra(
+                f"The image processor of {name} needs the package torchvision, which is not "
+                "installed, and transformers has none on PIL for this model. Install the version "
+                "of torchvision that matches your torch, or use another model."
+            ) from e
+        if isinstance(e, ImportError):
+            raise MissingExtra(
+                f"The processor of {name} needs a package that is not installed: {_first_line(e)}"
+            ) from e
         raise ModelError(
             f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model "
             "in the transformers format is expected: config.json, a tokenizer, an image processor "
@@ -70,9 +75,19 @@ def load_processor(
     return processor, _pixels_of(processor)
 
 
+class NoVideo:
+    """In the place of a processor's video processor, some of whose settings are read even where
+    there is no video: all of them are None."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
 @functools.cache
 def image_only(processor_class: type) -> type:
-    """A subclass of `processor_class` without its video processor; the class itself if it has none.
+    """A subclass of `processor_class` with `NoVideo` as its video processor; the class itself if it
+    has none.
 
     The subclass keeps the name, because a saved processor names its class.
     """
@@ -80,23 +95,41 @@ def image_only(processor_class: type) -> type:
     if "video_processor" not in attributes:
         return processor_class
     position = attributes.index("video_processor")
-    attributes.remove("video_processor")
+
+    class WithoutVideo(processor_class):  # type: ignore[misc]
+        """Loads the other parts."""
+
+        @classmethod
+        def get_attributes(cls) -> list[str]:
+            return [name for name in attributes if name != "video_processor"]
 
     class ImageOnly(processor_class):  # type: ignore[misc]
-        # SmolVLM's apply_chat_template reads these two even where there is no video.
-        video_processor = SimpleNamespace(num_frames=None, fps=None)
-
         @classmethod
         def get_attributes(cls) -> list[str]:
             return list(attributes)
 
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
-            parts = list(super()._get_arguments_from_pretrained(*args, **kwargs))
-            parts.insert(position, None)  # __init__ takes them by position
+            parts = list(WithoutVideo._get_arguments_from_pretrained(*args, **kwargs))
+            parts.insert(position, NoVideo())  # __init__ takes them by position
             return parts
 
-    ImageOnly.__name__ = ImageOnly.__qualname__ = processor_class.__name__
+        def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
+            if argument_name == "video_processor":
+                return NoVideo
+            return super().check_argument_for_proper_class(argument_name, argument)
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            absent = name == "video_processor" and value is None
+            super().__setattr__(name, NoVideo() if absent else value)
+
+        def to_dict(self) -> dict[str, Any]:
+            saved: dict[str, Any] = super().to_dict()
+            saved.pop("video_processor", None)
+            return saved
+
+    for subclass in (ImageOnly, WithoutVideo):
+        subclass.__name__ = subclass.__qualname__ = processor_class.__name__
     return ImageOnly
 
 

@@ -27,7 +27,7 @@ from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.blocks import PIXEL_BUDGET, ImageKey
 from thresher.backends.hf.conversation import Conversation, Message
 from thresher.backends.hf.encode import EncodedText, Encoder
-from thresher.backends.hf.forward import EncodedRow, Forward
+from thresher.backends.hf.forward import EncodedRow, Forward, kept_logits
 from thresher.backends.hf.images import ImageFeatures, PreparedImage
 from thresher.backends.hf.mllama import MllamaForward
 
@@ -141,13 +141,15 @@ class AnswerLossFn:
         for j, (row, row_targets) in enumerate(zip(rows, targets, strict=True)):
             ids[j, : len(row.ids)] = row.ids
             predicts[j, row_targets.position] = True
-        logits = model(
+        keep = torch.from_numpy(predicts).to(forward.device)  # (B, T)
+        output = model(
             input_ids=torch.from_numpy(ids).to(forward.device),
             position_ids=forward.position_ids(rows, 0, width),
             use_cache=False,
-            logits_to_keep=torch.from_numpy(predicts).to(forward.device),
+            logits_to_keep=keep,
             **forward.image_inputs(rows, features),
-        ).logits  # (targets of all rows, V)
+        )
+        logits = kept_logits(output.logits, keep)  # (targets of all rows, V)
         tokens = torch.from_numpy(np.concatenate([t.token for t in targets])).to(forward.device)
         return cross_entropy(logits.float().reshape(-1, logits.shape[-1]), tokens, reduction="sum")
 
