@@ -2,7 +2,7 @@
 
     python -m benchmarks.breaking [--out DIR] [--pools one_skill,half_text] [--budgets 10%]
                                   [--seeds 3] [--variants winnow,visnec] [--model demo]
-                                  [--rows 6000]
+                                  [--rows 6000] [--no-training]
 
 Cells that are finished are not made again. The guard is off, as in `benchmarks.winnow`.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +21,16 @@ from benchmarks.proof import setup
 from benchmarks.proof.breaking import POOLS, Answers, make_breaking, read_labels
 
 from thresher.backends import ModelHandle, resolve
-from thresher.compare import Cell, Comparison, Job, chosen_rows, make_job, read_cell
+from thresher.compare import Cell, Job, make_job, read_cell
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
 from thresher.pools import open_pool
 from thresher.request import RunRequest
+from thresher.selection.select import select
+from thresher.selection.task import SelectionTask
 from thresher.signals.answer import Answer
 from thresher.storage.columns import Store
-from thresher.types import Budget
+from thresher.types import Budget, Rows
 
 
 def own_answers(model: ModelHandle, store: Store) -> Answers:
@@ -42,7 +45,21 @@ def own_answers(model: ModelHandle, store: Store) -> Answers:
     return answers
 
 
-def compared(a: argparse.Namespace, name: str) -> tuple[Job, Comparison, Path]:
+@dataclass(frozen=True)
+class Case:
+    """A pool with its comparison, trained or not."""
+
+    folder: Path
+    job: Job
+    store: Store
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+
+def case_of(a: argparse.Namespace, name: str) -> Case:
+    """The case of a pool, which is made where it is not there yet."""
     sizes = setup.Sizes(rows=a.rows, seeds=a.seeds)
     folder = a.out / f"breaking-{sizes.rows}-{sizes.per_kind}" / name
     store = Store(a.out / "store" / f"breaking-{name}")
@@ -58,46 +75,76 @@ def compared(a: argparse.Namespace, name: str) -> tuple[Job, Comparison, Path]:
         recipe=setup.RECIPE,
         full=False,
     )
-    out = a.out / "pools" / f"breaking-{name}"
-    return job, winnow.compared_job(job, store, out, name), folder
+    return Case(folder, job, store)
 
 
-def table(job: Job, comparison: Comparison, out: Path, folder: Path) -> list[str]:
-    """A line for each method and budget: accuracy, and what its subsets hold."""
-    pool = POOLS[folder.name]
-    labels = read_labels(folder)
+def held(case: Case) -> list[str]:
+    """A line for each method and budget: what its subsets hold, mean over seeds. Then the notes of
+    the selections with seed 0."""
+    labels = read_labels(case.folder)
     wrong = np.array([bool(label["noisy"]) for label in labels])
-    special = np.array([pool.special(label) for label in labels])
+    special = np.array([POOLS[case.name].special(label) for label in labels])
+    trainer = winnow.make_trainer(device="cpu", cache=case.store.root / "models")
+    context = RunContext(case.store, case.job.model, trainer=trainer)
+    subsets: dict[tuple[str, str], list[np.ndarray]] = {}
+    notes = []
+    for cell in case.job.cells():
+        request = RunRequest(seed=cell.seed, force=True)
+        task = SelectionTask(
+            case.job.pool, case.job.methods[cell.method], Rows.of(cell.rows), request
+        )
+        outcome = select(task, context)
+        subsets.setdefault((cell.method, cell.budget), []).append(outcome.rows)
+        if cell.seed == 0:
+            notes += [f"- {cell.method} {cell.budget}: {note}" for note in outcome.notes]
+    lines = [
+        f"| {case.name} | {method} | {budget} | {_change(wrong, rows)} | {_change(special, rows)} |"
+        for (method, budget), rows in subsets.items()
+    ]
+    return [HELD, *lines, *notes]
+
+
+def _change(part: np.ndarray, subsets: list[np.ndarray]) -> str:
+    """The share of a part of the rows in the pool and in the subsets.
+
+    part: bool [n], of the pool.
+    """
+    return f"{part.mean():.0%} → {np.mean([part[rows].mean() for rows in subsets]):.0%}"
+
+
+def trained(case: Case, out: Path) -> list[str]:
+    """A line for each method and budget: accuracy of the trained models."""
+    comparison = winnow.compared_job(case.job, case.store, out, case.name)
+    kind = POOLS[case.name].asked
     lines = []
     for line in comparison.lines:
-        cells = [c for c in job.cells() if (c.method, c.budget) == (line.method, line.budget)]
-        subsets = [chosen_rows(out, cell, job.pool) for cell in cells]
-        inside = [
-            100 * np.mean([part[rows].mean() for rows in subsets]) for part in (wrong, special)
-        ]
+        cells = [c for c in case.job.cells() if (c.method, c.budget) == (line.method, line.budget)]
         lines.append(
-            f"| {folder.name} | {100 * wrong.mean():.0f}% | {line.budget} | {line.method} | "
-            f"{line.mean.mean:.1f} ± {line.mean.half:.1f} | {winnow.gap_text(line)} | "
-            f"{inside[0]:.0f}% | {100 * special.mean():.0f}% → {inside[1]:.0f}% | "
-            f"{_asked(pool.asked, cells, out, folder)} |"
+            f"| {case.name} | {line.method} | {line.budget} | {line.mean.mean:.1f} ± "
+            f"{line.mean.half:.1f} | {winnow.gap_text(line)} | {_asked(kind, cells, out, case)} |"
         )
-    return lines
+    return [TRAINED, *lines]
 
 
-def _asked(kind: str | None, cells: list[Cell], out: Path, folder: Path) -> str:
+def _asked(kind: str | None, cells: list[Cell], out: Path, case: Case) -> str:
     """The accuracy on the questions of one kind, mean over seeds."""
     if kind is None:
         return ""
-    lines = (folder / "questions" / "evaluation_labels.jsonl").read_text("utf-8").splitlines()
-    mine = np.array([json.loads(line)["kind"] == kind for line in lines])
+    path = case.folder / "questions" / "evaluation_labels.jsonl"
+    mine = np.array(
+        [json.loads(line)["kind"] == kind for line in path.read_text("utf-8").splitlines()]
+    )
     read = [read_cell(out, cell) for cell in cells]
     scores = [np.nan_to_num(found[1])[mine].mean() for found in read if found is not None]
     return f"{kind} {100 * np.mean(scores):.0f}"
 
 
-HEAD = """\
-| pool | wrong rows | budget | method | accuracy | − random | wrong in the subset | special rows | |
-|---|---:|---:|---|---:|---:|---:|---:|---:|"""
+HELD = """\
+| pool | method | budget | wrong rows, pool → subset | special rows, pool → subset |
+|---|---|---:|---:|---:|"""
+TRAINED = """\
+| pool | method | budget | accuracy | − random | of a kind |
+|---|---|---:|---:|---:|---:|"""
 
 
 def main() -> None:
@@ -109,13 +156,13 @@ def main() -> None:
     parser.add_argument("--variants", default="winnow")
     parser.add_argument("--model", default="demo")
     parser.add_argument("--rows", type=int, default=setup.Sizes.rows)
+    parser.add_argument("--no-training", action="store_true", help="only what the subsets hold")
     a = parser.parse_args()
     for name in a.pools.split(","):
-        job, comparison, folder = compared(a, name)
-        print(POOLS[name].mix.about, HEAD, sep="\n")
-        print("\n".join(table(job, comparison, a.out / "pools" / f"breaking-{name}", folder)))
-        for note in comparison.selection_notes():
-            print(f"- {note}", flush=True)
+        case = case_of(a, name)
+        print(POOLS[name].mix.about, *held(case), sep="\n", flush=True)
+        if not a.no_training:
+            print(*trained(case, a.out / "pools" / f"breaking-{name}"), sep="\n", flush=True)
 
 
 if __name__ == "__main__":
