@@ -158,17 +158,7 @@ def _internvl_gptoss(out: Path, size: base.Size) -> None:
         image_seq_length=4,
         downsample_ratio=0.5,
     )
-    square = {"height": 56, "width": 56}
-    processor = image_only(tf.InternVLProcessor)(
-        image_processor=GotOcr2ImageProcessorPil(
-            size=square, crop_to_patches=True, min_patches=1, max_patches=4
-        ),
-        tokenizer=tokenizer,
-        image_seq_length=4,
-        chat_template=base._INTERNVL_CHAT,
-    )
-    video = {"video_processor_type": "InternVLVideoProcessor", "size": square}
-    base._save(out, tf.InternVLForConditionalGeneration(config), processor, video)
+    base.save_internvl(out, config, tokenizer)
 
 
 _GEMMA4_WORDS = base._Words(

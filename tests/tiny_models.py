@@ -883,6 +883,11 @@ def _internvl(out: Path, size: Size) -> None:
         image_seq_length=4,
         downsample_ratio=0.5,
     )
+    save_internvl(out, config, tokenizer)
+
+
+def save_internvl(out: Path, config: Any, tokenizer: Any) -> None:
+    """An InternVL with new weights, and its processor, whose images are cut into tiles."""
     square = {"height": 56, "width": 56}
     processor = image_only(tf.InternVLProcessor)(
         image_processor=GotOcr2ImageProcessorPil(
