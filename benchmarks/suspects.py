@@ -137,15 +137,20 @@ def cell(values: list[float], percent: bool) -> str:
     return f"{mean:.2f} ({low:.2f}–{high:.2f})"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def options(description: str) -> argparse.Namespace:
+    """The options that choose the pools. `description`: of the command."""
+    parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--easy-vqa", type=Path)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     # choices were made on seeds below 11
     parser.add_argument("--first-seed", type=int, default=11)
     parser.add_argument("--store", type=Path, help="keep scores here (default: thrown away)")
-    arguments = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = options(__doc__ or "")
     model = resolve("demo")
     results: dict[str, list[dict[str, float]]] = {}
     with tempfile.TemporaryDirectory() as scratch:

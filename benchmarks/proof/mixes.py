@@ -5,22 +5,12 @@ that the evaluation does not test: captions, text-only rows, pairs of images. No
 that a random tenth of the pool cannot teach its format at all.
 """
 
+from thresher.demo.comparison import ASKED
 from thresher.demo.mixes import Mix, Source
 
-# Untuned and in plain format, the base model answers 73 to 100% of these correctly (`python -m
-# benchmarks.proof.development reads`). Excluded: count (19%), spatial (26%), odd one out (10%),
+# ASKED: untuned and in plain format, the base model answers 73 to 100% of these correctly (`python
+# -m benchmarks.proof.development reads`). Excluded: count (19%), spatial (26%), odd one out (10%),
 # arithmetic (64%, but a short training does not teach its format) and multiple choice (chance).
-ASKED = (
-    "colour",
-    "shape",
-    "position",
-    "existence",
-    "comparison",
-    "digits",
-    "letters",
-    "chart",
-    "logic",
-)
 
 WEB = Mix(
     "web",
