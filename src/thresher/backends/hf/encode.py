@@ -10,8 +10,10 @@ image, which is later replaced by the image's tokens.
 
 An answer's tokens are what a model has to write after the template's generation prompt: where the
 template writes something between that and the answer (the space in "ASSISTANT: 12"), it belongs to
-the answer. Text that the processor writes around these
-(Gemma 3's line breaks) is part of the string, because it can merge with the text beside it.
+the answer. Text that the processor writes around an image's tokens (Gemma 3's line breaks) is part
+of the string, because it can merge with the text next to it.
+
+Longer than 400 lines because rendering, placeholders and answer spans share one string.
 """
 
 from __future__ import annotations
