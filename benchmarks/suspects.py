@@ -22,10 +22,10 @@ from random import Random
 from typing import Any
 
 import numpy as np
+from benchmarks.auc import auc
 from benchmarks.proof.mixes import MIXES
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import rankdata
 
 from thresher.backends import ModelHandle, resolve
 from thresher.demo.command import wrong_answers
@@ -73,14 +73,6 @@ def built_in(out: Path, mix: str, rows: int, seed: int) -> tuple[Pool, np.ndarra
     """A built-in pool, and a mask of its wrong rows, bool [n]."""
     pool = open_pool(make_pool(out / f"{mix}-{seed}", rows, seed, MIXES[mix], house_style=True))
     return pool, wrong_answers(pool)
-
-
-def auc(score: np.ndarray, wrong: np.ndarray) -> float:
-    """Probability that a wrong row has a higher score than a right one."""
-    k = int(wrong.sum())
-    if not 0 < k < len(wrong):
-        return float("nan")
-    return float((rankdata(score)[wrong].sum() - k * (k + 1) / 2) / (k * (len(wrong) - k)))
 
 
 def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> dict[str, float]:
