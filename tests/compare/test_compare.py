@@ -41,11 +41,12 @@ from thresher.engine import RunContext
 from thresher.errors import ConfigError, PoolError
 from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
+from thresher.methods.random import Random
 from thresher.pools import Pool, open_pool
 from thresher.report import compare_report
 from thresher.storage.columns import Store
 from thresher.training.recipe import Recipe
-from thresher.types import Budget
+from thresher.types import Budget, Columns, Selection
 
 KEYS = {
     "method",
@@ -307,16 +308,72 @@ def test_notes_of_selections_are_stored_and_printed_once(
         comparison = bench.run(made)
         assert [c.notes for c in comparison.cells if c.method == "highest_loss"] == [(note,)] * 4
         assert not any(c.notes for c in comparison.cells if c.method != "highest_loss")
-        assert comparison.selection_notes() == [f"4 cells of highest_loss: {note}"]
+        assert comparison.selection_notes() == [f"highest_loss 10%, 20%, seeds 0 and 1: {note}"]
         show(comparison, tmp_path / "out")
+        printed = " ".join(capsys.readouterr().out.split())
         assert (
-            capsys.readouterr().out.count("Note from 4 cells of highest_loss: 2 of 300 rows") == 1
+            printed.count("Note from highest_loss 10%, 20%, seeds 0 and 1: 2 of 300 rows could")
+            == 1
         )
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
     assert [c["notes"] for c in written["cells"] if c["method"] == "highest_loss"] == [[note]] * 4
-    assert written["selection_notes"] == [f"4 cells of highest_loss: {note}"]
+    assert written["selection_notes"] == comparison.selection_notes()
     page = compare_report.write(tmp_path / "out").read_text()
-    assert page.count(f"4 cells of highest_loss: {note}") == 1
+    assert page.count(f"highest_loss 10%, 20%, seeds 0 and 1: {note}") == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Guarded(HighestLoss):
+    """Falls back to random rows, in another order, as winnow's guard may: here for even budgets."""
+
+    def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
+        if budget % 2:
+            return super().select(columns, budget, target)
+        rows = Random().select(columns, budget).rows[::-1].copy()
+        return Selection(rows, {}, ("random rows are safer",))
+
+
+def test_random_rows_of_a_method_are_named_and_not_trained_on_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path)
+    job = bench.job(
+        methods={"guarded": Guarded()},
+        budgets=[Budget.parse("30"), Budget.parse("31")],
+        full=False,
+    )
+    comparison = bench.run(job)
+    # 3 seeds: random at 30 and 31, guarded at 31
+    assert len(bench.training.calls()) == len(bench.evaluation.calls()) == 9
+    lines = {(line.method, line.budget): line for line in comparison.lines}
+    same = lines["guarded", "30"]
+    assert same.random_seeds == (0, 1, 2) and lines["guarded", "31"].random_seeds == ()
+    assert same.verdict is not None and same.verdict.difference.mean == 0
+    assert same.seconds_training == lines["random", "30"].seconds_training
+    first = {c.method: c for c in job.cells() if (c.budget, c.seed) == ("30", 0)}
+    rows = {name: chosen_rows(tmp_path / "out", cell, bench.pool) for name, cell in first.items()}
+    assert rows["guarded"].tolist() == rows["random"][::-1].tolist()  # in its own order
+    answers = [read_answers(tmp_path / "out", cell) for cell in first.values()]
+    assert answers[0].equals(answers[1])
+    assert comparison.selection_notes() == ["guarded 30, seeds 0 to 2: random rows are safer"]
+    show(comparison, tmp_path / "out")
+    told = "guarded at 30: no gain over random (+0.0 ± "
+    printed = " ".join(capsys.readouterr().out.split())
+    assert told in printed and "; it selected the rows of random in every seed" in printed
+    page = compare_report.write(tmp_path / "out").read_text()
+    assert "; it selected the rows of random in every seed" in page
+    written = json.loads((tmp_path / "out" / "compare.json").read_text())
+    assert [v["seeds_with_random_rows"] for v in written["verdicts"]] == [[0, 1, 2], []]
+    for verdict in written["verdicts"]:  # as of an earlier version
+        del verdict["seeds_with_random_rows"]
+    assert "rows of random" not in compare_report.build(written)
+
+
+def test_models_that_are_kept_are_all_trained(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    job = bench.job(methods={"guarded": Guarded()}, full=False, seeds=1)
+    bench.run(job, keep_models=True)
+    assert len(list((tmp_path / "out" / "cells").glob("*/model"))) == 2
 
 
 def test_concurrent_comparisons_compute_every_cell_once(tmp_path: Path) -> None:
@@ -393,9 +450,10 @@ from tests.text_pools import HighestLoss, Model
 from thresher.compare import compare, make_job
 from thresher.engine import RunContext
 from thresher.methods.mllm_selector import MllmSelector
+from thresher.methods.random import Random
 from thresher.pools import open_pool
 from thresher.storage.columns import Store
-from thresher.types import Budget
+from thresher.types import Budget, Columns, Selection
 
 folder = Path(sys.argv[1])
 training = FakeTraining(folder / "trainings", seconds=0.03)

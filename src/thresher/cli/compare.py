@@ -316,10 +316,12 @@ def show(comparison: Comparison, out: Path) -> None:
     """Print the table, a sentence for each verdict, the cost, notes, and where the files are."""
     from rich.markup import escape
 
+    from thresher.compare.table import describe_random_rows
     from thresher.console.formatting import format_duration
     from thresher.selection.summary import say, stdout, table
 
     console = stdout()
+    seeds = len({cell.seed for cell in comparison.cells})
     say(
         console,
         "Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and "
@@ -360,7 +362,8 @@ def show(comparison: Comparison, out: Path) -> None:
         if line.verdict is not None:
             say(
                 console,
-                f"{line.method} at {line.budget}: {line.verdict.words}{_worth(line)}.",
+                f"{line.method} at {line.budget}: {line.verdict.words}"
+                f"{describe_random_rows(line.random_seeds, seeds)}{_worth(line)}.",
                 markup=False,
             )
     for text in comparison.notes:

@@ -15,6 +15,7 @@ If the JSON file exists, all three are complete. Files of earlier versions may l
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -91,6 +92,31 @@ def write_cell(
         table.drop_columns([c for c in SHARED_COLUMNS if c in table.column_names]),
         work / "rows.parquet",
     )
+    _publish(work, result)
+
+
+def copy_cell(
+    out: Path, source: Cell, cell: Cell, result: Result, chosen: np.ndarray, pool: Pool
+) -> None:
+    """Write a finished cell with the scores and answers of the finished cell `source`.
+
+    Arguments: as `write_cell`. Raises StoreError (disk full).
+    """
+    work, finished = work_folder(out, cell), work_folder(out, source)
+    work.mkdir(parents=True, exist_ok=True)
+    with np.load(finished.with_suffix(".npz")) as arrays:
+        np.savez_compressed(
+            work / "rows.npz",
+            scores=arrays["scores"],
+            image=arrays["image"],
+            chosen=pool.rank[chosen],
+        )
+    shutil.copyfile(finished.with_suffix(".parquet"), work / "rows.parquet")
+    _publish(work, result)
+
+
+def _publish(work: Path, result: Result) -> None:
+    """Move the files of a cell from its work folder to their place, and write its JSON file."""
     final = work.with_suffix(".json")
     for written in (work / "rows.npz", work / "rows.parquet"):
         fsync(written)

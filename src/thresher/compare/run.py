@@ -9,15 +9,23 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from thresher.compare.cell_files import Result, delete_cell, read_cell, work_folder, write_cell
-from thresher.compare.cells import FULL, Cell, Job
+from thresher.compare.cell_files import (
+    Result,
+    chosen_rows,
+    copy_cell,
+    delete_cell,
+    read_cell,
+    work_folder,
+    write_cell,
+)
+from thresher.compare.cells import FULL, RANDOM, Cell, Job
 from thresher.compare.output import write_comparison
 from thresher.compare.summary import summarise_cells
 from thresher.compare.table import Comparison
@@ -109,7 +117,7 @@ def _run_missing_cells(runner: _CellRunner, report: Callable[[str], None] | None
         runner.run_cell(cell)
     finished = [(c, cell_data) for c in cells if (cell_data := read_cell(out, c)) is not None]
     assert len(finished) == len(cells), "a finished cell vanished"
-    comparison = summarise_cells(job, finished)
+    comparison = summarise_cells(job, finished, _cells_with_random_rows(job, out, cells))
     write_comparison(comparison, out)
     return comparison
 
@@ -126,6 +134,26 @@ def _is_finished(out: Path, cell: Cell, report: Callable[[str], None] | None) ->
             )
         delete_cell(out, cell)
         return False
+
+
+def _cells_with_random_rows(job: Job, out: Path, cells: Sequence[Cell]) -> set[str]:
+    """Fingerprints of the finished cells whose method selected the same rows as random, as winnow's
+    guard may."""
+    random = {(c.budget, c.seed): c for c in cells if c.method == RANDOM}
+    return {
+        cell.fingerprint
+        for cell in cells
+        if cell.method not in (RANDOM, FULL)
+        and _same_rows(
+            chosen_rows(out, cell, job.pool),
+            chosen_rows(out, random[cell.budget, cell.seed], job.pool),
+        )
+    }
+
+
+def _same_rows(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two subsets are equal, in any order: a training puts its rows in canonical order."""
+    return len(first) == len(second) and np.array_equal(np.sort(first), np.sort(second))
 
 
 @dataclass(frozen=True)
@@ -148,6 +176,17 @@ class _CellRunner:
         context, progress, trainer = self.context, self.context.progress, self.context.trainer
         assert trainer is not None, "a comparison trains models"
         chosen = self._select(cell)
+        if not self.keep_models and (twin := self._twin(cell, chosen.rows)) is not None:
+            source, (same, _, _) = twin
+            result = replace(
+                same,
+                method=cell.method,
+                budget=cell.budget,
+                seconds_selection=round(chosen.seconds, 3),
+                notes=chosen.notes,
+            )
+            copy_cell(self.out, source, cell, result, chosen.rows, job.pool)
+            return
         work.mkdir(parents=True, exist_ok=True)
         fitted = trainer.fit(
             model.name,
@@ -176,6 +215,22 @@ class _CellRunner:
         write_cell(self.out, cell, result, table, chosen.rows, job.pool)
         if not self.keep_models:
             shutil.rmtree(work, ignore_errors=True)
+
+    def _twin(
+        self, cell: Cell, rows: np.ndarray
+    ) -> tuple[Cell, tuple[Result, np.ndarray, np.ndarray]] | None:
+        """A finished cell whose model was trained on the same rows with the same recipe, so that
+        another training would give the same model; None if there is none.
+
+        rows: int64 [k], of the pool.
+        """
+        for other in self.job.cells():
+            if other == cell or other.recipe != cell.recipe:
+                continue
+            found = read_cell(self.out, other)
+            if found is not None and _same_rows(rows, chosen_rows(self.out, other, self.job.pool)):
+                return other, found
+        return None
 
     def _select(self, cell: Cell) -> _Chosen:
         job = self.job

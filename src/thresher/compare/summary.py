@@ -6,7 +6,7 @@ Arithmetic only; the statistics are in `thresher.stats.verdict`. Touches no file
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -19,12 +19,17 @@ from thresher.stats.verdict import compare_to_random, mean_over_seeds
 
 
 def summarise_cells(
-    job: Job, finished: Sequence[tuple[Cell, tuple[Result, np.ndarray, np.ndarray]]]
+    job: Job,
+    finished: Sequence[tuple[Cell, tuple[Result, np.ndarray, np.ndarray]]],
+    with_random_rows: Collection[str] = (),
 ) -> Comparison:
     """The comparison.
 
-    `finished`: each cell with the result of `read_cell`. Raises StoreError if no row was answered
-    by all models.
+    Arguments:
+        finished: each cell with the result of `read_cell`.
+        with_random_rows: fingerprints of the cells whose method selected the rows of random.
+
+    Raises StoreError if no row was answered by all models.
     """
     arms: dict[tuple[str, str], list[tuple[Result, np.ndarray]]] = {}
     answered = np.logical_and.reduce([np.isfinite(rows) for _, (_, rows, _) in finished])
@@ -39,6 +44,10 @@ def summarise_cells(
             f"No row of {opt('eval')} was answered under every model, so nothing can be compared."
         )
     image = finished[0][1][2][answered]
+    as_random: dict[tuple[str, str], list[int]] = {}
+    for cell, _ in finished:
+        if cell.fingerprint in with_random_rows:
+            as_random.setdefault((cell.method, cell.budget), []).append(cell.seed)
     for cell, (result, rows, _) in finished:
         arms.setdefault((cell.method, cell.budget), []).append((result, rows[answered]))
     scores = {key: np.stack([s for _, s in arm]) for key, arm in arms.items()}
@@ -78,6 +87,7 @@ def summarise_cells(
                 _mean([r.seconds_selection for r in results]),
                 training,
                 None if full_seconds is None or method == FULL else full_seconds - training,
+                tuple(as_random.get((method, budget), ())),
             )
         )
     compared = [x for x in lines if x.verdict is not None]

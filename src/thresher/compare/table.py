@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from thresher.compare.cell_files import Result
-from thresher.console.formatting import pluralize
 from thresher.stats.verdict import Interval, Verdict
 
 
@@ -23,6 +23,7 @@ class Line:
     seconds_selection: float  # mean over seeds
     seconds_training: float
     seconds_saved: float | None  # of training, compared with the full pool; None without it
+    random_seeds: tuple[int, ...] = ()  # seeds for which the method selected the rows of random
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Comparison:
     about: dict[str, Any]
 
     def selection_notes(self) -> list[str]:
-        """The notes of the selections, each once, with the number of cells and their methods."""
+        """The notes of the selections, each once, with the methods, budgets and seeds."""
         cells_by_note: dict[str, list[Result]] = {}
         for cell in self.cells:
             for note in cell.notes:
@@ -61,6 +62,7 @@ class Comparison:
                     "seconds_selection": x.seconds_selection,
                     "seconds_training": x.seconds_training,
                     "seconds_saved": x.seconds_saved,
+                    "seeds_with_random_rows": list(x.random_seeds),
                 }
                 for x in self.lines
                 if x.verdict is not None
@@ -75,6 +77,46 @@ class Comparison:
         }
 
 
-def _describe_cells(cells: list[Result]) -> str:
-    methods = ", ".join(dict.fromkeys(c.method for c in cells))
-    return f"{pluralize(len(cells), 'cell')} of {methods}"
+def describe_random_rows(seeds: Sequence[int], of: int) -> str:
+    """A phrase on the seeds for which a method selected the rows of random; "" for none.
+
+    `of`: number of seeds.
+
+    >>> describe_random_rows([0, 2], 3), describe_random_rows([0, 1, 2], 3)
+    ('; it selected the rows of random in seeds 0 and 2', '; it selected the rows of random in \
+every seed')
+    """
+    if not seeds:
+        return ""
+    return "; it selected the rows of random in " + (
+        "every seed" if len(seeds) == of else _seeds(seeds)
+    )
+
+
+def _describe_cells(cells: Sequence[Result]) -> str:
+    """Methods, budgets and seeds of cells.
+
+    Budgets with the same seeds are named together: "winnow 5%, 10%, seeds 0 and 2".
+    """
+    seeds: dict[tuple[str, str], list[int]] = {}
+    for cell in cells:
+        seeds.setdefault((cell.method, cell.budget), []).append(cell.seed)
+    budgets: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+    for (method, budget), found in seeds.items():
+        budgets.setdefault((method, tuple(found)), []).append(budget)
+    return "; ".join(
+        f"{method} {', '.join(named)}, {_seeds(found)}"
+        for (method, found), named in budgets.items()
+    )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """
+    >>> [_seeds(s) for s in ([1], [0, 2], [0, 1, 2], [0, 1, 2, 4], [3, 4, 7])]
+    ['seed 1', 'seeds 0 and 2', 'seeds 0 to 2', 'seeds 0, 1, 2 and 4', 'seeds 3, 4 and 7']
+    """
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds[:-1]))} and {seeds[-1]}"

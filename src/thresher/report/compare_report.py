@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from thresher.compare.table import describe_random_rows
 from thresher.console.formatting import format_duration
 from thresher.errors import ConfigError
 from thresher.report import chart, page
@@ -82,6 +83,7 @@ def build(content: dict[str, Any]) -> str:
             title += f" in {len(won)} of {len(verdicts)} comparisons"
     else:
         title = "No gain over random was found"
+    seeds = len({c["seed"] for c in cells})
     about = {
         k: v
         for k, v in content.items()
@@ -92,8 +94,12 @@ def build(content: dict[str, Any]) -> str:
         {
             "title": title,
             "content": content,
-            "seeds": len({c["seed"] for c in cells}),
-            "verdicts": verdicts,
+            "seeds": seeds,
+            "verdicts": [
+                # compare.json of an earlier version lacks the seeds
+                v | {"rows": describe_random_rows(v.get("seeds_with_random_rows") or [], seeds)}
+                for v in verdicts
+            ],
             "figures": figures(cells, verdicts, budgets),
             "rows": rows(cells, verdicts, budgets),
             "notes": content.get("notes") or [],
