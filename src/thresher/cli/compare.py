@@ -316,9 +316,9 @@ def show(comparison: Comparison, out: Path) -> None:
     """Print the table, a sentence for each verdict, the cost, notes, and where the files are."""
     from rich.markup import escape
 
-    from thresher.compare.table import describe_random_rows
     from thresher.console.formatting import format_duration
     from thresher.selection.summary import say, stdout, table
+    from thresher.stats.verdict import describe_random_rows
 
     console = stdout()
     seeds = len({cell.seed for cell in comparison.cells})

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thresher.compare.cell_files import Result
-from thresher.stats.verdict import Interval, Verdict
+from thresher.stats.verdict import Interval, Verdict, name_seeds
 
 
 @dataclass(frozen=True)
@@ -77,22 +77,6 @@ class Comparison:
         }
 
 
-def describe_random_rows(seeds: Sequence[int], of: int) -> str:
-    """A phrase on the seeds for which a method selected the rows of random; "" for none.
-
-    `of`: number of seeds.
-
-    >>> describe_random_rows([0, 2], 3), describe_random_rows([0, 1, 2], 3)
-    ('; it selected the rows of random in seeds 0 and 2', '; it selected the rows of random in \
-every seed')
-    """
-    if not seeds:
-        return ""
-    return "; it selected the rows of random in " + (
-        "every seed" if len(seeds) == of else _seeds(seeds)
-    )
-
-
 def _describe_cells(cells: Sequence[Result]) -> str:
     """Methods, budgets and seeds of cells.
 
@@ -105,18 +89,6 @@ def _describe_cells(cells: Sequence[Result]) -> str:
     for (method, budget), found in seeds.items():
         budgets.setdefault((method, tuple(found)), []).append(budget)
     return "; ".join(
-        f"{method} {', '.join(named)}, {_seeds(found)}"
+        f"{method} {', '.join(named)}, {name_seeds(found)}"
         for (method, found), named in budgets.items()
     )
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    """
-    >>> [_seeds(s) for s in ([1], [0, 2], [0, 1, 2], [0, 1, 2, 4], [3, 4, 7])]
-    ['seed 1', 'seeds 0 and 2', 'seeds 0 to 2', 'seeds 0, 1, 2 and 4', 'seeds 3, 4 and 7']
-    """
-    if len(seeds) == 1:
-        return f"seed {seeds[0]}"
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"seeds {seeds[0]} to {seeds[-1]}"
-    return f"seeds {', '.join(map(str, seeds[:-1]))} and {seeds[-1]}"

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from thresher.compare.table import describe_random_rows
 from thresher.console.formatting import format_duration
 from thresher.errors import ConfigError
 from thresher.report import chart, page
 from thresher.report.chart import Figure
 from thresher.report.curves import Curve, Point, curves
 from thresher.selection.saving import pays_off
+from thresher.stats.verdict import describe_random_rows
 from thresher.text import parse_json
 
 FULL, RANDOM = "full", "random"

@@ -29,6 +29,7 @@ equal to random got "no gain" in 96 to 100%, and one with a true gain of 5 point
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,6 +119,35 @@ def describe(kind: Kind, gap: Interval) -> str:
     if kind == "worse":
         return f"worse than random by {Interval(-gap.mean, gap.half)} points"
     return f"no gain over random ({gap.mean:+.1f} ± {gap.half:.1f} points)"
+
+
+def describe_random_rows(seeds: Sequence[int], of: int) -> str:
+    """A phrase on the seeds for which a method selected the rows of random; "" for none.
+
+    `of`: number of seeds.
+
+    >>> describe_random_rows([0, 2], 3), describe_random_rows([0, 1, 2], 3)
+    ('; it selected the rows of random in seeds 0 and 2', '; it selected the rows of random in \
+every seed')
+    """
+    if not seeds:
+        return ""
+    return "; it selected the rows of random in " + (
+        "every seed" if len(seeds) == of else name_seeds(seeds)
+    )
+
+
+def name_seeds(seeds: Sequence[int]) -> str:
+    """Seeds, ascending, in words.
+
+    >>> [name_seeds(s) for s in ([1], [0, 2], [0, 1, 2], [0, 1, 2, 4], [3, 4, 7])]
+    ['seed 1', 'seeds 0 and 2', 'seeds 0 to 2', 'seeds 0, 1, 2 and 4', 'seeds 3, 4 and 7']
+    """
+    if len(seeds) == 1:
+        return f"seed {seeds[0]}"
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"seeds {', '.join(map(str, seeds[:-1]))} and {seeds[-1]}"
 
 
 def mean_over_seeds(scores: np.ndarray, cluster: np.ndarray | None = None) -> Interval:
