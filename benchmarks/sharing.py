@@ -36,7 +36,7 @@ print("ready", flush=True)
 sys.stdin.readline()
 task = SelectionTask(pool, load("perplexity", {}), Budget.parse("10%"))
 outcome = run.select(task, RunContext(store, handle))
-print([(s.wanted, s.scored, s.elsewhere) for s in outcome.signals])
+print([(s.needed, s.scored, s.elsewhere) for s in outcome.signals])
 """
 
 
@@ -77,7 +77,7 @@ def main() -> None:
         for n in arguments.processes:
             several, counts = seconds(pool, Path(name) / f"store{n}", arguments.rate, n)
             print(
-                f"{n} processes: {several:.1f} s, {several / one:.0%} of one; (wanted, here, "
+                f"{n} processes: {several:.1f} s, {several / one:.0%} of one; (needed, here, "
                 f"elsewhere): {'; '.join(counts)}"
             )
 

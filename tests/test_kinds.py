@@ -46,7 +46,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "missing_skill": (2, "model prompt max_new_tokens"),
     "mistake": (1, "rationale margins how delta lam seed"),
     "model": (0, "weights architecture dtype pixels"),
-    "model_to_train": (0, "base recipe rows lessons"),
+    "model_to_train": (0, "base recipe rows examples"),
     "one_shot": (2, "model"),
     "other_answers": (1, "rationale most"),
     "part_loss": (2, "model image"),

@@ -239,8 +239,8 @@ class TrainedModel:
     """A model that thresher trains: `base`, fine-tuned with `recipe` on the rows that `rows`
     chooses.
 
-    With `lessons`, it is trained on the examples these make from the chosen rows, not on the rows
-    themselves. Used in a row signal in place of a `ModelIdentity`; the signal includes
+    With `examples`, it is trained on distillation examples made from the chosen rows, not on the
+    rows themselves. Used in a row signal in place of a `ModelIdentity`; the signal includes
     `model_inputs(model)` in its inputs. Before anything is stored it is replaced by a
     `TrainedIdentity` in which the rows are known.
     """
@@ -250,7 +250,7 @@ class TrainedModel:
     base: ModelIdentity
     recipe: Any  # a frozen dataclass: `training.Recipe`
     rows: Signal  # a pool signal with a bool field `chosen`, True for the rows to train on
-    lessons: DistillationExamples | None = None
+    examples: DistillationExamples | None = None
 
     @property
     def architecture(self) -> str:
@@ -281,7 +281,7 @@ def model_inputs(model: AnyModel) -> Mapping[str, Signal]:
     """
     if not isinstance(model, TrainedModel):
         return {}
-    taught = {} if model.lessons is None else model.lessons.inputs()
+    taught = {} if model.examples is None else model.examples.inputs()
     return {
         "trained_on": model.rows,
         **{f"taught_{name}": signal for name, signal in taught.items()},

@@ -95,7 +95,7 @@ def test_select_writes_a_folder_and_a_summary(thresher_: Thresher, pool: str, mo
     )
     assert ended.code == 0
     assert "Kept 30 of 100 rows (30.0%) by clipper, seed 0." in ended.out
-    assert "loss: 100 wanted, 100 scored, 0 reused" in ended.out
+    assert "loss: 100 needed, 100 scored, 0 reused" in ended.out
     assert "Written to o/c: subset.json, selection.parquet, run.yaml" in ended.out
     assert "KS" in ended.out
     assert len(json.loads(Path("o/c/subset.json").read_text())) == 30
@@ -110,7 +110,7 @@ def test_second_budget_reuses_all_scores(thresher_: Thresher, pool: str, model: 
     ended = thresher_(
         "select", pool, "--method", "perplexity", "--budget", "10%", "--model", "demo", "--out", "b"
     )
-    assert "loss: 100 wanted, 0 scored, 100 reused" in ended.out
+    assert "loss: 100 needed, 0 scored, 100 reused" in ended.out
     assert "Nothing was scored" in ended.out
     assert model.opened == 1
 
@@ -961,8 +961,8 @@ def test_summary_without_a_model_mentions_no_scores(
     # the model knows no answer
     monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)
     text = thresher_("select", pool, "-m", "clipper", "--model", "demo", "-b", "20", "-o", "a").out
-    assert "one_shot_p: 60 wanted, none sent to the model" in text
-    assert "one_shot_w: 60 wanted, 60 scored" in text and model.scored == 120
+    assert "one_shot_p: 60 needed, none sent to the model" in text
+    assert "one_shot_w: 60 needed, 60 scored" in text and model.scored == 120
 
 
 def test_failures_are_grouped_by_kind() -> None:

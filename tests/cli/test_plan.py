@@ -45,7 +45,7 @@ def signal(
         label=label,
         signal=kind,
         fingerprint=label,
-        wanted=100,
+        needed=100,
         stored=100 - to_score,
         to_score=to_score,
         upper_bound=False,

@@ -29,8 +29,8 @@ def test_student_and_teacher_behind_a_server(command: Command) -> None:
         code, out, err = selected(command, server, "--teacher", f"{server.url}#scripted")
     assert code == 0, err
     assert (
-        "validation rationale: 6 wanted, 6 scored" in out
-        and "row_skills: 20 wanted, 20 scored" in out
+        "validation rationale: 6 needed, 6 scored" in out
+        and "row_skills: 20 needed, 20 scored" in out
     )
     errors = [json.loads(line) for line in Path("a/errors.jsonl").read_text().splitlines()]
     assert errors and all(e["steps"] for e in errors)
@@ -48,7 +48,7 @@ def test_missing_log_probabilities_stop_with_advice(command: Command) -> None:
         assert code == 2 and "--set switch=sample:8" in err and err.count("Error:") == 1
         code, out, err = selected(command, server, "--set", "switch=sample:3")
     assert code == 0, err
-    assert "validation rationale: 6 wanted, 0 scored, 6 reused" in out  # what was paid for is kept
+    assert "validation rationale: 6 needed, 0 scored, 6 reused" in out  # what was paid for is kept
 
 
 def test_server_has_no_hidden_states(command: Command) -> None:

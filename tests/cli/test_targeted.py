@@ -37,8 +37,8 @@ def test_complete_selection_and_replay(command: Command, rules: dict[str, Rules]
     code, out, _ = command(*AIMED, "--teacher", "master", "--out", "a")
     assert code == 0, out
     assert (
-        "validation rationale: 18 wanted, 18 scored" in out
-        and ("row_skills: 60 wanted, 60 scored") in out
+        "validation rationale: 18 needed, 18 scored" in out
+        and ("row_skills: 60 needed, 60 scored") in out
     )
     assert (
         "The model gets 12 of 18 validation rows wrong (67%)" in out

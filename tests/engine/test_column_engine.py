@@ -94,7 +94,7 @@ def test_scorer_can_be_replaced(pool: Pool, store: Store) -> None:
     # copies are one row; inputs come first and under the names that the caller gave them
     assert scorer.asked == [[("loss", 50)], [("pair", 50)]] and model.opened == 0
     assert (columns["pair"]["nll"] == 2).all() and len(columns) == 60
-    assert [(r.label, r.wanted, r.scored) for r in engine.runs] == [
+    assert [(r.label, r.needed, r.scored) for r in engine.runs] == [
         ("loss", 50, 50),
         ("pair", 50, 50),
     ]
@@ -139,7 +139,7 @@ def test_cache_replaces_the_store(pool: Pool, store: Store) -> None:
     second = create_engine(pool, {"other": LOSS}, RunRequest(), empty, cache=cache)
     assert second.column(LOSS, "other") is expected
     assert cache.found == ["loss"] and [r.label for r in second.runs] == ["other"]
-    assert second.runs[0].scored == 0 and second.runs[0].wanted == first.runs[0].wanted
+    assert second.runs[0].scored == 0 and second.runs[0].needed == first.runs[0].needed
     # rows that failed leave here, too
     assert np.array_equal(second.eligible.mask, first.eligible.mask)
     assert second.eligible.failed[0].errors == ["broken", "broken"]
@@ -158,7 +158,7 @@ def test_part_of_a_pool_is_a_mask(pool: Pool, tmp_path: Path, rows: list[int]) -
             source, SIGNALS, RunRequest(), RunContext(store, model=Model().handle), within=mask
         )
         columns.append(engine.columns(SIGNALS))
-        assert [r.wanted for r in engine.runs] == [len({row % 50 for row in rows})] * 2
+        assert [r.needed for r in engine.runs] == [len({row % 50 for row in rows})] * 2
     whole, alone = columns
     assert np.array_equal(whole.digest, alone.digest)
     for name in SIGNALS:

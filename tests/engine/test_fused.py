@@ -10,7 +10,7 @@ import pytest
 from tests import runs as run
 from tests.engine.judge_panel import Judge, Panel, Question, answer, identity
 from tests.text_pools import record, write_pool
-from thresher.methods.needs import asks_the_model, needs
+from thresher.methods.needs import needs, uses_main_model
 from thresher.pools import Pool, open_pool
 from thresher.selection.result import Outcome
 from thresher.storage.columns import Store
@@ -111,9 +111,9 @@ def test_method_with_only_role_models_needs_no_main_model(pool: Pool, store: Sto
     method, second = Panel("", second="somewhere"), Judge("second")
     assert needs(method) == (Capability.LOGPROBS,)
     assert (
-        not asks_the_model(method)
-        and asks_the_model(Panel("a", second="x"))
-        and asks_the_model(Panel("a"))
+        not uses_main_model(method)
+        and uses_main_model(Panel("a", second="x"))
+        and uses_main_model(Panel("a"))
     )
     outcome = run.select(
         pool, method, Budget.parse("10"), store=store, roles={"second": second.handle}

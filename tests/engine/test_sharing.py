@@ -96,7 +96,7 @@ def test_concurrent_processes_score_every_row_once(job: Path, start: Start, proc
     shares = []
     for i, lines in enumerate(texts):
         found = re.search(
-            r"(\d+) wanted, (\d+) scored here, (\d+) by other processes, (\d+) "
+            r"(\d+) needed, (\d+) scored here, (\d+) by other processes, (\d+) "
             r"reused",
             lines[0],
         )
@@ -126,7 +126,7 @@ def test_rows_of_a_killed_process_are_taken_over(job: Path, start: Start, number
     os.kill(doomed.pid, number)
     doomed.communicate(timeout=60)
     text = other.communicate(timeout=120)[0]
-    assert other.returncode == 0 and doomed.returncode != 0 and "wanted" in text
+    assert other.returncode == 0 and doomed.returncode != 0 and "needed" in text
     alone = Store(job / "alone")
     model = Model()
     pool = open_pool(job / "pool.json")
@@ -230,9 +230,9 @@ def test_rows_excluded_meanwhile_do_not_count(tmp_path: Path, copies: int) -> No
             "on_missing": "exclude",
         }
         a, b = run.select(pool, Panel("a,b"), Budget.parse("10"), **values).signals  # type: ignore[arg-type]
-        assert a.wanted == 200 and a.failed > 0 and b.wanted == 200 - a.failed
-        assert [s.scored for s in (a, b)] == ([0, 0] if run_before else [a.wanted, b.wanted])
-        assert [s.reused for s in (a, b)] == ([a.wanted, b.wanted] if run_before else [0, 0])
+        assert a.needed == 200 and a.failed > 0 and b.needed == 200 - a.failed
+        assert [s.scored for s in (a, b)] == ([0, 0] if run_before else [a.needed, b.needed])
+        assert [s.reused for s in (a, b)] == ([a.needed, b.needed] if run_before else [0, 0])
         assert [s.elsewhere for s in (a, b)] == [0, 0]
 
 

@@ -17,7 +17,7 @@ from tests.methods.planted_columns import (
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import METHODS, describe, load, method_class
-from thresher.methods.needs import aims, models_of, needs
+from thresher.methods.needs import models_of, needs, needs_target
 from thresher.methods.settings import as_text, parse, settings_of
 from thresher.testing import check_method
 from thresher.types import Capability, Columns, MethodContext, ModelIdentity, Note, OfTarget, Signal
@@ -78,15 +78,15 @@ def select(name, settings, columns, k):
 
 
 def choose(method, columns, k):
-    """As a run does: a method that aims at a validation set gets its columns too."""
-    return method.select(columns, k, target_columns() if aims(method) else None)
+    """As a run does: a method that needs a validation set gets its columns too."""
+    return method.select(columns, k, target_columns() if needs_target(method) else None)
 
 
 @every
 def test_conforms(name, settings):
     """The public checks, which authors of plug-ins run on their methods; another process for the
     defaults only."""
-    target = target_columns() if aims(load(name, settings)) else None
+    target = target_columns() if needs_target(load(name, settings)) else None
     check_method(
         method_class(name),
         settings,

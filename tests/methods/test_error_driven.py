@@ -14,7 +14,7 @@ from tests.methods.planted_columns import digests, skilled, target_columns
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods import load
-from thresher.methods.needs import aims, asks_the_model, models_of, needs
+from thresher.methods.needs import models_of, needs, needs_target, uses_main_model
 from thresher.types import (
     Capability,
     Columns,
@@ -153,7 +153,7 @@ def test_model_without_mistakes_gives_a_random_sample_and_a_note() -> None:
 
 def test_random_rows_need_neither_models_nor_a_validation_set() -> None:
     method = load("error_driven", {"target": "random", "teacher": "x"})
-    assert not aims(method) and needs(method) == () and models_of(method) == {}
+    assert not needs_target(method) and needs(method) == () and models_of(method) == {}
     columns = pool()
     taken = method.select(columns, 9).rows
     assert taken.tolist() == np.argsort(columns.ties, kind="stable")[:9].tolist()
@@ -166,7 +166,7 @@ def test_missing_validation_set_is_reported() -> None:
 
 def test_student_and_teacher_signals() -> None:
     method = load("error_driven", {"teacher": "t"})
-    assert models_of(method) == {"teacher": "t"} and asks_the_model(method)
+    assert models_of(method) == {"teacher": "t"} and uses_main_model(method)
     aimed = of_target(method)
     pool_side: dict[str, Any] = {k: s for k, s in method.signals(CONTEXT).items() if k not in aimed}
     assert pool_side["row_skills"].model == TEACHER and list(pool_side) == ["row_skills"]

@@ -8,7 +8,7 @@ from thresher.errors import ConfigError
 from thresher.methods import load
 from thresher.methods.mmssr import NO_STYLE, Mmssr
 from thresher.methods.mmssr_notes import taken_notes
-from thresher.methods.needs import asks_the_model, models_of, needs
+from thresher.methods.needs import models_of, needs, uses_main_model
 from thresher.samplers import round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.distillation import ScoreExamples, StyleExamples
@@ -91,7 +91,7 @@ def test_separate_judge_needs_no_main_model():
     method = load(
         "mmssr", {"judge": "http://127.0.0.1:1/v1#x", "score": "generate", "style": "generate"}
     )
-    assert models_of(method) == {"judge": "http://127.0.0.1:1/v1#x"} and not asks_the_model(method)
+    assert models_of(method) == {"judge": "http://127.0.0.1:1/v1#x"} and not uses_main_model(method)
     signals = method.signals(MethodContext(roles={"judge": OTHER}, budget=5))
     assert signals["score_humanities"] == WrittenScore(OTHER, CAPABILITIES[10])
     assert signals["styles"] == WrittenStyles(OTHER) and len(signals) == 15
@@ -100,7 +100,7 @@ def test_separate_judge_needs_no_main_model():
 
 def test_scorer_and_styler():
     method = load("mmssr", {"scorer": "a", "styler": "b"})
-    assert models_of(method) == {"scorer": "a", "styler": "b"} and not asks_the_model(method)
+    assert models_of(method) == {"scorer": "a", "styler": "b"} and not uses_main_model(method)
     signals = method.signals(MethodContext(roles={"scorer": OTHER, "styler": THIRD}, budget=5))
     assert signals["score_humanities"].model == OTHER
     assert signals["styles"] == WrittenStyles(THIRD)  # a styler writes lists
@@ -120,7 +120,7 @@ def test_scorer_and_styler_are_distilled_from_a_teacher():
             "epochs": "2",
         },
     )
-    assert models_of(method) == {"teacher": "t"} and asks_the_model(method)
+    assert models_of(method) == {"teacher": "t"} and uses_main_model(method)
     signals = method.signals(MethodContext(MODEL, roles={"teacher": OTHER}, seed=7, budget=50))
     sample = TeacherSample(0.1, 7)
     assert signals["sample"] == sample
@@ -137,10 +137,10 @@ def test_scorer_and_styler_are_distilled_from_a_teacher():
         MethodContext(MODEL, roles={"teacher": OTHER}, seed=7, budget=50)
     )
     assert not whole["style_0"].model.recipe.lora and whole["style_0"].model.recipe.steps == 300
-    assert scorer.lessons == ScoreExamples(
+    assert scorer.examples == ScoreExamples(
         tuple(signals[f"teacher_score_{n}"] for n in ("humanities", OCR))
     )
-    assert isinstance(styler.lessons, StyleExamples) and styler.lessons.one_by_one
+    assert isinstance(styler.examples, StyleExamples) and styler.examples.one_by_one
     assert signals["score_humanities"].model == scorer
     assert set(signals["score_humanities"].inputs()) == {
         "trained_on",
@@ -162,7 +162,7 @@ def test_teacher_without_log_probabilities():
         OTHER, CAPABILITIES[13], sample=sample
     )
     assert signals["teacher_styles"] == TeacherWrittenStyles(OTHER, sample=sample)
-    assert not signals["styles"].model.lessons.one_by_one  # lists, since lists are to be written
+    assert not signals["styles"].model.examples.one_by_one  # lists, since lists are to be written
 
 
 def test_user_defined_capabilities(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from tests.methods.planted_columns import sample_columns, target_columns
 from thresher.methods import METHODS, load
-from thresher.methods.needs import aims
+from thresher.methods.needs import needs_target
 from thresher.mixture.constrain import ForcedRows, constrained_selection
 from thresher.mixture.quotas import Groups
 from thresher.mixture.spec import parse_quota
@@ -34,7 +34,7 @@ def test_quotas_and_kept_rows_hold(
     method, columns = load(name), sample_columns(N)
 
     def ask(given: Columns, k: int) -> Selection:
-        return method.select(given, k, target_columns() if aims(method) else None)
+        return method.select(given, k, target_columns() if needs_target(method) else None)
 
     group = np.random.default_rng(1).permutation(np.repeat(np.arange(3), sizes))
     keep = np.zeros(N, bool)

@@ -102,7 +102,7 @@ def test_plan_select_again_replay_and_view(
     assert len(losses) == 2 and len({s["fingerprint"] for s in losses}) == 2  # none counted twice
 
     first = select(capsys, world, tmp_path / "first", *asked)
-    assert first[0] == 0 and f"answer_loss: {ROWS} wanted, {ROWS} scored, 0 reused" in first[1]
+    assert first[0] == 0 and f"answer_loss: {ROWS} needed, {ROWS} scored, 0 reused" in first[1]
     _, said = run(capsys, "plan", *words(world, *asked, "--json"))
     plan = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert plan["to_score"] == 0
@@ -159,9 +159,9 @@ def test_what_was_scored_before_an_interruption_is_not_scored_again(
     code, said = select(
         capsys, world, tmp_path / "half", "--drop", str(tmp_path / "half.txt"), *rule
     )
-    assert code == 0 and f"entropy: {ROWS // 2} wanted, {ROWS // 2} scored" in said
+    assert code == 0 and f"entropy: {ROWS // 2} needed, {ROWS // 2} scored" in said
     code, said = select(capsys, world, tmp_path / "all", *rule)
-    assert f"entropy: {ROWS} wanted, {ROWS // 2} scored, {ROWS // 2} reused" in said
+    assert f"entropy: {ROWS} needed, {ROWS // 2} scored, {ROWS // 2} reused" in said
 
 
 def test_the_order_of_filters_changes_nothing(
@@ -190,7 +190,7 @@ def test_a_field_of_the_records_takes_precedence(
     rule = ["--filter", "entropy.entropy >= 0", "--filter", "entropy < 50"]
     code, said = select(capsys, world, tmp_path / "2", *rule, pool="own.json")
     assert code == 0 and sorted(taken(tmp_path / "2")) == list(range(50))
-    assert "entropy: 50 wanted" in said  # filters on records come first, and spare scoring
+    assert "entropy: 50 needed" in said  # filters on records come first, and spare scoring
     code, said = select(
         capsys, world, tmp_path / "3", "--quota", "skill:a b=7", "--budget", "7", pool="own.json"
     )

@@ -62,7 +62,7 @@ def test_summary_is_short_and_wraps_between_words(
         r"words\.",
         whole,
     )
-    assert re.search(r"loss: 60 wanted, 60 scored, 0 reused \([\d.]+ s\); one_shot_", whole)
+    assert re.search(r"loss: 60 needed, 60 scored, 0 reused \([\d.]+ s\); one_shot_", whole)
     assert re.search(r"By source, pool → kept: \w+ \d+\.\d% → \d+\.\d%, ", whole)
     assert re.search(
         r"Median log-perplexity \d\.\d+ in the pool, \d\.\d+ kept; after a "

@@ -66,7 +66,7 @@ def test_plan_of_a_partly_finished_run(pool: Pool, store: Store, tmp_path: Path)
         write_pool(tmp_path / "grown.json", [record(i) for i in range(230)] + [record(3)])
     )
     p = plan(grown, HighestLoss(), Budget.parse("10%"), Model().handle, store)
-    assert [(s.wanted, s.stored, s.to_score) for s in p.signals] == [
+    assert [(s.needed, s.stored, s.to_score) for s in p.signals] == [
         (230, 200, 30)
     ] and p.budget == 23
 

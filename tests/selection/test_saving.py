@@ -62,7 +62,7 @@ def test_cost_includes_reused_scores(tmp_path: object) -> None:
     run = {
         "model": {"identity": {"architecture": "qwen"}},
         "signals": [
-            {"fingerprint": "a" * 64, "signal": "answer_loss", "wanted": 100},
+            {"fingerprint": "a" * 64, "signal": "answer_loss", "needed": 100},
             {"fingerprint": "b" * 64, "signal": "one_shot", "wanted": 100},
         ],
     }

@@ -90,7 +90,7 @@ def test_each_signal_is_scored_once_and_a_second_run_opens_no_model(
 
     second = select(pool, Nested(), "30%", store, model)
     assert model.opened == 1
-    assert [(s.wanted, s.scored, s.reused) for s in second.signals] == [(200, 0, 200)] * 3
+    assert [(s.needed, s.scored, s.reused) for s in second.signals] == [(200, 0, 200)] * 3
     assert (second.rows == first.rows).all()
     assert all((second.reason[name] == first.reason[name]).all() for name in first.reason)
 
@@ -114,7 +114,7 @@ def test_exact_duplicates_are_scored_once(tmp_path: Path, store: Store) -> None:
     records = texts(60) + texts(20)
     pool, model = pool_of(tmp_path, records), Model()
     outcome = select(pool, HighestLoss(), "100%", store, model)
-    assert model.scored == 60 and outcome.signals[0].wanted == 60
+    assert model.scored == 60 and outcome.signals[0].needed == 60
     assert sorted(outcome.rows.tolist()) == list(range(80))
     nll = dict(zip(outcome.rows.tolist(), outcome.reason["nll"].tolist(), strict=True))
     assert all(nll[i] == nll[60 + i] for i in range(20))
@@ -127,7 +127,7 @@ def test_only_new_rows_of_a_grown_pool_are_scored(tmp_path: Path, store: Store) 
         pool_of(tmp_path, texts(110, start=-10), "b.json"), HighestLoss(), "10%", store, second
     )
     assert (first.scored, second.scored) == (80, 30)
-    assert (outcome.signals[0].wanted, outcome.signals[0].reused) == (110, 80)
+    assert (outcome.signals[0].needed, outcome.signals[0].reused) == (110, 80)
 
 
 def test_rows_of_one_image_are_scored_together_in_limited_calls(
@@ -316,7 +316,7 @@ def test_failed_rows_are_excluded_and_counted(tmp_path: Path, store: Store) -> N
         and "4 × image 0.jpg is broken" in outcome.notes[0].text
     )
     # rows that failed once are not asked again
-    assert [s.wanted for s in outcome.signals] == [100, 96, 96]
+    assert [s.needed for s in outcome.signals] == [100, 96, 96]
     assert model.scored == 292 and outcome.signals[0].failed == 4
 
 

@@ -15,15 +15,15 @@ def outcome(*signals: SignalRun, trained: int = 0, unasked: dict[str, int] | Non
     return SimpleNamespace(signals=list(signals), trainings=trainings, unasked=unasked or {})
 
 
-def run(label: str, wanted: int, scored: int, **more: Any) -> SignalRun:
-    return SignalRun(label, label, "f", wanted, scored, more.pop("failed", 0), 1.5, **more)
+def run(label: str, needed: int, scored: int, **more: Any) -> SignalRun:
+    return SignalRun(label, label, "f", needed, scored, more.pop("failed", 0), 1.5, **more)
 
 
 def test_few_signals_are_listed_one_by_one() -> None:
     text = cost_line(outcome(run("loss", 10, 4), run("skill", 5, 5), trained=1))
     assert text == (
-        "m0: a model was trained on 50 rows, 2 s; loss: 10 wanted, 4 scored, 6 reused (2 s); "
-        "skill: 5 wanted, 5 scored, 0 reused (2 s)."
+        "m0: a model was trained on 50 rows, 2 s; loss: 10 needed, 4 scored, 6 reused (2 s); "
+        "skill: 5 needed, 5 scored, 0 reused (2 s)."
     )
 
 

@@ -90,7 +90,7 @@ def test_rows_are_retrieved_for_the_students_errors(pool: Pool, target: Pool, st
         "validation missing_skill",
         "row_skills",
     ]
-    assert [s.wanted for s in outcome.signals] == [24, 16, 16, 90]
+    assert [s.needed for s in outcome.signals] == [24, 16, 16, 90]
 
 
 def test_second_run_needs_no_model_and_another_student_only_new_columns(

@@ -61,7 +61,7 @@ def test_one_pass_per_row_and_reuse_for_another_budget_and_seed(
     off = {"guard": "off", "trust": "base"}
     out = select(pool, store, training, model=model, settings=off)
     assert len(out.rows) == 90 and training.calls() == []
-    assert {r.label: (r.wanted, r.scored) for r in out.signals} == {
+    assert {r.label: (r.needed, r.scored) for r in out.signals} == {
         "loss": (300, 300),
         "skills.question": (300, 300),
         "skills.answer": (300, 300),
@@ -103,7 +103,7 @@ def test_guard_trains_twice_and_its_verdict_is_stored(
     pool = pool_of(tmp_path, 300)
     out = select(pool, store, training, settings={"guard": "on"})
     assert [call["rows"] for call in training.calls()] == [90, 90]
-    asked = {r.label: (r.wanted, r.scored) for r in out.signals}
+    asked = {r.label: (r.needed, r.scored) for r in out.signals}
     assert asked["guard.selected"] == asked["guard.random"] == (60, 60)
     assert any(note.startswith("The guard trained a model") for note in map(str, out.notes))
     again = select(pool, store, training, settings={"guard": "on"})
@@ -184,7 +184,7 @@ def test_seed_models_are_trained_where_images_do_not_help(
     handle = ModelHandle("fake", IDENTITY, eyes)
     args = (pool, load("winnow", {"guard": "off"}), Budget.parse("30%"), handle, store)
     made = run.plan(*args, probe=False)
-    planned = {p.label: (p.wanted, p.upper_bound) for p in made.signals}
+    planned = {p.label: (p.needed, p.upper_bound) for p in made.signals}
     assert planned["judgement.without_image"] == (100, False)
     assert planned["trust.seed.first"] == (100, True)  # rows with an image
     assert 0 < planned["trust.seed.second"][0] < 50 and planned["trust.seed.second"][1]
@@ -199,7 +199,7 @@ def test_seed_models_are_trained_where_images_do_not_help(
         trainer=training.trainer,
     )
     assert [call["rows"] for call in training.calls()] == [50, 50] * seeds
-    asked = {r.label: (r.wanted, r.scored) for r in out.signals}
+    asked = {r.label: (r.needed, r.scored) for r in out.signals}
     assert asked["judgement.without_image"] == (100, 100)
     assert asked["trust.seed.first"] == ((100, 100) if seeds else (0, 0))
     assert ("seed_loss" in out.evidence) == seeds
@@ -222,7 +222,7 @@ def test_a_plan_counts_one_pass_and_the_trainings(
     assert sum(p.passes for p in own) == 300
     guard = [p for p in made.signals if p.label.startswith("guard")]
     assert len(guard) == 2
-    assert [(p.wanted, p.upper_bound) for p in guard] == [(60, True), (60, False)]
+    assert [(p.needed, p.upper_bound) for p in guard] == [(60, True), (60, False)]
     assert [t.rows for t in made.trainings] == [90, 90]
     (note,) = [note for note in made.notes if "trained" in note]
     assert note.startswith("2 models will be trained first, each on 90 rows (30.0% of the pool")

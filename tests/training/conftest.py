@@ -11,7 +11,7 @@ from thresher.pools import Pool
 @pytest.fixture(scope="session")
 def training_pool(tmp_path_factory: pytest.TempPathFactory) -> Pool:
     """60 rows to train on."""
-    return pool_of(tmp_path_factory.mktemp("lessons"), [record(i) for i in range(60)])
+    return pool_of(tmp_path_factory.mktemp("examples"), [record(i) for i in range(60)])
 
 
 @pytest.fixture(scope="session")

@@ -95,7 +95,7 @@ def select(
 
 
 def counts(outcome: Outcome) -> dict[str, tuple[int, int]]:
-    return {s.label: (s.wanted, s.scored) for s in outcome.signals}
+    return {s.label: (s.needed, s.scored) for s in outcome.signals}
 
 
 def test_teacher_is_asked_only_about_the_sample(
@@ -128,7 +128,7 @@ def test_scorer_and_styler_are_trained_once_each(
     assert [t.label for t in first.trainings] == ["score_humanities", "style_0"]
     assert first.trainings[0].rows == 24 * 2  # 24 rows to learn from, two capabilities
     even = sum(number % 2 == 0 and number % 9 != 2 for number in learned(pool))
-    assert first.trainings[1].rows == 24 + even  # a lesson a style
+    assert first.trainings[1].rows == 24 + even  # one example per style
     again = select(pool, store, training, unasked := Teacher())
     assert again.rows.tolist() == first.rows.tolist() and again.notes == first.notes
     assert len(training.calls()) == 2 and unasked.opened == 0
@@ -231,7 +231,7 @@ def test_a_teacher_that_never_answers_stops_the_run(
 ) -> None:
     pool = pool_of(tmp_path, 300)
     mute = Teacher(writes=lambda sample: "no idea")
-    with pytest.raises(ConfigError, match="nothing to train it on"):
+    with pytest.raises(ConfigError, match="no row to train it on"):
         select(pool, store, training, mute, teacher_answers="generate", capabilities="ocr")
     assert training.asked == 0
 

@@ -47,7 +47,7 @@ def test_scorer_learns_from_examples_and_reuses_a_finished_folder(tmp_path: Path
         for s in pool.samples(range(24))
     ]
     scores = np.stack([np.where(warm, 5.0, 0.0), np.full(24, 2.0)], axis=1)
-    scores[3, 1] = np.nan  # the teacher gave no number: one lesson less
+    scores[3, 1] = np.nan  # the teacher gave no number: one example fewer
     examples = taught(pool, scores)
     assert len(examples) == 47 and {s.turns[-1].text for s in examples.samples(range(47))} == {
         "0",

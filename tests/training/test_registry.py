@@ -77,7 +77,7 @@ def test_it_is_trained_once_on_the_seed_rows(
         0,
     )
     assert base.opened == 0  # the base is not asked about anything
-    assert [(s.label, s.wanted, s.scored) for s in out.signals] == [("necessity", 400, 400)]
+    assert [(s.label, s.needed, s.scored) for s in out.signals] == [("necessity", 400, 400)]
     (trained,) = out.trainings
     assert (trained.rows, trained.label) == (20, "necessity") and trained.seconds >= 0.2
     assert (store.root / "models" / trained.fingerprint / "model.json").exists()
@@ -133,7 +133,7 @@ def test_partly_scored_run_resumes_without_training(
     (part,) = folder.glob("part-*.parquet")
     pq.write_table(pq.read_table(part).slice(0, 120), part)
     again = select(pool, store, training)
-    assert [(s.wanted, s.scored) for s in again.signals] == [(200, 80)] and training.asked == 1
+    assert [(s.needed, s.scored) for s in again.signals] == [(200, 80)] and training.asked == 1
 
 
 def test_scores_stay_when_the_model_is_deleted(

@@ -108,16 +108,16 @@ def parse_rating(text: str, finished: bool = True) -> int | None:
     final: list[int] = []
     is_list = bool(_LIST.match(plain)) and bool(re.search(r"\s2[.)]\s", plain))
     for found in _NUMBER.finditer(plain):
-        before, behind = plain[max(found.start() - _BEFORE, 0) : found.start()], found.end()
-        if not finished and before.strip() and plain[behind:].strip() in ("", ".", ",", "/"):
+        before, after = plain[max(found.start() - _BEFORE, 0) : found.start()], found.end()
+        if not finished and before.strip() and plain[after:].strip() in ("", ".", ",", "/"):
             if _LABEL.search(before):
                 return None  # "4" may have become "4.5" or "4/10"
             continue
-        of_five = bool(_OF_FIVE.match(plain, behind))
+        of_five = bool(_OF_FIVE.match(plain, after))
         if (
             not of_five
-            and not _FREE.match(plain, behind)
-            and not _FREE_IN_A_SENTENCE.match(plain, behind)
+            and not _FREE.match(plain, after)
+            and not _FREE_IN_A_SENTENCE.match(plain, after)
         ):
             continue
         value = int(found[1])
@@ -127,14 +127,14 @@ def parse_rating(text: str, finished: bool = True) -> int | None:
         if (
             label
             or of_five
-            or (finished and re.fullmatch(r"[^\w\n]*", plain[behind:]) and _on_its_own_line(before))
+            or (finished and re.fullmatch(r"[^\w\n]*", plain[after:]) and _on_its_own_line(before))
         ):
             rated.append(value)
             final += [value] if _FINAL.search(before) else []
         if (
             not re.search(r"\w", plain[: found.start()])
             and not is_list
-            and (of_five or _FREE.match(plain, behind))
+            and (of_five or _FREE.match(plain, after))
         ):
             first = value
     meant = set(rated) | ({first} if first is not None else set())

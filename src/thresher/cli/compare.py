@@ -153,7 +153,7 @@ def compare(
     from thresher.engine import RunContext
     from thresher.errors import CapabilityError, opt
     from thresher.extras import require
-    from thresher.methods.needs import aims, no_model
+    from thresher.methods.needs import needs_target, no_model
     from thresher.selection.config import default_store
     from thresher.selection.opening import (
         TEST,
@@ -181,7 +181,7 @@ def compare(
         raise no_model("thresher compare")
     require("train", "thresher compare")
     for one in chosen.values():
-        check_extras(one, model=request.model, asks=True, dedup=None)
+        check_extras(one, model=request.model, uses_model=True, dedup=None)
     kept = Store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
@@ -220,7 +220,7 @@ def compare(
         request=request,
     )
     run_context = RunContext(kept, trainer=trainer_for(request, kept), progress=stderr_progress())
-    if request.validation is not None and not any(map(aims, chosen.values())):
+    if request.validation is not None and not any(map(needs_target, chosen.values())):
         note(
             "none of the methods uses a validation set; "
             f"--validation {request.validation} is not used."

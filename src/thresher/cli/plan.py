@@ -71,10 +71,10 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
     )
     say(console, plan.saving.sentence(), markup=False)
     if plan.signals:
-        grouped = lines([s for s in plan.signals if s.wanted] or plan.signals)
+        grouped = lines([s for s in plan.signals if s.needed] or plan.signals)
         out = table(
             "scores (questions)" if any("(" in line.name for line in grouped) else "scores",
-            "wanted",
+            "needed",
             "stored",
             "to score",
             "tokens",
@@ -86,7 +86,7 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
             hours = "?" if line.hours is None else format_duration(line.hours * 3600)
             out.add_row(
                 line.name,
-                f"{line.wanted:,}",
+                f"{line.needed:,}",
                 f"{line.stored:,}",
                 f"{mark}{line.to_score:,}",
                 tokens,
@@ -173,7 +173,7 @@ class Line:
     once, however many questions it is asked."""
 
     name: str
-    wanted: int
+    needed: int
     stored: int
     to_score: int
     rows: int  # passes of the model; if each question is asked separately, one for each
@@ -195,7 +195,7 @@ def lines(signals: Sequence[SignalPlan]) -> list[Line]:
             f"kind {s.signal}" if alike[s.signal] > FEW else f"single {s.label}"
         )
         groups.setdefault(
-            (bool(s.asked_with), with_whom, s.wanted, s.to_score, s.upper_bound), []
+            (bool(s.asked_with), with_whom, s.needed, s.to_score, s.upper_bound), []
         ).append(s)
     return [_line(group) for group in groups.values()]
 
@@ -207,7 +207,7 @@ def _line(group: Sequence[SignalPlan]) -> Line:
     tokens, hours = [s.tokens for s in group], [s.hours for s in group]
     return Line(
         name=", ".join(families([(s.signal, s.label) for s in group])),
-        wanted=first.wanted,
+        needed=first.needed,
         stored=first.stored,
         to_score=first.to_score,
         rows=first.to_score * (1 if first.asked_with else len(group)),

@@ -18,7 +18,7 @@ import numpy as np
 
 from thresher.errors import ConfigError, opt
 from thresher.fingerprint import fingerprint
-from thresher.methods.needs import aims
+from thresher.methods.needs import needs_target
 from thresher.methods.random import Random
 from thresher.methods.settings import as_text
 from thresher.request import RunRequest
@@ -122,7 +122,7 @@ class Job:
 
     def target_of(self, name: str) -> Pool | None:
         """The validation set, for a method that uses one."""
-        return self.target if name in self.methods and aims(self.methods[name]) else None
+        return self.target if name in self.methods and needs_target(self.methods[name]) else None
 
     def _steps(self) -> int | None:
         """With `equal="steps"`, the steps that the full pool needs."""
@@ -192,7 +192,7 @@ def make_job(
             "given.",
             option="methods",
         )
-    without_target = [name for name, m in methods.items() if target is None and aims(m)]
+    without_target = [name for name, m in methods.items() if target is None and needs_target(m)]
     if without_target:
         raise ConfigError(
             f": {without_target[0]} looks for what the model gets wrong on a validation "

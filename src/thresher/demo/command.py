@@ -198,12 +198,12 @@ def in_words(chosen: Outcome) -> list[str]:
     """Sentences about this run of winnow."""
     reason = chosen.evidence
     trusted, n = int(reason["trusted"].sum()), len(chosen.considered)
-    wanted = chosen.signals[0].wanted
+    needed = chosen.signals[0].needed
     scored = max(s.scored for s in chosen.signals)
     judged = [note.text for note in chosen.notes if note.kind == TRUST_NOTE]
     return [
-        f"{wanted:,} distinct rows passed through the model once ({scored:,} now, "
-        f"{wanted - scored:,} in an earlier run), and fall into "
+        f"{needed:,} distinct rows passed through the model once ({scored:,} now, "
+        f"{needed - scored:,} in an earlier run), and fall into "
         f"{len(np.unique(reason['skill'])):,} skills by its hidden states.",
         f"In each skill the half with the lower loss is trusted: {trusted:,} of {n:,} rows. Skills "
         "that the model does not know yet get more of the budget.",

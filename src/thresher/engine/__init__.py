@@ -1,17 +1,18 @@
 """From signals to columns: stored values are loaded, missing ones scored, and failed rows excluded.
 
-Inputs come first and each distinct signal once. All arrays are in the pool's canonical order (see
-`numbering`), so nothing depends on the order of the files. `ColumnEngine` consists of:
+A signal's inputs are computed before it, and each distinct signal once. All arrays are in the
+pool's canonical order (see `numbering`), so nothing depends on the order of the files.
+`ColumnEngine` consists of:
 
-    numbering        pool row, position and key of every row          touches nothing
-    eligible         which rows are left, and when too many failed    touches nothing
-    table            the columns so far                               touches nothing
-    scoring_request  what the store holds of a signal                 reads the store
-    cache            columns kept in memory, if a cache is given      touches nothing
-    pool_columns     columns of a set of rows that are stored   reads and writes the store
-    models           one is open at a time                            writes trained models
-    scoring          asks models for what is missing                  writes scores
-    column_engine    the order of all that
+    numbering        pool row, position and key of every row             no I/O
+    eligible         which rows are left, and when too many failed       no I/O
+    table            the columns computed so far                         no I/O
+    scoring_request  which values of a signal the store has              reads the store
+    cache            columns kept in memory, if a cache is given         no I/O
+    pool_columns     stored columns of a set of rows                     reads and writes the store
+    models           opens one model at a time, and trains models        writes trained models
+    scoring          computes missing values with a model                writes scores
+    column_engine    calls all of these in order
 
 Two parts can be replaced. A `Scorer` decides where rows are scored: `LocalScorer` in this
 process, another for a cluster; the viewer's scores nothing. A `ColumnCache` keeps columns in memory

@@ -36,7 +36,7 @@ class ColumnCache(Protocol):
     """Columns of row signals that are kept in memory from one engine to the next."""
 
     def get(self, query: CacheQuery) -> RowColumn | None:
-        """The column, if it holds for these rows and inputs."""
+        """The column for these rows and inputs; None: not in the cache."""
 
     def put(self, query: CacheQuery, column: RowColumn) -> None:
         """Keep a column that was computed for these rows and inputs."""

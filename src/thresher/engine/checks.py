@@ -17,7 +17,7 @@ EARLY_ROWS = 16
 def check_values(
     signal: RowSignal, label: str, values: Mapping[str, np.ndarray], errors: Sequence[str]
 ) -> None:
-    """Raise CapabilityError if the signal finds that its column is meaningless.
+    """Raise CapabilityError if the signal reports that its column is meaningless.
 
     Arguments:
         signal: the signal; only a `CheckedSignal` is checked.

@@ -1,7 +1,7 @@
-"""Signals become columns, inputs first and each distinct signal once.
+"""Computes the columns of signals: inputs first, and each distinct signal once.
 
-Stored columns are loaded, missing ones scored, and rows that fail excluded. The engine consists of
-parts that do one thing each, and decides their order.
+Stored columns are loaded, missing ones scored, and rows that fail excluded. The engine calls the
+parts listed in `thresher.engine` in the right order.
 """
 
 from __future__ import annotations
@@ -45,21 +45,22 @@ if TYPE_CHECKING:
 class ColumnEngine:
     """Computes the columns of one pool.
 
-    numbering: pool rows, positions and keys; all arrays are indexed by position.
-    eligible: the rows that are left.
-    models: opened and trained when they are needed.
-    table: the columns so far.
-    runs: what each row signal cost.
-
     Arguments:
-        pool: the pool.
+        pool: n rows.
         request: the seed, and how rows that fail are treated.
         context: store and models.
         within: bool [n], pool order: the rows that are considered; None: all.
         is_aside: whether a row with this error is set aside instead of counted as a failure.
         limit: how many rows may fail, in place of `request.on_missing`.
-        scorer: where missing rows are scored; None: in this process.
-        cache: columns kept in memory; None: none.
+        scorer: scores missing rows; None: in this process.
+        cache: columns kept in memory; None: no cache.
+
+    Attributes:
+        numbering: pool rows, positions and keys; all arrays are indexed by position.
+        eligible: the rows that are left.
+        models: opened and trained when they are needed.
+        table: the columns computed so far.
+        runs: what each row signal cost.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class ColumnEngine:
         )
         self._cache = cache
         self._labels: dict[str, str] = {}  # memo key -> name in messages
-        # signals that are asked in one pass, as declared: batch -> memo key -> signal
+        # signals that share a pass, as declared: batch key -> memo key -> signal
         self._batches: dict[Hashable, dict[str, SharedSignal]] = {}
         self._scored: dict[str, list[ScoredKeys]] = {}  # by fingerprint, until its column is made
 
@@ -100,8 +101,11 @@ class ColumnEngine:
         return self.table.columns(signals).take(self.eligible.mask)
 
     def declare(self, signals: Mapping[str, Signal]) -> None:
-        """Announce signals before they are computed: their names, also for those that others have
-        as inputs, and which are asked together."""
+        """Register signals before any of them is computed.
+
+        So an input that is also one of the signals has its name in messages, and signals with the
+        same `batch_key` share a pass.
+        """
         for name, signal in signals.items():
             self._labels.setdefault(memo_key(signal), name)
         for signal in walk(signals):
@@ -110,7 +114,15 @@ class ColumnEngine:
                 batch.setdefault(memo_key(signal), signal)
 
     def column(self, signal: Signal, label: str) -> Fields:
-        """field -> array [n], by position; meaningful for the rows that are eligible now."""
+        """Compute one signal: field -> array [n], by position.
+
+        The values are meaningful for the rows that are eligible afterwards. Raises what `columns`
+        raises.
+
+        Arguments:
+            signal: the signal; its inputs are computed first.
+            label: its name in messages, unless it was declared under another one.
+        """
         if signal in self.table:
             return self.table[signal]
         label = self._labels.setdefault(memo_key(signal), label)
@@ -135,8 +147,14 @@ class ColumnEngine:
         return fields
 
     def scoring_request(self, signal: RowSignal, label: str) -> ScoringRequest:
-        """What is stored of a signal, for the rows that it would be scored for now. Its inputs are
-        computed."""
+        """Which values of a signal are stored and which are missing, for the rows eligible now.
+
+        Its inputs must have been computed.
+
+        Arguments:
+            signal: as declared.
+            label: its name in messages.
+        """
         rows = self.eligible.mask  # [n] bool
         if isinstance(signal, PartSignal):
             rows = rows & self.table[signal.among]["chosen"]
@@ -157,19 +175,20 @@ class ColumnEngine:
         self.models.close()
 
     def _pool_signal(self, signal: PoolSignal) -> Fields:
-        """A column of all eligible rows at once, computed from other columns of them."""
+        """A column that is computed from other columns of all eligible rows."""
         inputs = self.table.columns(signal.inputs()).take(self.eligible.mask)  # e rows
         return self._spread(signal, signal.pool(inputs), np.flatnonzero(self.eligible.mask))
 
     def stored(self, signal: StoredPoolSignal) -> Fields | None:
-        """The column for the rows that are eligible now, without its inputs; None: not stored."""
+        """The stored column for the rows that are eligible now, loaded without its inputs; None if
+        it is not stored for exactly these rows."""
         rows = np.flatnonzero(self.eligible.mask)  # [e] int64, positions
         digest = self.numbering.digest[rows]  # [e] DIGEST
         values = PoolColumn.of(signal, digest).load(digest, self.store)
         return None if values is None else self._spread(signal, values, rows)
 
     def _stored_pool_signal(self, signal: StoredPoolSignal, label: str) -> Fields:
-        """A column of all eligible rows at once that is stored for this set of rows."""
+        """A column of all eligible rows that is stored for exactly this set of rows."""
         before = self.eligible.mask.copy()  # [n] bool
         if (found := self.stored(signal)) is not None:
             return found
@@ -185,7 +204,7 @@ class ColumnEngine:
         return self._spread(signal, values, np.flatnonzero(mask))
 
     def _row_signal(self, signal: RowSignal, label: str) -> Fields:
-        """A column that is scored row by row and stored; rows that failed are excluded."""
+        """A column that is computed and stored row by row; rows that failed are excluded."""
         began = time.monotonic()
         eligible = self.eligible.mask.copy()  # [n] bool
         resolved = self.models.resolve(signal, self.table, eligible)
@@ -199,7 +218,7 @@ class ColumnEngine:
             if cache is not None:
                 cache.put(query, column)
         self.runs.append(replace(run, seconds=time.monotonic() - began))
-        if run.wanted:  # otherwise the model was not used, and need not exist
+        if run.needed:  # otherwise the model was not used, and need not exist
             self.models.record_training(resolved, label)
         self.eligible.exclude(column.failed, label, column.errors)
         return column.fields
@@ -220,7 +239,7 @@ class ColumnEngine:
             signal.kind,
             label,
             fp,
-            wanted=m,
+            needed=m,
             scored=_count(request.keys, [keys.here for keys in scored]),
             failed=int(failed.sum()),
             seconds=0.0,
@@ -236,8 +255,7 @@ class ColumnEngine:
         return RowColumn(out, request.positions[left], errors, run)
 
     def _peers(self, signal: RowSignal, request: ScoringRequest) -> list[ScoringRequest]:
-        """The requests of other signals that are asked together with this one and are not computed
-        yet."""
+        """The requests of other signals that share a pass with this one, if not computed yet."""
         if not isinstance(signal, SharedSignal):
             return []
         batch, own = self._batches.get(signal.batch_key(), {}), memo_key(signal)
@@ -248,13 +266,16 @@ class ColumnEngine:
         ]
         others = [other for other in others if other.fingerprint != request.fingerprint]
         same = all(np.array_equal(other.keys, request.keys) for other in others)
-        assert same, f"{signal.kind!r} is asked together with signals of other inputs"
+        assert same, f"{signal.kind!r} shares a pass with signals that have other inputs"
         return others
 
     def _spread(
         self, signal: Signal, values: Mapping[str, np.ndarray], positions: np.ndarray
     ) -> Fields:
-        """Values of some rows as columns of all n; zero elsewhere. `positions`: int64 [r]."""
+        """Values of r rows as columns of all n rows, zero elsewhere.
+
+        `values`: field -> array [r]; `positions`: int64 [r].
+        """
         out = {}
         for f in signal.fields:
             array = np.asarray(values[f.name])  # [r]
@@ -267,8 +288,8 @@ class ColumnEngine:
 
 
 def _count(keys: np.ndarray, scored: list[np.ndarray]) -> int:
-    """How many of `keys` (DIGEST [m]) are among those scored: a pass for another signal may also
-    have scored rows that are excluded by now."""
+    """How many of `keys` (DIGEST [m]) are in `scored` (DIGEST [s] each), which may also contain
+    rows that were excluded after a pass for another signal."""
     return int(np.isin(keys, np.concatenate(scored)).sum()) if scored else 0
 
 
@@ -284,14 +305,14 @@ def create_engine(
     scorer: Scorer | None = None,
     cache: ColumnCache | None = None,
 ) -> ColumnEngine:
-    """An engine for these signals; errors that are known in advance are raised here.
+    """An engine for these signals, after checks that need no scores.
 
-    Raises ConfigError without a model where one is needed, and TooManyFailures.
+    Raises ConfigError if a model is needed and none is given, and TooManyFailures.
 
     Arguments:
         pool, request, context, within, is_aside, scorer, cache: as for `ColumnEngine`.
-        signals: that will be computed.
-        usable_only: exclude rows that no model can use even if no signal asks a model, because
+        signals: the signals that will be computed.
+        usable_only: exclude rows that no model can use even if no signal uses a model, because
             a model will be trained on the rest.
     """
     needs = needs_model(signals)

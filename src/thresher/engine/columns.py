@@ -1,4 +1,4 @@
-"""Columns of all rows of a pool, computed if they are not stored, in the order of the pool."""
+"""Columns of all rows of a pool, in pool order; what is not stored is computed."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Column:
-    """One signal of all rows of a pool, in pool order, [n] each."""
+    """The values of one signal for all n rows of a pool, in pool order."""
 
-    values: dict[str, np.ndarray]  # field -> array; meaningful where `known`
-    known: np.ndarray  # bool
-    errors: np.ndarray  # object, str: why a row is not known, "" where it is
+    values: dict[str, np.ndarray]  # field -> array [n]; meaningful where `known`
+    known: np.ndarray  # bool [n]: the row has values
+    errors: np.ndarray  # object [n], str: why a row has no values; "" where it has
 
 
 def compute_all(
@@ -35,14 +35,14 @@ def compute_all(
 ) -> dict[str, Column]:
     """Compute several signals as a selection does.
 
-    The rows of each are those that are eligible when it is computed. Raises as
-    `ColumnEngine.columns`.
+    Each signal is computed for the rows that are still eligible. Raises what
+    `ColumnEngine.columns` raises.
 
     Arguments:
         signals: by name.
         pool: n rows.
         request, context: as for `ColumnEngine`.
-        within: bool [n], pool order: the rows that are considered; the others are not known.
+        within: bool [n], pool order: the rows that are considered; the others have no values.
     """
     engine = create_engine(pool, signals, request, context, within=within)
     eligible, position = engine.eligible, engine.numbering.positions  # [n] int64: of each pool row

@@ -1,4 +1,4 @@
-"""What a run works with: created once and passed to every layer together with the request."""
+"""The resources of a run: created once, and passed to every layer together with the request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunContext:
 
     store: Store
     model: ModelHandle | None = None
-    """The model of `--model`; None for a method that asks none."""
+    """The main model; None for a method that uses none."""
     roles: Mapping[str, ModelHandle] = field(default_factory=dict)
     """Further models of the method, by role."""
     trainer: Trainer | None = None
@@ -28,7 +28,7 @@ class RunContext:
     progress: Progress | None = None
     """Receives progress reports."""
     processes: int = 1
-    """Processes that were started to score the same rows, this one included."""
+    """Number of processes that were started to score the same rows, this one included."""
     new_engine: Callable[..., Any] | None = None
-    """Makes the engines of a selection, as `create_engine` does (None): another one may score
-    nothing, or keep columns in memory."""
+    """Creates the engines of a selection; None: `create_engine`. Another function may return an
+    engine that scores nothing, or one that keeps columns in memory."""

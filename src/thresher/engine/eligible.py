@@ -1,7 +1,7 @@
 """The rows of a pool that can still be selected: rows that fail are excluded with a reason, and the
 run stops if there are too many.
 
-Arithmetic on positions (see `numbering`). Touches no file, store or model.
+Arithmetic on positions (see `numbering`). No I/O.
 """
 
 from __future__ import annotations
@@ -26,12 +26,11 @@ AUTO_LIMIT = 20  # auto: at most one row in 20 may fail
 
 @dataclass(frozen=True)
 class FailedRows:
-    """Rows that were excluded for the same signal. `errors`: one for each of `positions` (int64
-    [f])."""
+    """f rows that were excluded for the same signal."""
 
-    positions: np.ndarray
-    label: str  # the signal's, or "pool" for what reading the pool shows
-    errors: list[str]
+    positions: np.ndarray  # int64 [f]
+    label: str  # of the signal, or "pool" for problems found when the pool was read
+    errors: list[str]  # f texts
 
 
 class FailureLimit(Protocol):
@@ -51,8 +50,8 @@ class EligibleRows:
 
     Arguments:
         numbering: of the pool's n rows.
-        on_missing: how many rows may fail: auto 5% of those considered, exclude all but one,
-            refuse none.
+        on_missing: how many rows may fail: "auto": 5% of those considered; "exclude": all but one;
+            "refuse": none.
         within: bool [n], pool order: the rows that are considered; None: all.
         is_aside: whether a row with this error is set aside instead of counted as a failure.
         limit: replaces that of `on_missing`.
@@ -72,7 +71,7 @@ class EligibleRows:
         self.mask = np.ones(n, bool) if within is None else within[numbering.pool_rows]
         self.considered = int(self.mask.sum())  # rows that were eligible at the start
         self.failed: list[FailedRows] = []
-        self.set_aside: list[np.ndarray] = []  # int64 [s] positions each
+        self.set_aside: list[np.ndarray] = []  # positions, int64 [s] each
         self._is_aside = is_aside or (lambda error: False)
         self._limit = limit or PoolLimit(on_missing, self.considered)
         self._reasons: Counter[str] = Counter()
@@ -117,10 +116,14 @@ class EligibleRows:
         self.check()
 
     def exclude_known_problems(self, pool: PoolView, needs_model: bool) -> None:
-        """Exclude the rows that are known to be unusable after the pool was read.
+        """Exclude the rows that are known to be unusable since the pool was read.
 
-        Those that are not records; with `needs_model` also rows with a problem or a missing
-        image. Raises TooManyFailures.
+        Raises TooManyFailures.
+
+        Arguments:
+            pool: the pool.
+            needs_model: also exclude rows with a problem or a missing image, not only lines that
+                are no record.
         """
         position, problems = self.numbering.positions, pool.problems
         rows = sorted(problems) if needs_model else np.flatnonzero(pool.unreadable).tolist()
@@ -131,15 +134,19 @@ class EligibleRows:
             self.exclude(position[missing], "pool", pool.missing_image_reasons(missing))
 
     def check(self, more: Counter[str] | None = None) -> None:
-        """Raise TooManyFailures if the rows that failed, and `more` (error -> rows), are too
-        many."""
+        """Raise TooManyFailures if too many rows failed.
+
+        Arguments:
+            more: error -> number of rows, failures that are not excluded yet.
+        """
         new = {e: rows for e, rows in (more or {}).items() if not self._is_aside(e)}
         scored = bool(more) or any(failed.label != "pool" for failed in self.failed)
         self._limit.check(self._reasons + Counter(new), scored)
 
 
 class PoolLimit:
-    """The limit that `--on-missing` sets for a pool. `rows`: those that are considered."""
+    """The limit that the option `on_missing` sets for a pool. `rows`: number of rows that are
+    considered."""
 
     def __init__(self, on_missing: OnMissing, rows: int) -> None:
         if on_missing not in ("auto", "exclude", "refuse"):
@@ -154,13 +161,13 @@ class PoolLimit:
         if failed <= allowed:
             return
         limit = {
-            "auto": "at most 5% may be left out without asking",
+            "auto": "by default at most 5% may be left out",
             "refuse": f"{opt('on_missing', 'refuse')} allows none",
             "exclude": "no row is left",
         }[self.on_missing]
         look = "Look at them with `thresher doctor`"
         if scored:
-            look += f", ask again about stored failures with {opt('retry_errors', True)}"
+            look += f", try stored failures again with {opt('retry_errors', True)}"
         do = (
             ""
             if self.on_missing == "exclude"
@@ -173,14 +180,19 @@ class PoolLimit:
 
 
 def without_names(reason: str) -> str:
-    """A reason without its paths and numbers: equal for reasons that differ only in these."""
+    """The reason with paths and numbers replaced by "…": equal for reasons that differ only in
+    these."""
     return re.sub(r"\S*[/\\.]\S+|\d+", "…", reason)
 
 
 def commonest(reasons: Counter[str], most: int = 3) -> str:
-    """The most common reasons with their counts, in words.
+    """The most common reasons with their counts, as text for a message.
 
-    Reasons that differ only in a path or a number count as one, shown by an example.
+    Reasons that differ only in a path or a number count as one; an example is printed.
+
+    Arguments:
+        reasons: reason -> number of rows.
+        most: maximum number of reasons.
     """
     groups: Counter[str] = Counter()
     example: dict[str, str] = {}

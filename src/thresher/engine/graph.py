@@ -1,5 +1,7 @@
-"""The graph of signals and their inputs: walking it, naming its nodes, telling its columns apart.
-Touches nothing."""
+"""The graph of signals and their inputs: how to walk it, and the names and keys of its nodes.
+
+No I/O.
+"""
 
 from __future__ import annotations
 
@@ -27,20 +29,33 @@ if TYPE_CHECKING:
 
 
 def signals_of(method: Method, context: RunContext, seed: int, budget: int) -> Mapping[str, Signal]:
-    """The columns of the pool that a method needs to select `budget` rows, by name."""
+    """The columns of the pool that a method needs, by name.
+
+    Arguments:
+        method: with its settings.
+        context: the models.
+        seed: random seed of the run.
+        budget: number of rows to select.
+    """
     named = method.signals(_context(method, context, seed, budget))
     return {name: signal for name, signal in named.items() if not isinstance(signal, OfTarget)}
 
 
 def target_signals_of(method: Method, context: RunContext, seed: int) -> Mapping[str, Signal]:
-    """The columns of the target set that a method needs, by name; none if it uses no target."""
+    """The columns of the target set that a method needs, by name; none if it uses no target.
+
+    Arguments:
+        method: with its settings.
+        context: the models.
+        seed: random seed of the run.
+    """
     named = method.signals(_context(method, context, seed, None))
     return {name: signal.signal for name, signal in named.items() if isinstance(signal, OfTarget)}
 
 
 def _context(method: Method, run: RunContext, seed: int, budget: int | None) -> MethodContext:
     missing = sorted(models_of(method).keys() - run.roles.keys())
-    assert not missing, f"{method.name} asks models that were not resolved: {', '.join(missing)}"
+    assert not missing, f"{method.name} uses models that were not resolved: {', '.join(missing)}"
     named = {role: handle.identity for role, handle in run.roles.items()}
     model = None if run.model is None else run.model.identity
     return MethodContext(model, named, seed, budget)
@@ -53,15 +68,15 @@ def models_to_train(signal: Signal) -> dict[str, TrainedModel]:
 
 
 def model_of(signal: Signal) -> ModelIdentity | TrainedIdentity | None:
-    """The model that a resolved signal asks; None if it asks none."""
+    """The model that a resolved signal uses; None if it uses none."""
     values = [getattr(signal, f.name) for f in dataclasses.fields(signal)]  # type: ignore[arg-type]
     found = [v for v in values if isinstance(v, (ModelIdentity, TrainedIdentity))]
-    assert len(found) < 2, f"signal {signal.kind!r} asks two models at once"
+    assert len(found) < 2, f"signal {signal.kind!r} uses two models at once"
     return found[0] if found else None
 
 
 def walk(signals: Mapping[str, Signal]) -> Iterator[Signal]:
-    """Every signal and its inputs, inputs first; the same one may come more than once."""
+    """Every signal and its inputs, inputs first; a signal may be repeated."""
     for signal in signals.values():
         yield from walk(signal.inputs())
         yield signal
@@ -91,12 +106,12 @@ def with_inputs(signals: Mapping[str, Signal]) -> dict[str, Signal]:
 
 
 def needs_model(signals: Mapping[str, Signal]) -> bool:
-    """Whether a model is asked for one of the signals or their inputs."""
+    """Whether one of the signals or their inputs uses a model."""
     return any(isinstance(s, RowSignal) and s.needs is not Capability.NONE for s in walk(signals))
 
 
 def memo_key(signal: Signal) -> str:
-    """Identifies a column within a run.
+    """The key of a signal's column within a run, 64 hexadecimal digits.
 
     A hash of the fingerprint and of the inputs, which a fingerprint may leave out (`not_identity`).
     """

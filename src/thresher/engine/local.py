@@ -1,7 +1,7 @@
-"""Rows through a signal in this process: they are parsed in calls of bounded size, and results are
-passed on as they are complete.
+"""Computes a signal's values in this process: rows are parsed in calls of bounded size, and
+complete results are passed on in groups.
 
-Knows samples and signals, but no store: results go to `keep`. Touches no file.
+Uses samples and signals, but no store: results go to `keep`. No I/O.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from thresher.types import Columns, RowSignal, Sample, SampleSource, Scored, Sha
 
 ROWS_PER_CALL = 8192  # parsed samples in memory; pixels are bounded by the backend
 FLUSH_ROWS = 4096
-FLUSH_SECONDS = 15.0  # the most that a crash of a slow model loses
+FLUSH_SECONDS = 15.0  # a crash of a slow model loses at most this much work
 
 Keep = Callable[[np.ndarray, list[Scored]], None]
-"""Receives complete rows: their entries, int64 [m], and one `Scored` per signal, whose `index` they
-are."""
+"""Receives complete rows: their entries, int64 [m], and one `Scored` per signal, whose `index` is
+these entries."""
 Blocks = Callable[[Callable[[], None]], np.ndarray | None]
 """`blocks(flush)`: the entries to score next, int64 [b]; None at the end. `flush()` passes all
 complete rows to `keep` now."""
@@ -40,24 +40,24 @@ def score(
     flush_rows: int = FLUSH_ROWS,
     flush_seconds: float = FLUSH_SECONDS,
 ) -> None:
-    """Score e rows, known here by entries 0 … e-1.
+    """Score e rows, which are numbered 0 … e-1 here ("entries").
 
-    Complete rows reach `keep` when `flush_rows` are complete or `flush_seconds` have passed, and
-    also when an exception (Ctrl-C too) ends the work: it is raised after they are kept. A signal
-    that yields an entry twice or never is a bug: AssertionError.
+    `keep` receives complete rows when there are `flush_rows` of them, when `flush_seconds` have
+    passed, and when an exception (Ctrl-C included) ends the work: it is raised after they are kept.
+    Raises AssertionError if a signal yields an entry twice or never, which is a bug of the signal.
 
     Arguments:
-        signals: at least one; several are answered in one pass (`SharedSignal`).
-        samples: parses the rows of some entries.
-        blocks: gives the entries to score next.
+        signals: at least one; several are computed in one pass (`SharedSignal`).
+        samples: parses the rows of some entries (int64 [b]) into b samples.
+        blocks: returns the entries to score next.
         inputs: e rows of input columns; None for signals without inputs.
-        backend: gives the model, which may be opened when the first block is given out.
+        backend: returns the model; called after `blocks`, which may open it.
         pool: source of images.
         keep: receives complete rows.
-        advance: called with the number of rows of each piece.
-        rows_per_call: most rows that are parsed at once.
-        flush_rows: rows that are passed to `keep` together.
-        flush_seconds: as long as a row waits at most for others to be passed on with.
+        advance: called with the number of rows that were completed.
+        rows_per_call: maximum number of rows that are parsed at once.
+        flush_rows: number of complete rows that are passed to `keep` together.
+        flush_seconds: maximum time between two calls of `keep`, in seconds, while rows complete.
     """
     buffer = _Buffer(signals, keep, flush_rows, flush_seconds)
     try:
@@ -65,7 +65,7 @@ def score(
             given = None if inputs is None else inputs.take(entries)  # b rows
             pending = np.ones(len(entries), dtype=bool)  # [b]
             for pieces in _score(signals, samples(entries), given, backend(), pool):
-                index = np.asarray(pieces[0].index, dtype=np.int64)  # [m], into `entries`
+                index = np.asarray(pieces[0].index, dtype=np.int64)  # [m] int64, into `entries`
                 _check(signals, pieces, index, pending)
                 pending[index] = False
                 buffer.add(entries[index], pieces)
@@ -80,7 +80,7 @@ def score(
 
 
 def _calls(blocks: Blocks, flush: Callable[[], None], most: int) -> Iterator[np.ndarray]:
-    """Entries of one call each, at most `most`."""
+    """Blocks cut into calls of at most `most` entries, int64 [c] each."""
     while (block := blocks(flush)) is not None:  # [b] int64
         for start in range(0, len(block), most):
             yield block[start : start + most]
@@ -97,7 +97,7 @@ def _score(
     if len(signals) == 1:
         return ([piece] for piece in signals[0].rows(samples, inputs, backend, pool))
     first = signals[0]
-    assert isinstance(first, SharedSignal), f"signal {first.kind!r} is asked alone"
+    assert isinstance(first, SharedSignal), f"signal {first.kind!r} cannot share a pass"
     return first.batch_rows(signals, samples, inputs, backend, pool)
 
 
@@ -111,7 +111,7 @@ def _check(
     n = len(pending)
     where = f"signal {signals[0].kind!r}"
     assert len(pieces) == len(signals), (
-        f"{where} answered for {len(pieces)} of {len(signals)} signals"
+        f"{where} yielded values for {len(pieces)} of {len(signals)} signals"
     )
     inside = len(index) == 0 or (index.min() >= 0 and index.max() < n)
     assert inside, f"{where} yielded a position outside 0 … {n - 1}"
@@ -120,7 +120,7 @@ def _check(
     for signal, piece in zip(signals, pieces, strict=True):
         where = f"signal {signal.kind!r}"
         assert np.array_equal(piece.index, index), (
-            f"{where}: signals asked together answer for the same rows"
+            f"{where}: signals computed together must yield the same rows"
         )
         assert len(piece.errors) == len(index), (
             f"{where} yielded {len(index)} rows with {len(piece.errors)} errors"
@@ -159,7 +159,8 @@ class _Buffer:
                     entries, [_concatenate(signal, entries, parts) for signal, parts in columns]
                 )
             except Exception:
-                # The last flush on the way out must not try again; after Ctrl-C in here it must.
+                # `score` flushes once more when it ends: not again after an error of `keep`, but
+                # again after Ctrl-C, which is no Exception.
                 self.entries, self.pieces = [], []
                 raise
         self.entries, self.pieces, self.size, self.since = [], [], 0, time.monotonic()

@@ -1,5 +1,5 @@
-"""The models that signals ask: one is open at a time, and one that thresher trains is trained when
-it is first asked.
+"""The models that signals use: one is open at a time. A model that thresher trains is trained when
+it is first needed.
 
 Writes trained models into the store.
 """
@@ -37,7 +37,7 @@ NO_MODEL = (
 class TrainingSet:
     """What a model is trained on: `rows` (int64 [m]) of `source`."""
 
-    source: TrainingRows  # the pool, or the lessons made from it
+    source: TrainingRows  # the pool, or distillation examples made from it
     rows: np.ndarray
 
 
@@ -52,7 +52,7 @@ class Models:
     def __init__(self, pool: PoolView, context: RunContext) -> None:
         self.training_sets: dict[TrainedIdentity, TrainingSet] = {}
         self.trainings: list[TrainingRun] = []  # of the models that columns were computed with
-        self.notes: list[str] = []  # what backends have to say, in words
+        self.notes: list[str] = []  # of backends, for the user
         self._pool, self._context = pool, context
         self._handles = {handle.identity: handle for handle in context.roles.values()}
         if context.model is not None:
@@ -63,8 +63,8 @@ class Models:
     def resolve(self, signal: _Row, table: ColumnTable, eligible: np.ndarray) -> _Row:
         """The signal as the store knows it: each model to be trained replaced by its identity.
 
-        A model keeps the identity that it gets first, also when rows fail that it is trained on. It
-        may have nothing to be trained on, as long as it is asked about no row (`check_can_train`).
+        A model keeps its first identity, even if some of its training rows fail later. Its training
+        set may be empty as long as no row needs it (`check_can_train`).
 
         Arguments:
             signal: as declared.
@@ -85,31 +85,38 @@ class Models:
         source: TrainingRows = self._pool
         rows = table.numbering.pool_rows[chosen]  # [m] int64
         digest = table.numbering.digest[chosen]  # [m] DIGEST
-        if model.lessons is not None:
-            columns = table.columns(model.lessons.inputs()).take(chosen)  # m rows
-            source = DistillationPool(self._pool, rows, model.lessons, columns)
+        if model.examples is not None:
+            columns = table.columns(model.examples.inputs()).take(chosen)  # m rows
+            source = DistillationPool(self._pool, rows, model.examples, columns)
             rows, digest = source.order, source.digest
         identity = trained_identity(model, digest)
         self.training_sets[identity] = TrainingSet(source, rows)
         return identity
 
     def check_can_train(self, signal: RowSignal, label: str) -> None:
-        """Raises ConfigError where a resolved signal, which is missing for some rows, asks a model
-        that has nothing to be trained on."""
+        """Raise ConfigError if a resolved signal needs a model whose training set is empty.
+
+        Arguments:
+            signal: resolved; some rows have no stored value of it.
+            label: its name in the message.
+        """
         identity = model_of(signal)
         training = (
             self.training_sets.get(identity) if isinstance(identity, TrainedIdentity) else None
         )
         if training is not None and not len(training.rows):
             raise ConfigError(
-                f"{label} asks a model that is trained first, and there is nothing to train it on."
+                f"{label} needs a model that is trained first, and there is no row to train it on."
             )
 
     def open(self, identity: _Identity = None) -> Any:
-        """The backend of this model; None: the main one. The one that was open before is released.
+        """The backend of a model. The backend that was open before is released.
 
         A model that thresher trains is trained now if it is not in the store. Raises ConfigError
-        where the model is not named, and what training or opening raises.
+        if the model is not named, and what training or opening raises.
+
+        Arguments:
+            identity: of the model; None: the main model.
         """
         handle = self._handle(identity)
         if self._opened is None or self._opened[0] != identity:
@@ -133,7 +140,7 @@ class Models:
         self._opened = None
 
     def _handle(self, identity: _Identity) -> ModelHandle:
-        """What the user named for this identity; for a trained model, its base."""
+        """The handle of the model that the user named; for a trained model, of its base."""
         base = identity.base if isinstance(identity, TrainedIdentity) else identity
         main = self._context.model
         found = main if base is None else self._handles.get(base, main)
@@ -142,12 +149,12 @@ class Models:
         return found
 
     def collect_notes(self) -> None:
-        """Keep what the open backend has to say."""
+        """Add the notes of the open backend."""
         backend = None if self._opened is None else self._opened[1]
         self.notes += [note for note in getattr(backend, "notes", ()) if note not in self.notes]
 
     def record_training(self, signal: RowSignal, label: str) -> None:
-        """Note what training the model behind a resolved signal took, whenever that was."""
+        """Record what it cost to train the model of a resolved signal, now or in an earlier run."""
         identity = model_of(signal)
         if not isinstance(identity, TrainedIdentity):
             return

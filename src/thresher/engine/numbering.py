@@ -1,11 +1,11 @@
-"""The numbering of a pool's rows, three numbers a row:
+"""The numbering of a pool's rows. Every row has three numbers:
 
     pool row   0 … n-1 in the order of the files: how a pool is read, and what users see
     position   0 … n-1 in canonical order, by digest: the index of every array of the engine
     key        a row's digest or, for a signal with inputs, a hash of the digest and the input
-               values: how the store knows a value (a `ScoringRequest` maps positions to keys)
+               values: identifies a value in the store (a `ScoringRequest` maps positions to keys)
 
-Columns and methods see positions only, so nothing depends on the order of the files.
+Columns and methods use positions only, so nothing depends on the order of the files.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class RowNumbering:
 
     @classmethod
     def of(cls, pool: PoolView, seed: int) -> RowNumbering:
-        """The numbering of `pool`; `seed` is that of `ties`."""
+        """The numbering of `pool`; `ties` are derived from `seed`."""
         digest = pool.digest[pool.order]  # [n] DIGEST
         return cls(
             pool.order,

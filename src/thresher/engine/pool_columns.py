@@ -1,4 +1,4 @@
-"""Columns of a whole pool that are worth storing: known by the signal and the set of rows.
+"""Stored columns of pool signals. A column is identified by the signal and the set of rows.
 
 Reads and writes the store.
 """
@@ -30,7 +30,7 @@ class PoolColumn:
 
     @classmethod
     def of(cls, signal: StoredPoolSignal, digest: np.ndarray) -> PoolColumn:
-        """`digest`: DIGEST [m], sorted."""
+        """The column of m rows. `digest`: DIGEST [m], sorted."""
         content = np.ascontiguousarray(digest).tobytes()
         return cls(signal, "sha256:" + hashlib.sha256(content).hexdigest())
 
@@ -43,13 +43,24 @@ class PoolColumn:
         return {}
 
     def load(self, digest: np.ndarray, store: Store) -> dict[str, np.ndarray] | None:
-        """field -> array [m] for the rows it is of (DIGEST [m]); None where it is not stored."""
+        """The stored values, field -> array [m]; None if they are not stored.
+
+        Arguments:
+            digest: DIGEST [m], sorted: the rows of the column.
+            store: where it is looked up.
+        """
         values, _, found = store.load(fingerprint(self), self.fields, digest)
         return values if len(digest) and found.all() else None
 
     def save(self, digest: np.ndarray, values: Mapping[str, np.ndarray], store: Store) -> None:
-        """Store the values, field -> array [m], of the rows it is of (DIGEST [m])."""
-        keys, first = np.unique(digest, return_index=True)
+        """Store the values.
+
+        Arguments:
+            digest: DIGEST [m], sorted: the rows of the column.
+            values: field -> array [m].
+            store: where they are written.
+        """
+        keys, first = np.unique(digest, return_index=True)  # [k] DIGEST, [k] int64
         of_key = {f.name: np.asarray(values[f.name])[first] for f in self.fields}
         fp = store.register(cast(Signal, self))  # its fields are an attribute of the object
         store.append(fp, self.fields, keys, of_key, [""] * len(keys))

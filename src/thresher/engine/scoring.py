@@ -1,7 +1,7 @@
-"""Scoring: computes the missing values of signals with a model; complete rows are stored at once.
+"""Scoring: computes the missing values of signals with a model, and stores rows as they complete.
 
-Signals that are asked together share a pass. Other processes that work on the same store share the
-rows (`sharing`). Writes scores and their cost into the store.
+Signals with the same batch key share a pass. Processes that work on the same store divide the rows
+among themselves (`sharing`). Writes scores and their cost into the store.
 """
 
 from __future__ import annotations
@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from thresher.pools.view import PoolView
     from thresher.request import RunRequest
 
-SERVED_FLUSH_SECONDS = (
-    2.0  # answers of a server may cost money: a killed process must not lose many
-)
+# Answers of a server may cost money: a killed process must not lose many.
+SERVED_FLUSH_SECONDS = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,18 +40,17 @@ class ScoredKeys:
 
     fingerprint: str
     here: np.ndarray  # DIGEST [h]: scored by this process
-    elsewhere: np.ndarray  # DIGEST [w]: by others meanwhile
+    elsewhere: np.ndarray  # DIGEST [w]: scored by other processes during the pass
 
 
 class Scorer(Protocol):
-    """Where rows are scored. Another engine (several machines) is another `Scorer`."""
+    """Computes missing values: in this process (`LocalScorer`), or for example on a cluster."""
 
     def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
         """Store a value or an error for every row that is missing.
 
         Arguments:
-            requests: at least one; several are of signals that are asked together, with the same
-                keys.
+            requests: at least one; several if their signals share a pass, with the same keys.
 
         Raises TooManyFailures, and what models and the store raise; what was scored is stored.
         """
@@ -60,7 +58,7 @@ class Scorer(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class LocalScorer:
-    """Scores in this process, sharing the rows with others that work on the same store."""
+    """Scores in this process, which shares the rows with others that work on the same store."""
 
     pool: PoolView
     request: RunRequest
@@ -77,11 +75,14 @@ class LocalScorer:
 
 
 def by_missing(requests: Sequence[ScoringRequest]) -> list[tuple[list[ScoringRequest], np.ndarray]]:
-    """Passes over the rows: each takes the rows that lack the same signals.
+    """Passes over the rows: one for each set of signals whose values are missing for the same rows.
 
-    One pass in most runs, more where questions were added later.
+    One pass in most runs; more if signals were added after some rows had been scored.
 
-    Returns (the requests that miss them, entries: int64 [e]) of each pass.
+    Returns (requests of the pass, entries: int64 [e]) of each pass.
+
+    Arguments:
+        requests: at least one, all with the same m keys.
     """
     if len(requests) == 1:
         return [(list(requests), np.flatnonzero(requests[0].missing))]
@@ -96,12 +97,14 @@ def by_missing(requests: Sequence[ScoringRequest]) -> list[tuple[list[ScoringReq
 
 
 class _Pass:
-    """One pass over the rows that all of some signals miss, e rows known by entries 0 … e-1.
+    """One pass over e rows for which the same signals have no values yet.
+
+    Within the pass the rows are numbered 0 … e-1.
 
     Arguments:
         scorer: the pool, models and columns.
         requests: of the signals.
-        entries: int64 [e], the rows as entries of each of the requests, in any order.
+        entries: int64 [e], the rows as indices into the arrays [m] of each request, in any order.
     """
 
     def __init__(
@@ -111,7 +114,7 @@ class _Pass:
         self.scorer, self.store = scorer, scorer.context.store
         self.progress = scorer.context.progress
         self.requests, self.signals = requests, [r.signal for r in requests]
-        self.total = len(first.keys)  # of the column, stored ones included
+        self.total = len(first.keys)  # rows of the column, stored ones included
         more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
         self.label = first.label + more
 
@@ -121,21 +124,21 @@ class _Pass:
         self.pool_rows = rows[order]  # [e] int64
         self.keys = first.keys[entries]  # [e] DIGEST
         self.copies = first.copies[entries]  # [e] int64
-        self.retried = first.errors[entries] != ""  # [e] bool: a failure is stored
+        self.retried = first.errors[entries] != ""  # [e] bool: a failure of the row is stored
         inputs = first.signal.inputs()
         self.inputs = (
             scorer.table.columns(inputs).take(first.first[entries]) if inputs else None
         )  # e rows
 
-        # error -> rows, those of this column that are known to fail
+        # error -> number of rows of this column that are known to fail
         self.failures: Counter[str] = Counter()
         known = ~first.missing & (first.errors != "")  # [m] bool
         for error, copies in zip(first.errors[known], first.copies[known], strict=True):
             self.failures[error] += int(copies)
         self.backend: Any = None
         self.scored = 0  # rows
-        self.waited = 0.0  # seconds for other processes
-        self.elsewhere = 0  # rows that others scored, as displayed
+        self.waited = 0.0  # seconds spent waiting for other processes
+        self.elsewhere = 0  # rows scored by others that the progress bar includes already
         self.displayed = False  # whether the progress bar is displayed
 
     def run(self) -> list[ScoredKeys]:

@@ -1,8 +1,8 @@
-"""The values of a row signal in the store: their keys, which are stored already, and in which order
-the missing rows are read.
+"""The values of a row signal: their keys, which of them are stored, and the order in which missing
+rows are scored.
 
-Copies of a row and rows with equal inputs share a key and are scored once. Reads the store and the
-pool, writes nothing.
+Copies of a row have equal keys and are scored once, as long as their inputs are equal. Reads the
+store and the pool, writes nothing.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ class SignalRun:
     name: str
     label: str  # the name the method gave it, "outer.inner" for an input
     fingerprint: str
-    wanted: int
-    scored: int  # now, by this process
-    failed: int  # of those needed, now or before
+    needed: int
+    scored: int  # in this run, by this process
+    failed: int  # of those needed, in this run or before
     seconds: float
-    # seconds to score all rows that are needed, as far as measured, now or before
+    # seconds to score all rows that are needed, as far as it was measured, in any run
     cost: float = 0.0
     elsewhere: int = 0  # by other processes during this run
 
     @property
     def reused(self) -> int:
         """Rows that were in the store already."""
-        return self.wanted - self.scored - self.elsewhere
+        return self.needed - self.scored - self.elsewhere
 
 
 @dataclass(frozen=True, eq=False)
 class ScoringRequest:
-    """The rows a row signal is asked for, and what the store holds of them.
+    """The rows for which a row signal is needed, and what the store has of them.
 
     Arrays [m] have one entry for each distinct key, ascending: copies of a row share one. Arrays
     [r] have one for each row.
     """
 
-    signal: RowSignal  # as the store knows it: no model is left to be trained
+    signal: RowSignal  # resolved: a model to be trained is replaced by its identity
     label: str
     fingerprint: str
     keys: np.ndarray  # DIGEST [m]
@@ -67,11 +67,11 @@ class ScoringRequest:
 
     @property
     def rows_missing(self) -> int:
-        """Rows whose value is not stored; each copy counts."""
+        """Number of rows whose value is missing; each copy counts."""
         return int(self.copies[self.missing].sum())
 
     def loaded(self, store: Store) -> ScoringRequest:
-        """The same rows with what the store holds now. Raises StoreError if some are still
+        """The same request with what the store has now. Raises StoreError if some values are still
         missing."""
         values, errors, found = store.load(self.fingerprint, self.signal.fields, self.keys)
         if not found.all():
@@ -84,7 +84,12 @@ class ScoringRequest:
 
 
 def key_values(signal: RowSignal, table: ColumnTable) -> dict[tuple[str, str], np.ndarray]:
-    """(input, field) -> array [n]: the values that a row's key covers beside its digest."""
+    """(input, field) -> array [n]: the values that are part of a row's key besides its digest.
+
+    Arguments:
+        signal: the signal.
+        table: holds its inputs.
+    """
     inputs = signal.inputs()
     every = [(name, f.name) for name, inner in inputs.items() for f in inner.fields]
     named = getattr(type(signal), "key_fields", every) if inputs else ()
@@ -99,16 +104,16 @@ def make_scoring_request(
     store: Store,
     retry_errors: bool,
 ) -> ScoringRequest:
-    """Look up what the store holds of a signal.
+    """Look up which values of a signal are stored.
 
     Arguments:
-        signal: as the store knows it.
+        signal: resolved.
         label: its name in messages.
-        positions: int64 [r], ascending: the rows that it is asked for.
+        positions: int64 [r], ascending: the rows for which it is needed.
         table: holds the signal's inputs.
-        store: the store.
-        retry_errors: rows whose failure is stored count as missing. A failure that only says that
-            a file changed during another run always does: the file was opened again since.
+        store: where the values are looked up.
+        retry_errors: rows with a stored failure count as missing. A failure because a file changed
+            during another run always counts as missing.
     """
     digest = table.numbering.digest[positions]  # [r] DIGEST
     inputs = [array[positions] for array in key_values(signal, table).values()]
@@ -128,14 +133,13 @@ def make_scoring_request(
 
 
 def of_another_run(errors: np.ndarray) -> np.ndarray:
-    """bool [m]: failures that say nothing about the row, only that its image was written to while
-    it was scored."""
+    """bool [m]: failures because an image was written to while its row was scored. They say nothing
+    about the row. `errors`: object [m], str."""
     return np.fromiter((RowError.parse(e).kind == CHANGED for e in errors), bool, len(errors))
 
 
 def _keys(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """The keys of rows that depend on more than themselves, DIGEST [r]: sha256(digest + input
-    values).
+    """The keys of rows whose values also depend on inputs, DIGEST [r]: sha256(digest + inputs).
 
     `parts`: [r] each, the digest first.
     """
@@ -144,9 +148,10 @@ def _keys(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def image_order(pool: PoolView, pool_rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
-    """An order in which rows with the same image are neighbours, whatever the order of the pool.
+    """An order in which rows with the same image are neighbours; independent of the pool's order.
 
-    By the hash of the first image, digest, key. Read from the pool's index: no row is parsed.
+    Sorted by the hash of the first image, then digest, then key. Read from the pool's index: no row
+    is parsed.
 
     Arguments:
         pool: the pool.

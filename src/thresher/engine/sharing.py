@@ -1,8 +1,8 @@
 """A work queue for any number of processes on one store: which missing rows this one scores next.
 
-Rows are claimed in blocks, large at first and small at the end, so that all processes finish
-together. What a process that died left unfinished is claimed by another. Reads the store's parts;
-writes claims.
+Rows are claimed in blocks, large at first and small at the end, so that all processes finish at
+about the same time. Unfinished rows of a process that died are claimed by another. Reads the
+store's parts; writes claims.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from thresher.storage.claims import Claims
 from thresher.storage.columns import Store
 from thresher.types import Field
 
-POLL_SECONDS = 0.2  # between two looks at the store while other processes have the rest
-# rows of the smallest block: a 64th of the job, but at least 8 and at most 128
+POLL_SECONDS = 0.2  # how often the store is read while other processes score the last rows
+# rows of the smallest block: a 64th of all rows, but at least 8 and at most 128
 BLOCKS, MIN_BLOCK, MAX_MIN_BLOCK = 64, 8, 128
 
 
 class WorkQueue:
-    """Entries 0 … e-1, the rows that are missing in all of some columns.
+    """A queue of e rows, numbered 0 … e-1 ("entries"), that are missing in all of some columns.
 
-    A context manager that gives back what it claimed.
+    A context manager: claims are released at its end.
 
     Arguments:
         store: holds the columns.
         columns: (fingerprint, fields) of each.
         keys: DIGEST [e], in the order in which they are to be scored.
-        retried: bool [e], entries whose stored failure is to be tried again; one that another
-            process scores is done when that succeeds.
+        retried: bool [e], entries with a stored failure that are to be scored again; if another
+            process scores one, it counts as done only if that succeeds.
         waiting: called with the number of rows left when other processes have claimed them all.
-        processes: that are known to work on these rows, or to do so soon; there may be more.
+        processes: number of processes that work on these rows or soon will; there may be more.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class WorkQueue:
 
     @property
     def elsewhere(self) -> np.ndarray:
-        """bool [e]: scored by other processes meanwhile."""
+        """bool [e]: scored by other processes since the queue was created."""
         return self.done & ~self.scored_here
 
     def next_block(
@@ -82,13 +82,12 @@ class WorkQueue:
     ) -> np.ndarray | None:
         """Entries to score next, int64 [b], ascending; None when all are done.
 
-        Waits while other processes have the rest.
+        Waits while other processes score all the rest.
 
         Arguments:
-            ready: called before entries are claimed: a model that takes minutes to open is opened
-                then.
-            flush: stores what was scored and calls `mark_stored`: others do not wait for rows that
-                only have to be written.
+            ready: called before entries are claimed. It may open a model, which can take minutes.
+            flush: called before this process waits. It stores what was scored and calls
+                `mark_stored`, so that other processes need not wait for these rows.
         """
         while True:
             self._refresh()
@@ -108,7 +107,7 @@ class WorkQueue:
                 self._wait()
 
     def mark_stored(self, entries: np.ndarray) -> None:
-        """These entries of the last block (int64 [b]) are in the store."""
+        """Mark entries (int64 [b]) of the last block as stored."""
         self.scored_here[entries] = self.done[entries] = True
         self._claimed[entries] = False
         if not self._claimed.any():
@@ -116,7 +115,7 @@ class WorkQueue:
 
     def _claim(self) -> np.ndarray:
         with self._claims.exclusive():
-            # before the store is read: a process stores its rows, then gives its claim back
+            # Claims are read before the store: a process stores its rows before it releases them.
             free, others = self._free()
             self._refresh()
             entries = np.flatnonzero(free & ~self.done)  # [f] int64
@@ -137,10 +136,11 @@ class WorkQueue:
         return free, len(claimed)
 
     def _entries(self, keys: np.ndarray) -> np.ndarray:
-        """The entries that have one of these keys, int64."""
+        """The entries that have one of these keys (DIGEST [k]), int64 [f]; f <= k."""
         if not len(keys) or not len(self.keys):
             return np.zeros(0, np.int64)
-        place = np.minimum(np.searchsorted(self._sorted, keys), len(self._sorted) - 1)
+        place = np.searchsorted(self._sorted, keys)  # [k] int64
+        place = np.minimum(place, len(self._sorted) - 1)
         found: np.ndarray = self._order[place[self._sorted[place] == keys]]
         return found
 

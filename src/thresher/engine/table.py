@@ -1,4 +1,4 @@
-"""The columns that are computed so far, by signal."""
+"""The columns that were computed so far, by signal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Fields = dict[str, np.ndarray]
 
 
 class ColumnTable:
-    """One entry for each distinct signal, known by `memo_key`: its fingerprint and its inputs."""
+    """One entry for each distinct signal. The key is `memo_key`: of its fingerprint and inputs."""
 
     def __init__(self, numbering: RowNumbering) -> None:
         self.numbering = numbering
@@ -31,5 +31,5 @@ class ColumnTable:
         self._fields[memo_key(signal)] = fields
 
     def columns(self, signals: Mapping[str, Signal]) -> Columns:
-        """Computed columns under these names, all n rows."""
+        """The columns of these signals for all n rows, under the names given."""
         return self.numbering.columns({name: self[signal] for name, signal in signals.items()})

@@ -252,8 +252,8 @@ class Mmssr:
             seed=seed,
         )
 
-        def trained(lessons: DistillationExamples) -> TrainedModel:
-            return TrainedModel(base, recipe, Learned(sample), lessons)
+        def trained(examples: DistillationExamples) -> TrainedModel:
+            return TrainedModel(base, recipe, Learned(sample), examples)
 
         scorer = trained(ScoreExamples(tuple(scores.values())))
         styler = trained(StyleExamples(tuple(styles.values()), one_by_one=self.style != "generate"))  # type: ignore[arg-type]

@@ -70,7 +70,7 @@ def models_of(method: Method) -> dict[str, str]:
     return {role: spec for role, spec in given.items() if ModelIdentity.unresolved(role) in asked}
 
 
-def asks_the_model(method: Method) -> bool:
+def uses_main_model(method: Method) -> bool:
     """Whether the model of `--model` is used or trained; a method whose models are all named by
     role does not need it."""
     return ModelIdentity.unresolved("model") in _models(method)
@@ -85,7 +85,7 @@ def trains(method: Method) -> bool:
     )
 
 
-def aims(method: Method) -> bool:
+def needs_target(method: Method) -> bool:
     """Whether the method, with these settings, needs a target set (a validation set)."""
     return any(
         isinstance(signal, OfTarget) for signal in method.signals(_unresolved(method)).values()

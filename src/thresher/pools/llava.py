@@ -213,9 +213,9 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
 
 
 def text_digest(roles: list[str], texts: list[str], media: tuple[str, ...] = ()) -> bytes:
-    """The part of `Sample.digest` that the record determines (32 bytes), without building a Sample:
-    see
-    `types.row_digest`.
+    """The part of `Sample.digest` that the record determines, 32 bytes (see `types.row_digest`).
+
+    Computed without building a Sample.
     """
     joined = "".join(
         [f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)]

@@ -131,7 +131,7 @@ def expand_pattern(pattern: str) -> list[str]:
             fs, inner = files.open_filesystem(expanded)
             try:
                 found = sorted(fs.unstrip_protocol(p) for p in fs.glob(inner))
-            except Exception as error:  # stores raise errors of their own
+            except Exception as error:  # each remote file system raises its own exceptions
                 raise PoolError(f"{expanded} cannot be listed: {error}.") from error
         else:
             found = (

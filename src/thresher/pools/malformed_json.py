@@ -24,7 +24,7 @@ def describe_text(text: bytes, is_complete: bool) -> str:
 
     Arguments:
         text: the beginning of the file, without a byte order mark.
-        whole: whether it is the whole file.
+        is_complete: whether it is the whole file.
     """
     if is_repr(text):
         return (
@@ -93,9 +93,9 @@ def is_repr(text: bytes) -> bool:
 
 
 def _describe_table_by_columns(value: dict[str, Any]) -> str:
-    """For a table by columns, as pandas writes it: {"conversations": [[…], […]]}, {"conversations":
-    {"0":
-    […]}}; "" otherwise.
+    """How to fix a table by columns, as pandas writes it; "" if the value is none.
+
+    {"conversations": [[…], […]]} or {"conversations": {"0": […]}}
     """
     turns = next((value[key] for key in CONVERSATION_KEYS[:2] if key in value), None)
     if not isinstance(turns, (list, dict)):

@@ -4,8 +4,7 @@ wrong with them.
     Picture 1: <img>coco/x.jpg</img>      Qwen-VL's first form: the text contains the image's path
     <image1> … <image2>, <image_00>       numbered: each is the image of that number
     <|image|>, <ImageHere>, [IMG] …       another model's image token; converted if there are as
-        many
-                                          as images
+                                          many as images
     <ref-object>, <bbox>                  ms-swift: filled from the row's `objects`
     <ref>…</ref>, <box>…</box>            Qwen-VL's grounding: kept as text, and flagged
 
@@ -39,15 +38,12 @@ _OBJECT = re.compile(r"<ref-object>|<bbox>")
 
 
 class ResolvedMarkers(NamedTuple):
-    """The row after conversion. `replaced`: whether a marker became a placeholder; `problem`:
-    "kind:
-    explanation", "" = none.
-    """
+    """The row after conversion."""
 
     texts: list[str]
     images: list[str | bytes]
-    replaced: bool = False
-    problem: str = ""
+    replaced: bool = False  # whether a marker became a placeholder
+    problem: str = ""  # "kind: explanation"; "": none
 
 
 def resolve_markers(

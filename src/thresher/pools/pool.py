@@ -114,13 +114,13 @@ class Pool:
 
     @cached_property
     def facts(self) -> Mapping[str, np.ndarray]:
-        """What is known from parsing, one value per row.
+        """What is known from parsing: name -> array [n], one value per row.
 
-        `answer_words`, `answer_chars` (of all answers together), `turns` (messages of any role),
-        `images`:
-        int32 [n]. `missing_images` (at least one has no file or a path that may not be read),
-        `video`,
-        `audio`: bool [n].
+        answer_words, answer_chars: int32, of all answers together.
+        turns: int32, messages of any role.
+        images: int32, number of images.
+        missing_images: bool, at least one has no file or a path that may not be read.
+        video, audio: bool, the row has such a medium.
         """
         i = self.index
         images = np.diff(i.image_end, prepend=0).astype(np.int32)
@@ -153,8 +153,8 @@ class Pool:
 
     @cached_property
     def unreadable(self) -> np.ndarray:
-        """bool [n]: records that are not a sample at all (invalid JSON, not an object, no
-        conversation); no method can use them.
+        """bool [n]: records that are not a sample (invalid JSON, not an object, no conversation).
+        No method can use them.
         """
         # -1: no problem
         is_unreadable = np.array(

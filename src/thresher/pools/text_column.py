@@ -1,5 +1,5 @@
-"""A column of strings in two flat arrays: a million short strings need their bytes and eight more
-each, not one Python object each.
+"""A column of strings in two flat arrays: each string takes its UTF-8 bytes and eight more, instead
+of a Python object.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Finds media in fields that are not read: `audio_path`, `frames`, `img` …
 
 Recognised by the value, not by the field's name: a path or address with a media suffix, a `data:`
-address, bytes of an image, or the struct that `datasets` writes for any of these. Otherwise a row
-whose only medium is in such a field would be scored without it, and taken for a copy of any other
-row with the same text. Pure functions over decoded values.
+address, bytes of an image, or the struct that `datasets` writes for any of these. Without this
+check, a row whose only medium is in such a field would be scored without it, and would count as a
+copy of any other row with the same text. Pure functions over decoded values.
 """
 
 from __future__ import annotations

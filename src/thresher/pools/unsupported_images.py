@@ -1,6 +1,6 @@
-"""What a file is that was given as an image but is not a supported one, and what to do about it.
+"""Describes a file that was given as an image but has no supported format, and how to fix it.
 
-Recognised from its first bytes. Each answer is half a sentence for a message.
+The format is recognised from the first bytes. Each description is a phrase for a message.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""What others need of a pool, as protocols: the engine reads any `PoolView`, pages that describe a
-pool a `DescribedPool`. `Pool` is both."""
+"""Protocols of a pool. The engine accepts any `PoolView`, pages that describe a pool need a
+`DescribedPool`. `Pool` implements both."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from thresher.types import TrainingRows
 
 
 class PoolView(TrainingRows, Protocol):
-    """n rows to select from, read-only. Arrays are in pool order, the file's."""
+    """n rows to select from, read-only. Arrays are in pool order, that of the files."""
 
     source: np.ndarray  # int32 [n], index into `source_names`
     source_names: tuple[str, ...]
 
     @property
     def rank(self) -> np.ndarray:
-        """int64 [n]: the place of each row in `order`, its inverse."""
+        """int64 [n]: the index of each row in `order`; the inverse permutation."""
 
     @property
     def unreadable(self) -> np.ndarray:
-        """bool [n]: records that are no sample at all."""
+        """bool [n]: records that are not a sample."""
 
     def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The identity of each row's first image; "" if it has none."""
@@ -37,7 +37,7 @@ class PoolView(TrainingRows, Protocol):
 class DescribedPool(PoolView, Protocol):
     """A pool with its files and its index, for pages that describe it."""
 
-    spec: str  # what opens it again
+    spec: str  # opens the same pool again
     format: str
     file_specs: tuple[FileSpec, ...]
     notes: tuple[str, ...]

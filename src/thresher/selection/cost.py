@@ -1,8 +1,8 @@
 """What a row costs with a model: measured on a few rows, or counted where the model must not be
 opened.
 
-Each kind of question has its own cost: a row by itself, a row after a demonstration (one-shot), a
-row with all questions that are asked together, and a row about which the model generates text. The
+Each kind of pass has its own cost: a row alone, a row after a demonstration (one-shot), a row with
+all queries that share a pass, and a row about which the model generates text. The
 results of the measured rows are discarded; `plan` multiplies.
 """
 
@@ -22,7 +22,7 @@ from thresher.signals.query import QuerySignalBase
 from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
 
 PROBE_ROWS = 64
-WRITTEN_ROWS = 16  # of them, where the model generates text, which takes longer
+WRITTEN_ROWS = 16  # measured rows if the model generates text, which takes longer
 SHORT_ANSWER = 32  # tokens
 
 
@@ -40,48 +40,47 @@ class ProbeResult(Protocol):
 
 @dataclass(frozen=True)
 class RowCost:
-    """The cost of one row: `seconds` by itself, `seconds_shown` after a demonstration that is
-    encoded already or, if the model cannot share its encoding (`reuses_prefix`), together with it.
-    """
+    """The cost of one row."""
 
-    tokens: float | None
-    seconds: float | None
-    peak_bytes: int | None
-    basis: str
-    reuses_prefix: bool = False
-    seconds_shown: float | None = None
-    # of all signals that are asked together, by what they share
+    tokens: float | None  # None: unknown, here and below
+    seconds: float | None  # of a row alone
+    peak_bytes: int | None  # peak memory, the model included
+    basis: str  # how the cost was determined, for messages
+    reuses_prefix: bool = False  # whether a demonstration is encoded once for all its rows
+    # after a demonstration: without encoding it if `reuses_prefix`, else with it
+    seconds_one_shot: float | None = None
+    # of all signals that share a pass, by their batch key
     seconds_asked: Mapping[Hashable, float] = field(default_factory=dict)
     # of generating text about a row, by signal
     seconds_written: Mapping[str, float] = field(default_factory=dict)
-    asks: str = ""  # how the questions about a row run: packed, batched or full
+    query_mode: str = ""  # how queries about a row run: packed, batched or full; "": no queries
 
     def of(self, rows: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows."""
+        """(tokens, seconds) of `rows` rows."""
         return _times(self.tokens, rows), _times(self.seconds, rows)
 
     def of_generations(self, rows: int, signal: str) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows about which the model generates text, which is not
-        counted in tokens."""
+        """(tokens, seconds) of `rows` rows about which the model generates text for `signal`. The
+        generated tokens are not counted."""
         return _times(self.tokens, rows), _times(
             self.seconds_written.get(signal, self.seconds), rows
         )
 
     def of_fused_rows(self, rows: int, together: Hashable) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows with all signals of `together` asked of each; the
-        questions' own tokens are not counted."""
+        """(tokens, seconds) of `rows` rows with all queries of the batch key `together`. Tokens of
+        the queries are not counted."""
         return _times(self.tokens, rows), _times(
             self.seconds_asked.get(together, self.seconds), rows
         )
 
     def of_one_shot_rows(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
-        """(tokens, seconds) of so many rows behind so many different demonstrations, each as long
-        as a row."""
+        """(tokens, seconds) of `rows` rows after one of `demonstrations` different demonstrations,
+        each as long as a row."""
         whole = rows + (demonstrations if self.reuses_prefix else rows)
         # estimated from tokens, where no row was measured after a demonstration
         seconds = _times(self.seconds, whole)
-        if self.seconds_shown is not None and self.seconds is not None:
-            seconds = self.seconds_shown * rows + (
+        if self.seconds_one_shot is not None and self.seconds is not None:
+            seconds = self.seconds_one_shot * rows + (
                 self.seconds * demonstrations if self.reuses_prefix else 0
             )
         return _times(self.tokens, whole), seconds
@@ -94,8 +93,15 @@ def measure_cost(
     shared: Sequence[SharedSignal],
     probe: bool,
 ) -> RowCost:
-    """`due`: the signals that have rows to score; `shared`: those of them that are asked together
-    with others."""
+    """The cost of one row of a pool, measured with the model or estimated from its text.
+
+    Arguments:
+        engine: of the pool; its eligible rows are measured.
+        model: the model that is measured.
+        due: the signals that have rows to score.
+        shared: those of them that share a pass with others.
+        probe: whether the model may be opened for measuring.
+    """
     if not due:
         return RowCost(0.0, 0.0, None, "")
     pool, numbering = engine.pool, engine.numbering
@@ -108,16 +114,25 @@ def measure_cost(
             measured = backend.probe(samples, pool)
             n = len(samples)
             reuses = bool(getattr(backend, "reuses_prefix", False))
-            shown = any(map(shows, due)) and hasattr(backend, "one_shot")
-            behind = _seconds_shown(backend, samples, pool) / n if shown else None
+            one_shot = any(map(uses_demonstrations, due)) and hasattr(backend, "one_shot")
+            after_demonstration = (
+                _seconds_one_shot(backend, samples, pool) / n if one_shot else None
+            )
             together = _seconds_asked(backend, shared, samples, pool)
             written = _seconds_written(backend, due, samples, pool)
             basis = f"measured on {n} rows"
             each = measured.tokens / n, measured.seconds / n
             asked = any(isinstance(signal, QuerySignalBase) for signal in shared)
-            asks = str(getattr(backend, "query_mode", "") or "") if asked else ""
+            mode = str(getattr(backend, "query_mode", "") or "") if asked else ""
             return RowCost(
-                *each, measured.peak_bytes, basis, reuses, behind, together, written, asks
+                *each,
+                measured.peak_bytes,
+                basis,
+                reuses,
+                after_demonstration,
+                together,
+                written,
+                mode,
             )
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
     images = sum(len(sample.images) for sample in samples)
@@ -182,8 +197,8 @@ def _seconds_asked(
     return seconds
 
 
-def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:
-    """Of scoring `samples` behind one of them, warm."""
+def _seconds_one_shot(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:
+    """Seconds to score n `samples` after one of them as the demonstration, with a warm model."""
     seconds = 0.0
     for _ in range(2):  # the first time to warm up, the second to measure
         began = time.perf_counter()
@@ -194,13 +209,13 @@ def _seconds_shown(backend: Any, samples: Sequence[Sample], pool: SampleSource) 
 
 
 def _prompt(signal: RowSignal) -> str:
-    """What is asked about a row, as far as the signal says so in a field; names that are to be
-    filled in stay as they are."""
+    """The signal's prompt, from its fields `system` and `prompt`; placeholders are not filled
+    in."""
     return " ".join(str(getattr(signal, name, "")) for name in ("system", "prompt"))
 
 
-def shows(signal: RowSignal) -> bool:
-    """Whether each row follows a demonstration, which its inputs name."""
+def uses_demonstrations(signal: RowSignal) -> bool:
+    """Whether each row is scored after a demonstration, which an input of the signal chooses."""
     return signal.needs is not Capability.NONE and bool(signal.inputs().keys() - {"trained_on"})
 
 

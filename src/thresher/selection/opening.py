@@ -64,12 +64,12 @@ def prepare(
     server = server_options(request)
     budget = Budget.parse(request.budget)
     from thresher.methods import load, without_a_model
-    from thresher.methods.needs import aims, asks_the_model, models_of, needs, no_model
+    from thresher.methods.needs import models_of, needs, needs_target, no_model, uses_main_model
 
     if by_default:
         say(f"No --method given: {DEFAULT_METHOD}.")
     method = load(request.method, request.settings)
-    if not aims(method):
+    if not needs_target(method):
         request = _without_validation(method, request, say)
     elif request.validation is None:
         raise ConfigError(
@@ -79,19 +79,23 @@ def prepare(
             value=method.name,
         )
     semantic, suspects = request.dedup == "semantic", request.drop_suspects is not None
-    asks = asks_the_model(method) or semantic or suspects
+    uses_model = uses_main_model(method) or semantic or suspects
     signals = may_name_signals(request)
     from thresher.selection.requirements import check_extras
 
     here = request.model if request.backend == "hf" else None
-    if asks and here is None and request.backend == "hf":
+    if uses_model and here is None and request.backend == "hf":
         first = opt("dedup", "semantic") if semantic else opt("drop_suspects")
         raise no_model(
-            opt("method", method.name) if asks_the_model(method) else first,
+            opt("method", method.name) if uses_main_model(method) else first,
             without=without_a_model() if by_default else (),
         )
     check_extras(
-        method, model=here, asks=asks or signals, dedup=request.dedup, rounds=request.rounds or 1
+        method,
+        model=here,
+        uses_model=uses_model or signals,
+        dedup=request.dedup,
+        rounds=request.rounds or 1,
     )
     from thresher.engine import RunContext
     from thresher.selection.task import SelectionTask
@@ -114,7 +118,7 @@ def prepare(
     named = asks_for_signals(request, pool)
     if named and request.model is None and request.backend == "hf":
         raise no_model(named)
-    asks = asks or bool(named)
+    uses_model = uses_model or bool(named)
     target = None
     if request.validation is not None:
         trust = request.trust_paths
@@ -129,10 +133,10 @@ def prepare(
         )
     if out and request.out:
         check_out(request.out, pool)
-    if not asks and request.model is not None:
+    if not uses_model and request.model is not None:
         say(f"{method.name} asks no model; {opt('model', request.model)} is not used.")
         request = replace(request, model=None)
-    if not asks:
+    if not uses_model:
         if request.backend != "hf":
             say(f"{method.name} asks no model; {opt('backend', request.backend)} is not used.")
         further = models_of(method).values()

@@ -31,7 +31,7 @@ from thresher.fingerprint import fingerprint
 from thresher.mixture import ResolvedMixture, SignalScores, resolve_mixture
 from thresher.request import RunRequest
 from thresher.request.spelling import as_flag
-from thresher.selection.cost import SHORT_ANSWER, RowCost, measure_cost, shows
+from thresher.selection.cost import SHORT_ANSWER, RowCost, measure_cost, uses_demonstrations
 from thresher.selection.saving import Saving
 from thresher.selection.target import check
 from thresher.selection.task import SelectionTask
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from thresher.pools import Pool
 
 NOTHING_LEFT = "nothing is left to score"
-HOW_ASKED = {
+QUERY_MODES = {
     "packed": "All questions about a row run in one pass.",
     "batched": (
         "The questions about a row run as a batch on its encoding: this model cannot take them in "
@@ -69,7 +69,7 @@ HOW_ASKED = {
 
 
 Looked = tuple[RowSignal, int, int, bool]
-"""A signal out of `resolve`, rows wanted, rows to score, whether these are an upper bound."""
+"""A signal out of `resolve`, rows needed, rows to score, whether these are an upper bound."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class SignalPlan:
     label: str
     signal: str
     fingerprint: str
-    wanted: int
+    needed: int
     stored: int
     to_score: int
     upper_bound: bool  # its rows depend on missing scores: at most this many
@@ -148,8 +148,8 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
     pool, method, model = task.pool, task.method, context.model
     context = replace(context, progress=None)
     resolved = resolve_mixture(pool, task.budget, task.request, context, score=False)
-    wanted = resolved.budget
-    signals = signals_of(method, context, task.request.seed, wanted)
+    budget = resolved.budget
+    signals = signals_of(method, context, task.request.seed, budget)
     request = replace(task.request, on_missing="exclude")
     engine = create_engine(
         pool,
@@ -160,34 +160,34 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         is_aside=resolved.is_unscorable,
     )
     parts, costs, trainings = _parts(engine, signals, probe)
-    aimed: list[RowCost] = []
+    other_costs: list[RowCost] = []
     if task.target is not None and check(method, task.target, context):
-        wanted_of_it = target_signals_of(method, context, request.seed)
-        target_engine = create_engine(task.target, wanted_of_it, request, context)
-        added, costs_of_it, _ = _parts(target_engine, wanted_of_it, probe)
+        target_signals = target_signals_of(method, context, request.seed)
+        target_engine = create_engine(task.target, target_signals, request, context)
+        added, more_costs, _ = _parts(target_engine, target_signals, probe)
         parts = (*(replace(p, label=f"validation {p.label}") for p in added), *parts)
-        aimed = list(costs_of_it.values())
+        other_costs = list(more_costs.values())
     if request.dedup == "semantic":
-        added, costs_of_it, _ = _embedding(pool, resolved, request, context, probe)
+        added, more_costs, _ = _embedding(pool, resolved, request, context, probe)
         if any(p.to_score for p in added):
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*added, *parts)
-        aimed += costs_of_it.values()
+        other_costs += more_costs.values()
     if resolved.scores is not None:
-        added, costs_of_it, _ = _of_options(pool, resolved.scores, request, context, probe)
+        added, more_costs, _ = _of_options(pool, resolved.scores, request, context, probe)
         shared = {p.fingerprint for p in added}
         parts = tuple(p for p in parts if p.fingerprint not in shared)
         if any(p.to_score for p in added):
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*added, *parts)
-        aimed += costs_of_it.values()
-    every = [*aimed, *costs.values()]
+        other_costs += more_costs.values()
+    every = [*other_costs, *costs.values()]
 
     eligible = engine.eligible
     usable = int(eligible.mask.sum())
     failed = sum(len(f.errors) for f in (*eligible.failed, *resolved.failed))
     aside = sum(map(len, eligible.set_aside))
-    selected = min(wanted, usable + resolved.n_outside_method(aside))
+    selected = min(budget, usable + resolved.n_outside_method(aside))
     notes = training_notes(trainings, len(pool))
     if failed > eligible.considered // AUTO_LIMIT:
         notes.append(
@@ -198,7 +198,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         notes.append(
             f"{failed:,} of {eligible.considered:,} rows cannot be used and will be left out."
         )
-    notes += dict.fromkeys(HOW_ASKED[c.asks] for c in every if c.asks)
+    notes += dict.fromkeys(QUERY_MODES[c.query_mode] for c in every if c.query_mode)
     requests = sum(p.passes for p in parts if p.served)
     if requests:
         notes.append(
@@ -206,9 +206,9 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
             "question about a row; repeated ones are not counted."
         )
     notes += resolved.plan_notes(aside)
-    if selected < wanted:
+    if selected < budget:
         notes.append(
-            f"{pluralize(selected)} instead of {wanted:,}: there are no more that can be used."
+            f"{pluralize(selected)} instead of {budget:,}: there are no more that can be used."
         )
     return Plan(
         method=method.name,
@@ -308,7 +308,7 @@ def _of_options(
 
 
 def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]:
-    """label -> (signal, wanted, to score, upper bound). Complete columns are loaded: what needs
+    """label -> (signal, needed, to score, upper bound). Complete columns are loaded: what needs
     them is then exact."""
     known: dict[str, bool] = {}  # whether all values are there
     out: dict[str, Looked] = {}
@@ -386,7 +386,7 @@ def _served(signal: Signal) -> bool:
 def _signal_plan(
     label: str,
     signal: RowSignal,
-    wanted: int,
+    needed: int,
     to_score: int,
     bound: bool,
     passes: int,
@@ -400,15 +400,15 @@ def _signal_plan(
     else:
         tokens, seconds = (
             cost.of_one_shot_rows(passes, _demonstrations(signal, passes))
-            if shows(signal)
+            if uses_demonstrations(signal)
             else cost.of(passes)
         )
     return SignalPlan(
         label=label,
         signal=signal.kind,
         fingerprint=fingerprint(signal),
-        wanted=wanted,
-        stored=wanted - to_score,
+        needed=needed,
+        stored=needed - to_score,
         to_score=to_score,
         upper_bound=bound,
         passes=passes,

@@ -124,7 +124,7 @@ def run_record(
                 "label": s.label,
                 "signal": s.name,
                 "fingerprint": s.fingerprint,
-                "wanted": s.wanted,
+                "needed": s.needed,
                 "failed": s.failed,
             }
             for s in outcome.signals

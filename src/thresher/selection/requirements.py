@@ -5,23 +5,23 @@ from __future__ import annotations
 
 from thresher.errors import opt
 from thresher.extras import check_models, require
-from thresher.methods.needs import aims, extras_of, models_of, trains
+from thresher.methods.needs import extras_of, models_of, needs_target, trains
 from thresher.types import Method
 
 
 def check_extras(
-    method: Method, *, model: str | None, asks: bool, dedup: str | None, rounds: int = 1
+    method: Method, *, model: str | None, uses_model: bool, dedup: str | None, rounds: int = 1
 ) -> None:
     """Check the extras that a selection needs.
 
-    `model`: as the user named it, None for one behind a server; `asks`: whether it is used;
+    `model`: as the user named it, None for one behind a server; `uses_model`: whether it is used;
     `dedup`: None, exact, near or semantic; `rounds`: of selecting and training. Opens and reads
     nothing. Raises MissingExtra.
     """
     option = opt("method", method.name)
     if dedup == "near":
         require("duplicates", opt("dedup", "near"))
-    if aims(method):
+    if needs_target(method):
         require("duplicates", option)  # the pool is compared with the target set
     for extra in extras_of(method):
         require(extra, option)
@@ -29,6 +29,6 @@ def check_extras(
         require("train", f"{option} trains a model first, which")
     if rounds > 1:
         require("train", f"{opt('rounds', rounds)} trains a model, which")
-    if asks and model is not None:
+    if uses_model and model is not None:
         check_models([(model, opt("model", model))])
     check_models((spec, opt(f"settings.{role}", spec)) for role, spec in models_of(method).items())

@@ -148,23 +148,32 @@ def percent(share: float) -> str:
 
 
 def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) -> Saving:
-    """Of a selection that was made: what its signals took is in the store, also when they were
-    reused.
+    """The saving of a selection that was made. Its signals' cost is in the store, even if their
+    values were reused.
 
-    run: the content of run.yaml. store: None if it no longer exists.
+    Arguments:
+        run: the content of run.yaml.
+        store: None if it no longer exists.
+        pool: number of rows of the pool.
+        kept: number of rows of the subset.
     """
     from thresher.training.registry import training_seconds
 
-    signals = [s for s in run.get("signals") or [] if s["wanted"]]
+    signals = [s for s in run.get("signals") or [] if _needed(s)]
     asked = bool(signals or run.get("trained_models"))
     if not asked or not (run.get("model") or run.get("roles")):
         return Saving(pool, kept, 0.0, None, model=False)
     if store is None or not signals:
         return Saving(pool, kept, None, None, model=True)
     seconds = {s["fingerprint"]: store.cost(s["fingerprint"]) for s in signals}
-    total = sum(s["wanted"] * seconds[s["fingerprint"]] for s in signals)
+    total = sum(_needed(s) * seconds[s["fingerprint"]] for s in signals)
     total += sum(training_seconds(store, t["fingerprint"]) for t in run.get("trained_models") or [])
     served = ((run.get("model") or {}).get("identity") or {}).get("architecture") == "openai"
     one_pass = [seconds[s["fingerprint"]] for s in signals if s["signal"] == SCORED_BY_ONE_PASS]
     row = next((x for x in one_pass if x > 0), None) if not served else None
     return Saving(pool, kept, total if all(seconds.values()) else None, row, model=True)
+
+
+def _needed(signal: Mapping[str, Any]) -> int:
+    """The number of rows of a signal in run.yaml. The key was "wanted" in earlier versions."""
+    return int(signal.get("needed", signal.get("wanted", 0)))

@@ -224,27 +224,27 @@ def skill_labels(reasons: Mapping[str, np.ndarray]) -> np.ndarray | None:
 
 
 def cost_lines(outcome: Outcome) -> list[str]:
-    """What each signal cost: "answer_loss: 38,575 wanted, 0 scored, 38,575 reused". Exact
+    """What each signal cost: "answer_loss: 38,575 needed, 0 scored, 38,575 reused". Exact
     duplicates count once."""
     lines = [
         f"{t.label}: a model was trained on {pluralize(t.rows)}, {format_duration(t.seconds)}"
         for t in outcome.trainings
     ]
-    asked = [s for s in outcome.signals if s.wanted]  # without those that no row needed
+    asked = [s for s in outcome.signals if s.needed]  # without those that no row needed
     for same in _alike(asked or outcome.signals):
         s = same[0]
         unasked = outcome.unasked.get(s.label, 0)
-        if unasked and unasked == s.wanted - s.failed:
+        if unasked and unasked == s.needed - s.failed:
             lines.append(
-                f"{s.label}: {s.wanted:,} wanted, none sent to the model: no demonstration was "
+                f"{s.label}: {s.needed:,} needed, none sent to the model: no demonstration was "
                 "available or fitted"
             )
             continue
         name = ", ".join(families([(x.name, x.label) for x in same]))
-        line = f"{name}: {s.wanted:,} wanted, {s.scored:,} scored, {s.reused:,} reused"
+        line = f"{name}: {s.needed:,} needed, {s.scored:,} scored, {s.reused:,} reused"
         if s.elsewhere:
             line = (
-                f"{name}: {s.wanted:,} wanted, {s.scored:,} scored here, {s.elsewhere:,} by other "
+                f"{name}: {s.needed:,} needed, {s.scored:,} scored here, {s.elsewhere:,} by other "
                 f"processes, {s.reused:,} reused"
             )
         if unasked:
@@ -293,10 +293,10 @@ def _alike(signals: Sequence[SignalRun]) -> list[list[SignalRun]]:
     judge's questions."""
     groups: dict[tuple[str, int, int, int, int], list[SignalRun]] = defaultdict(list)
     for s in signals:
-        groups[s.name, s.wanted, s.scored, s.elsewhere, s.failed].append(s)
+        groups[s.name, s.needed, s.scored, s.elsewhere, s.failed].append(s)
     out = []
     for s in signals:
-        group = groups[s.name, s.wanted, s.scored, s.elsewhere, s.failed]
+        group = groups[s.name, s.needed, s.scored, s.elsewhere, s.failed]
         if len(group) <= FEW:
             out.append([s])
         elif s is group[0]:
@@ -343,14 +343,14 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
     row = None
     if recipe.identity is None or not recipe.identity.served:
         costs = [
-            s.cost / s.wanted
+            s.cost / s.needed
             for s in outcome.signals
-            if s.name == "answer_loss" and s.wanted and s.cost > 0
+            if s.name == "answer_loss" and s.needed and s.cost > 0
         ]
         row = costs[0] if costs else None
     named = recipe.identity is not None or bool(recipe.roles)
     asked = named and bool(outcome.signals or outcome.trainings)
-    measured = all(s.cost > 0 for s in outcome.signals if s.wanted)
+    measured = all(s.cost > 0 for s in outcome.signals if s.needed)
     selecting = outcome.cost if measured and outcome.signals else None
     return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
 

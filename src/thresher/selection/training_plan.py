@@ -66,7 +66,7 @@ def _rows(engine: ColumnEngine, model: TrainedIdentity | TrainedModel) -> int | 
     """How many rows the model is trained on; None: not known yet."""
     if isinstance(model, TrainedIdentity):
         return len(engine.models.training_sets[model].rows)
-    if model.lessons is not None:
+    if model.examples is not None:
         return None
     if model.rows in engine.table:
         chosen = engine.table[model.rows]["chosen"] & engine.eligible.mask

@@ -17,7 +17,7 @@ import numpy as np
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.methods.explanation import Evidence
-from thresher.methods.needs import aims, asks_the_model, models_of
+from thresher.methods.needs import models_of, needs_target, uses_main_model
 from thresher.methods.settings import as_text, parse, settings_of
 from thresher.testing.columns import planted_columns
 from thresher.types import Columns, MethodContext, ModelIdentity, Note, OfTarget, Selection, Signal
@@ -150,8 +150,8 @@ def _check_signals(method: Any) -> tuple[dict[str, Signal], dict[str, Signal]]:
     for name, signal in {**pool, **target}.items():
         assert isinstance(signal, Signal), f"signal {name!r} has no kind, version, fields or inputs"
         fingerprint(signal)
-    assert bool(target) == aims(method)
-    if asks_the_model(method):
+    assert bool(target) == needs_target(method)
+    if uses_main_model(method):
         try:
             method.signals(MethodContext(None, roles))
         except ConfigError:

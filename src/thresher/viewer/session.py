@@ -31,7 +31,7 @@ from thresher.backends import ModelHandle
 from thresher.engine import RunContext
 from thresher.engine.graph import memo_key, signals_of, target_signals_of
 from thresher.errors import ConfigError, PoolError, StoreError, ThresherError, opt
-from thresher.methods.needs import aims, asks_the_model, models_of
+from thresher.methods.needs import models_of, needs_target, uses_main_model
 from thresher.methods.settings import settings_of
 from thresher.mixture import may_name_signals, resolve_mixture
 from thresher.mixture.cache import MixtureCache
@@ -165,8 +165,8 @@ class Session:
         return RunContext(self.store, self.model_of(method), self.roles_of(method))
 
     def model_of(self, method: Method) -> ModelHandle | None:
-        """The main model of this selection, where the method asks one."""
-        if not asks_the_model(method):
+        """The main model of this selection; None if the method uses none."""
+        if not uses_main_model(method):
             return None
         if not self.run.get("model"):
             raise NeedsModel(
@@ -190,11 +190,11 @@ class Session:
 
     def target_of(self, method: Method) -> Pool | None:
         """The validation set, opened when it is first needed."""
-        if not aims(method):
+        if not needs_target(method):
             return None
         if self.request.validation is None:
             raise NeedsModel(
-                f"{method.name} aims at a validation set, and this selection had none: add "
+                f"{method.name} needs a validation set, and this selection had none: add "
                 f"{opt('validation')} to the command."
             )
         if self._target is None:
@@ -282,24 +282,24 @@ class Session:
         )
 
     def _asked_before(self, request: RunRequest) -> ModelHandle | None:
-        """The model whose stored columns the mixture reads, where it reads any."""
+        """The model whose stored columns the mixture reads; None if it reads none."""
         main = self.run.get("model")
-        return self.handles[main["name"]] if main and self._options_ask(request) else None
+        return self.handles[main["name"]] if main and self._options_use_model(request) else None
 
     @staticmethod
-    def _options_ask(request: RunRequest) -> bool:
-        """Whether options of the mixture may ask the model, whatever the method does."""
-        asks = request.dedup == "semantic" or request.drop_suspects is not None
-        return asks or may_name_signals(request)
+    def _options_use_model(request: RunRequest) -> bool:
+        """Whether options of the mixture may use the model, whatever the method does."""
+        needs_model = request.dedup == "semantic" or request.drop_suspects is not None
+        return needs_model or may_name_signals(request)
 
     def _prepared(self, task: SelectionTask, resolved: ResolvedMixture) -> ScoredPool:
-        """Columns for this method, seed and rows: those at hand where they are the ones."""
+        """Columns for this method, seed and rows; those of the last call if they are the same."""
         method, seed = task.method, task.request.seed
         context, target = self.context(method), self.target_of(method)
         signals = signals_of(method, context, seed, resolved.budget)
-        aimed_at = target_signals_of(method, context, seed)
+        target_signals = target_signals_of(method, context, seed)
         names = tuple(
-            (name, memo_key(s)) for both in (signals, aimed_at) for name, s in both.items()
+            (name, memo_key(s)) for both in (signals, target_signals) for name, s in both.items()
         )
         within = hashlib.sha256(resolved.within.tobytes()).digest()
         key = (names, seed, within, context.model is None)
@@ -358,14 +358,14 @@ class Session:
             "drop": self._file(drop, DROP, self.request.drop, out),
             "out": None if out is None else str(out),
         }
-        if not aims(method):
+        if not needs_target(method):
             changes |= {
                 "validation": None,
                 "validation_images": None,
                 "on_leak": None,
                 "rounds": None,
             }
-        if not asks_the_model(method) and not self._options_ask(self.request):
+        if not uses_main_model(method) and not self._options_use_model(self.request):
             roles_only = bool(models_of(method))
             changes |= {"model": None, "backend": "hf", "url": None}
             changes |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
