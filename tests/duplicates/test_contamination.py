@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from thresher.duplicates import Contamination, find_contamination
+from thresher.duplicates import Contamination, contamination, find_contamination
 from thresher.duplicates.contamination import questions
 from thresher.pools import Pool, open_pool
 from thresher.types import ImageRef, Sample, Turn
@@ -134,6 +134,28 @@ def test_unreadable_images_match_nothing(tmp_path: Path, test_set: Pool, make_ro
         make_row("y", "gone.png", "<image>\nSame?", "No."),
     ]
     assert find_contamination(pool(tmp_path, rows), test_set) == []
+
+
+def test_every_image_is_read_once_however_far_apart_its_rows_are(
+    tmp_path: Path, test_set: Pool, make_row: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "train"
+    folder.mkdir()
+    for i in (20, 21):
+        picture(i).save(folder / f"{i}.png")
+    rows = [make_row(i, f"{20 + i % 2}.png", f"<image>\nBox {i}?", "Red.") for i in range(10)]
+    train = pool(folder, rows)
+    monkeypatch.setattr(contamination, "BATCH_ROWS", 3)
+    read: list[str] = []
+    load_image = Pool.load_image
+
+    def counted(self: Pool, ref: ImageRef) -> Image.Image:
+        read.append(ref.path)
+        return load_image(self, ref)
+
+    monkeypatch.setattr(Pool, "load_image", counted)
+    assert find_contamination(train, test_set) == []
+    assert sorted(read) == sorted(["20.png", "21.png", *(f"{i}.png" for i in range(6))])
 
 
 def test_later_text_question_is_compared_with_its_context() -> None:

@@ -116,12 +116,13 @@ def _units(
     pool: Pool, label: str, progress: Progress, signature: Callable[[Image], image.ImageSignature]
 ) -> _Units:
     out = _Units([], [], [], {})
+    known: dict[str, image.ImageSignature | str] = {}  # the rows of an image may be far apart
     progress.start(label, len(pool), 0)
     try:
         for start in range(0, len(pool), BATCH_ROWS):
             rows = np.arange(start, min(start + BATCH_ROWS, len(pool)))
             samples = pool.samples(rows)
-            for first, by_row in iter_image_signatures(samples, pool, signature):
+            for first, by_row in iter_image_signatures(samples, pool, signature, known):
                 for i, signatures in enumerate(by_row, first):
                     if (
                         isinstance(signatures, str)

@@ -248,28 +248,45 @@ def iter_image_signatures(
     samples: Sequence[Sample],
     pool: SampleSource,
     signature: Callable[[Image], image.ImageSignature] = image.image_signature,
+    known: dict[str, image.ImageSignature | str] | None = None,
 ) -> Iterator[tuple[int, list[list[image.ImageSignature] | str]]]:
     """(index of the first row, for each row its images' signatures or an error), in chunks of rows.
 
-    Each image is read once per call. Uses threads: decoding releases the GIL.
+    Each image is read once. Uses threads: decoding releases the GIL.
+
+    Arguments:
+        samples: the rows.
+        pool: reads the images.
+        signature: computed from each image.
+        known: identity of an image -> its signature or error, extended by this call; for several
+            calls on parts of one pool. None: starts empty.
     """
-    known: dict[ImageRef, image.ImageSignature | str] = {}
+    known = {} if known is None else known
     with ThreadPoolExecutor(min(cpu_count() or 1, 16)) as threads:
         for start in range(0, len(samples), CHUNK_ROWS):
             chunk = samples[start : start + CHUNK_ROWS]
-            new = list(dict.fromkeys(ref for s in chunk for ref in s.images if ref not in known))
-            known |= dict(
+            # not the references: those of a parquet file hold the whole image
+            identities = [[ref.identity for ref in s.images] for s in chunk]
+            new = {
+                identity: ref
+                for s, names in zip(chunk, identities, strict=True)
+                for identity, ref in zip(names, s.images, strict=True)
+                if identity not in known
+            }
+            known.update(
                 zip(
                     new,
-                    threads.map(lambda ref: _signature_or_error(pool, ref, signature), new),
+                    threads.map(
+                        lambda ref: _signature_or_error(pool, ref, signature), new.values()
+                    ),
                     strict=True,
                 )
             )
             yield (
                 start,
                 [
-                    _UNREAD_MEDIA if s.media else _row_signatures([known[ref] for ref in s.images])
-                    for s in chunk
+                    _UNREAD_MEDIA if s.media else _row_signatures([known[name] for name in names])
+                    for s, names in zip(chunk, identities, strict=True)
                 ],
             )
 
