@@ -81,6 +81,7 @@ KINDS: dict[str, tuple[int, str]] = {
     ),
     "trusted_loss": (1, "judgement base seed"),
     "visual_gain": (1, "loss"),
+    "trusted_rows": (1, "trust loss skills fraction seed part least keep power gain"),
     "word_loss": (2, "model image"),
     "written_score": (2, "model capability prompt system max_new_tokens"),
     "written_styles": (2, "model styles prompt system max_new_tokens"),

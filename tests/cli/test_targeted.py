@@ -102,6 +102,11 @@ def test_plan_needs_no_folder_and_counts_both_sets(
             2,
             "random looks at no errors",
         ),
+        (
+            (*BASE[:3], "winnow", *BASE[4:], "--rounds", "2", "--out", "a"),
+            2,
+            "or --set rounds=2 for rounds of winnow",
+        ),
         ((*BASE, "--validation", "none.json", "--out", "a"), 1, "none.json"),
         (
             (*BASE[:3], "random", *BASE[4:], "--teacher", "x", "--out", "a"),

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -219,6 +219,22 @@ def test_changed_inputs_make_new_cells(tmp_path: Path, change: dict[str, Any]) -
     bench = Bench(tmp_path)
     before, after = bench.job().cells(), bench.job(**change).cells()
     assert not {c.fingerprint for c in before} & {c.fingerprint for c in after}
+
+
+@dataclasses.dataclass(frozen=True)
+class Newer(HighestLoss):
+    added: ClassVar[dict[str, Any]] = {"first": 1}
+    first: int = 1
+
+
+def test_a_setting_that_was_added_later_keeps_finished_cells(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    before, same, other = (
+        {c.fingerprint for c in bench.job(methods={"m": method}, full=False).cells()}
+        for method in (HighestLoss(), Newer(), Newer(first=2))
+    )
+    assert before == same and len(before) == 6
+    assert len(before & other) == 3  # those of random
 
 
 def test_another_pool_or_test_makes_new_cells(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """winnow on planted columns: ten rows by hand, its settings, what the guard does, what it asks."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,6 +17,7 @@ from thresher.signals.cross_fit import CrossRows
 from thresher.signals.guard import GuardRows
 from thresher.signals.judgement import RowsToJudge
 from thresher.signals.part_loss import PartLoss
+from thresher.signals.trusted_rows import TrustedRows
 from thresher.types import Columns, MethodContext, ModelIdentity, TrainedModel
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
@@ -117,6 +120,37 @@ def test_trust_by_the_seed_models_loss_and_difficulty_by_the_own():
     assert out.reason["seed_loss"].tolist() == trust.tolist()
     assert out.reason["loss_rank"][:6].tolist() == [1, 4, 5, 6, 2, 3]
     assert "seed model's loss 0.20 nats per token, the 2nd lowest" in explained(out).why(4).text
+
+
+def test_the_last_round_decides_what_is_trusted():
+    """As before, but the losses are those of models that are trained on rows that round 1 trusts:
+    of rows 1, 2, 3 it excludes 1 and 3."""
+    last = np.array([0.1, 0.9, 0.3, 0.9, 0.9, 0.2, 1, 1, 1, 1], np.float32)
+    given = columns(round2={"nll": np.array(LOSS, np.float32)}, round3={"nll": last})
+    out = Winnow(trust="base", guard="off", rounds=3).select(given, 5)
+    assert np.flatnonzero(out.reason["trusted"]).tolist() == [0, 2, 5, 6, 7, 8, 9]
+    # the median of the trusted rows' own losses (0.9, 0.4, 0.5) is 0.5: weights 4.24 and 5.66
+    assert out.rows.tolist() == [0, 2, 6, 7, 8]
+    assert out.reason["round_loss"].tolist() == last.tolist() and "seed_loss" not in out.reason
+    assert out.notes[0] == (
+        "rounds=3: models trained on trusted rows decide in the last round which rows are trusted. "
+        "Of the rows that the first round trusted, they exclude 2 rows (29%)."
+    )
+    why = explained(out).why(5).text
+    assert "loss under the last round's models 0.20 nats per token, the 2nd lowest" in why
+    one = Winnow(trust="base", guard="off").select(columns(), 5)
+    assert "round_loss" not in one.reason
+
+
+def test_rounds_after_seed_models():
+    """Both losses are reasons; the last round's decides."""
+    seeds = np.array([0.1, 0.9, 0.9, 0.9, 0.2, 0.3, 1, 1, 1, 1], np.float32)
+    given = columns(trust={"nll": seeds}, round2={"nll": np.array(LOSS, np.float32)})
+    out = Winnow(trust="seed", guard="off", rounds=2).select(given, 5)
+    assert np.flatnonzero(out.reason["trusted"][:6]).tolist() == [1, 2, 3]
+    assert out.reason["seed_loss"].tolist() == seeds.tolist()
+    assert "they exclude 3 rows (43%)" in str(out.notes[0])
+    assert "last round's models 0.10 nats" in explained(out).why(1).text
 
 
 def judgement(n, images=500, helped=0.6, humped=0.7, readable=True):
@@ -254,6 +288,9 @@ def test_a_skipped_guard_is_said():
         {"layer": "2"},
         {"trust": "own"},
         {"guard": "maybe"},
+        {"rounds": "0"},
+        {"rounds": "6"},
+        {"rounds": "1.5"},
     ],
 )
 def test_impossible_settings_are_refused(given):
@@ -300,6 +337,25 @@ def test_a_model_behind_a_server_is_refused_with_what_works(name):
     served = ModelIdentity("http://x/v1#m", "openai", "", "1024")
     with pytest.raises(CapabilityError, match=r"hidden states.*method=.mmssr. works"):
         load(name).signals(MethodContext(served))
+
+
+def test_each_round_trains_on_rows_that_the_round_before_trusts():
+    method = Winnow(guard="on", trust="base", rounds=3, keep=0.4, power=1.0)
+    signals = method.signals(MethodContext(MODEL, seed=3, budget=60))
+    assert list(signals) == ["loss", "skills", "round2", "round3", "guard"]
+    second, third = signals["round2"], signals["round3"]
+    loss, skills = signals["loss"], signals["skills"]
+    assert second.rows == TrustedRows(loss, loss, skills, 0.05, 3, 0, 500, 0.4, 1.0)
+    assert third.rows == TrustedRows(second, loss, skills, 0.05, 3, 0, 500, 0.4, 1.0)
+    for fitted in (second, third):
+        assert fitted.first.model.rows == fitted.rows
+        assert fitted.second.model.rows == replace(fitted.rows, part=1)
+        assert fitted.first.among == RowsToJudge()
+        assert fitted.second.among == RowsToJudge(None, fitted.rows)
+    ours = {s.trust for s in walk(signals) if isinstance(s, GuardRows)}
+    assert ours == {None, third}
+    again = method.signals(MethodContext(MODEL, seed=3, budget=90))
+    assert again["round3"] == third  # another budget trains nothing
 
 
 def test_seed_models_are_cross_fitted():

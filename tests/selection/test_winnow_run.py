@@ -150,6 +150,40 @@ def test_seed_models_are_trained_on_different_rows(
     assert np.isfinite(out.evidence["seed_loss"]).all()
 
 
+def test_a_second_round_trains_on_trusted_rows(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pool, rounds = pool_of(tmp_path, 400), {"guard": "off", "trust": "base", "rounds": "2"}
+    args = (pool, load("winnow", rounds), Budget.parse("30%"), Model().handle, store)
+    made = run.plan(*args, probe=False)
+    planned = {p.label: (p.wanted, p.upper_bound) for p in made.signals}
+    # which rows are trained on is not known yet, so the model that scores the others is not either
+    assert planned["round2.first"] == (400, True) and planned["round2.second"] == (100, True)
+    assert [(t.rows, t.upper_bound) for t in made.trainings] == [(100, False)] * 2
+    assert any("2 models will be trained first, each on 100 rows" in n for n in made.notes)
+    out = select(pool, store, training, settings=rounds)
+    first, second = training.calls()  # of a half, slightly fewer are trusted
+    assert 95 <= second["rows"] <= first["rows"] <= 100 and first["sum"] != second["sum"]
+    asked = {r.label: r.scored for r in out.signals}
+    assert asked["round2.first"] == 400 and asked["round2.second"] == first["rows"]
+    assert [t.rows for t in out.trainings] == [first["rows"], second["rows"]]
+    assert np.isfinite(out.evidence["round_loss"]).all()
+    again = select(pool, store, training, "5%", settings=rounds)  # trains nothing
+    assert len(training.calls()) == 2 and all(s.scored == 0 for s in again.signals)
+    done = run.plan(*args, probe=False)
+    assert done.to_score == 0 and done.trainings == () and done.notes == ()
+
+
+@pytest.mark.parametrize("distinct", [1, 2, 3])
+def test_rounds_on_copies_of_few_rows(
+    tmp_path: Path, store: Store, training: FakeTraining, distinct: int
+) -> None:
+    records = [record(i % distinct) | {"id": f"r{i}"} for i in range(40)]
+    pool = open_pool(write_pool(tmp_path / "pool.json", records))
+    out = select(pool, store, training, settings={"rounds": "3", "guard": "off"})
+    assert len(out.rows) == 12 and np.isfinite(out.evidence["round_loss"]).all()
+
+
 class Sighted(FakeBackend):
     """An image changes the loss by `shift`."""
 

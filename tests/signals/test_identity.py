@@ -55,6 +55,7 @@ from thresher.signals.teacher import (
     TeacherWrittenStyles,
 )
 from thresher.signals.teacher_sample import Learned, TeacherSample
+from thresher.signals.trusted_rows import TrustedRows
 from thresher.signals.visual_gain import VisualGain
 from thresher.signals.word_loss import WordLoss
 from thresher.signals.written_score import WrittenScore
@@ -118,6 +119,7 @@ SIGNALS: list[Signal] = [
     TeacherWrittenScore(MODEL, OCR, sample=SAMPLE),
     TeacherWrittenStyles(MODEL, sample=SAMPLE),
     TrustedLoss(JUDGEMENT, LOSS, LOSS),
+    TrustedRows(LOSS, LOSS, SKILLS, 0.05, 0, 0),
     VisualGain(LOSS),
     WordLoss(MODEL),
     WrittenScore(MODEL, OCR),
@@ -170,6 +172,7 @@ FINGERPRINTS = {
     "TeacherWrittenScore": "e41c7322f346fa10b5e9d25b0625f531",
     "TeacherWrittenStyles": "9cc1e054effd0f270e41aa79f0678ac5",
     "TrustedLoss": "8a24d66a4f4a95647f728243a832aa99",
+    "TrustedRows": "817f047988469a2b619412ec1d681c28",
     "VisualGain": "e9e590e9b51ddd9706f40ff4fcba5095",
     "WordLoss": "cae7e4e9b5d77507b04902296e3870ec",
     "WrittenScore": "f0e6d0dcbd1fe09dabdc8f7be1ee8d0b",

@@ -88,7 +88,7 @@ class Job:
                 combinations.append((FULL, "100%", len(self.usable)))
             for name, budget, rows in combinations:
                 recipe = dataclasses.replace(self.recipe, seed=seed, steps=self._steps())
-                settings = {} if name == FULL else settings_of(self.methods[name])
+                settings = {} if name == FULL else _identity_of(self.methods[name])
                 identity = (
                     VERSION,
                     name,
@@ -228,6 +228,17 @@ def make_job(
 def settings_of(method: Method) -> dict[str, str]:
     """All settings as text, including defaults."""
     return {f.name: as_text(getattr(method, f.name)) for f in dataclasses.fields(method)}  # type: ignore[arg-type]
+
+
+def _identity_of(method: Method) -> dict[str, str]:
+    """The settings without those that a later version added (`added`, as of a signal) and that
+    leave the selection as it was: finished cells stay valid."""
+    added = getattr(type(method), "added", {})
+    return {
+        name: text
+        for name, text in settings_of(method).items()
+        if name not in added or getattr(method, name) != added[name]
+    }
 
 
 def _pool_identity(pool: Pool, *, ordered: bool) -> str:

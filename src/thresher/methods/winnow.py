@@ -38,6 +38,7 @@ from thresher.signals.judgement import (
 )
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.skills import skills_of
+from thresher.signals.trusted_rows import TrustedRows
 from thresher.signals.visual_gain import VisualGain
 from thresher.training.recipe import Recipe
 from thresher.types import (
@@ -57,6 +58,7 @@ SEED_FRACTION = 0.05  # of the rows, for each of two seed models
 SEED_ROWS = 500  # minimum for each seed model, or a quarter of a smaller pool
 GUARD_ROWS = 1000  # maximum number of training rows of each of the guard's models
 MAX_POWER = 10
+MAX_ROUNDS = 5
 BARS = 15  # groups of skills in the report
 _HIDDEN = frozenset({"skill", "skill_words", "loss_rank", "skill_rows", "skill_quota"})
 
@@ -90,6 +92,12 @@ class Winnow:
         "each trained on 5% of the rows (at least 500, or a quarter) and applied to the others, "
         "for images that the model cannot read yet; auto: decided by a measurement on 500 rows",
     )
+    rounds: int = setting(
+        1,
+        "1 to 5; in each round after the first, two models are trained on rows that the round "
+        "before trusts (5% of the rows each, at least 500, or a quarter), and their losses on the "
+        "other rows decide what is trusted",
+    )
     guard: Literal["auto", "on", "off"] = setting(
         "auto",
         "run a small training on the selection and one on random rows, and fall back to random "
@@ -98,6 +106,7 @@ class Winnow:
 
     name: ClassVar[str] = "winnow"
     paper: ClassVar[str] = ""
+    added: ClassVar[Mapping[str, Any]] = {"rounds": 1}  # as before the setting existed
     summary: ClassVar[str] = (
         "Clusters rows into skills, excludes rows with a high loss for their skill, and takes more "
         "rows from skills that the model does not know yet."
@@ -124,6 +133,12 @@ class Winnow:
             raise ConfigError(
                 ": expected 0 to 1, such as 0.5.", option="settings.layer", value=self.layer
             )
+        if not 1 <= self.rounds <= MAX_ROUNDS:
+            raise ConfigError(
+                f": expected 1 to {MAX_ROUNDS}, such as 2.",
+                option="settings.rounds",
+                value=self.rounds,
+            )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model, seed = require_weights(context, self.name), context.seed
@@ -141,10 +156,27 @@ class Winnow:
             )
             judgement = named["judgement"] = Judgement(loss, without, skills)
             if self._can_train():
-                fitted = _cross_fitted(model, seed, judgement)
+                fitted = _seed_loss(model, seed, judgement)
                 trust = named["trust"] = TrustedLoss(judgement, loss, fitted)
         elif self.trust == "seed":
-            trust = named["trust"] = _cross_fitted(model, seed)
+            trust = named["trust"] = _seed_loss(model, seed)
+        for number in range(2, self.rounds + 1):
+            first, second = (
+                TrustedRows(
+                    trust,
+                    loss,
+                    skills,
+                    SEED_FRACTION,
+                    seed,
+                    part,
+                    SEED_ROWS,
+                    self.keep,
+                    self.power,
+                    gain,
+                )
+                for part in (0, 1)
+            )
+            trust = named[_round(number)] = _cross_fitted(model, seed, first, second)
         if self._guarded():
             rows = min(GUARD_ROWS, context.budget or GUARD_ROWS)
             held, recipe = HeldOut(seed), Recipe(seed=seed)
@@ -172,20 +204,25 @@ class Winnow:
         seeds = self.trust == "seed" or (
             judgement is not None and not judgement["readable"] and self._can_train()
         )
-        trust = np.asarray(columns["trust"]["nll"]) if seeds else loss
+        first = np.asarray(columns["trust"]["nll"]) if seeds else loss  # by which round 1 trusts
+        trust = first if self.rounds == 1 else np.asarray(columns[_round(self.rounds)]["nll"])
         gain = np.asarray(columns["gain"]["gain"]) if self.image_gain else None
         skills = columns["skills"]
         leaf = np.asarray(skills["leaf"], np.int64)
-        strata = trusted_strata(
-            trust,
-            leaf,
-            budget,
-            columns.ties,
-            keep=self.keep,
-            power=self.power,
-            difficulty=None if trust is loss else loss,
-            allowed=None if gain is None else ~(gain <= 0),  # unknown without an image: allowed
-        )
+
+        def strata_by(nll: np.ndarray, k: int) -> TrustedStrata:
+            return trusted_strata(
+                nll,
+                leaf,
+                k,
+                columns.ties,
+                keep=self.keep,
+                power=self.power,
+                difficulty=None if nll is loss else loss,
+                allowed=None if gain is None else ~(gain <= 0),  # unknown without an image: allowed
+            )
+
+        strata = strata_by(trust, budget)
         reason = {
             "loss": loss,
             "skill": leaf.astype(np.int32),
@@ -198,11 +235,15 @@ class Winnow:
         }
         if seeds:
             # of rows without an image trust=auto takes the base's loss
-            own = (trust == loss) & (judgement is not None)
-            reason["seed_loss"] = np.where(own, np.nan, trust).astype(np.float32)
+            own = (first == loss) & (judgement is not None)
+            reason["seed_loss"] = np.where(own, np.nan, first).astype(np.float32)
+        if self.rounds > 1:
+            reason["round_loss"] = trust.astype(np.float32)
         if gain is not None:
             reason["image_gain"] = gain
         notes: list[str | Note] = [*_notes(strata, leaf, trust, None if judgement else gain)]
+        if self.rounds > 1 and len(loss):
+            notes.insert(0, _rounds_note(self.rounds, strata_by(first, 0).trusted, strata.trusted))
         if judgement is not None:
             notes.insert(0, Note(TRUST_NOTE, _judgement_note(judgement, seeds)))
         unchecked = self.guard == "auto" and not self._can_train()
@@ -217,7 +258,8 @@ class Winnow:
         elif self._guarded() and len(loss):
             verdict = {name: values[0] for name, values in columns["guard"].items()}
             passed = bool(verdict["passed"])
-            notes = [_guard_note(verdict, judgement, seeds), *(notes if passed else [])]
+            others = seeds or self.rounds > 1
+            notes = [_guard_note(verdict, judgement, others), *(notes if passed else [])]
         rows = strata.rows
         if len(loss) and (self._guarded() or not passed):
             reason["guard_passed"] = np.full(len(loss), passed)
@@ -259,14 +301,29 @@ class Winnow:
         )
 
 
-def _cross_fitted(
+def _seed_loss(
     model: ModelIdentity, seed: int, judgement: Judgement | None = None
 ) -> CrossFittedLoss:
-    """The loss under seed models that were not trained on the row.
+    """The loss under seed models, trained on random rows.
 
     `judgement`: if given, they are trained and run only if the model cannot judge the pool.
     """
     first, second = (CrossRows(SEED_FRACTION, seed, part, SEED_ROWS) for part in (0, 1))
+    return _cross_fitted(model, seed, first, second, judgement)
+
+
+def _cross_fitted(
+    model: ModelIdentity,
+    seed: int,
+    first: Signal,
+    second: Signal,
+    judgement: Judgement | None = None,
+) -> CrossFittedLoss:
+    """The loss under two models, one trained on the rows `first` and one on `second`, of which none
+    scores a row that it was trained on.
+
+    `judgement`: if given, they are trained and run only if the model cannot judge the pool.
+    """
     recipe = Recipe(seed=seed)
     if judgement is None:
         asked, asked_second = RowsToJudge(), RowsToJudge(within=first)
@@ -278,6 +335,25 @@ def _cross_fitted(
         first,
         PartLoss(TrainedModel(model, recipe, first), asked),
         PartLoss(TrainedModel(model, recipe, second), asked_second),
+    )
+
+
+def _round(number: int) -> str:
+    """The name of a round's column."""
+    return f"round{number}"
+
+
+def _rounds_note(rounds: int, before: np.ndarray, after: np.ndarray) -> str:
+    """A note: how much the rounds after the first changed.
+
+    before, after: bool [n], rows that the first and the last round trust.
+    """
+    excluded = int((before & ~after).sum())
+    share = excluded / max(int(before.sum()), 1)
+    return (
+        f"rounds={rounds}: models trained on trusted rows decide in the last round which rows are "
+        f"trusted. Of the rows that the first round trusted, they exclude "
+        f"{pluralize(excluded, 'row')} ({share:.0%})."
     )
 
 
@@ -442,15 +518,24 @@ def _explain_random(evidence: Evidence) -> Callable[[int], Why]:
 
 def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
     r, kept = evidence.reasons, evidence.kept
-    seeds = evidence.has("seed_loss")
+    # by which rows are ranked: the last that is known of the row
+    ranked_by = [
+        (name, whose)
+        for name, whose in (
+            ("round_loss", "loss under the last round's models"),
+            ("seed_loss", "seed model's loss"),
+            ("loss", "loss"),
+        )
+        if evidence.has(name)
+    ]
 
     def why(i: int) -> Why:
         rows, words = int(r["skill_rows"][i]), str(r["skill_words"][i])
         skill = f"skill {int(r['skill'][i])}" + (f" ({words})" if words else "")
         rank, quota = int(r["loss_rank"][i]), int(r["skill_quota"][i])
-        ranked, whose = float(r["loss"][i]), "loss"
-        if seeds and not np.isnan(r["seed_loss"][i]):
-            ranked, whose = float(r["seed_loss"][i]), "seed model's loss"
+        ranked, whose = next(
+            (float(r[name][i]), whose) for name, whose in ranked_by if not np.isnan(r[name][i])
+        )
         place = (
             f"{skill}: {whose} {ranked:.2f} nats per token, the "
             f"{'' if rank == 1 else _ordinal(rank) + ' '}lowest of {pluralize(rows)}"

@@ -66,6 +66,7 @@ KNOWN: dict[str, Meaning] = {
     "style": Meaning("Interaction style"),
     "loss": Meaning("Loss", _NATS, "higher: the answer surprises the model more"),
     "seed_loss": Meaning("Loss under the seed models", _NATS, "higher: more surprising"),
+    "round_loss": Meaning("Loss under the last round's models", _NATS, "higher: more surprising"),
     "image_gain": Meaning("Image gain", _NATS, "above 0: the image makes the answer more likely"),
     "skill": Meaning("Skill", drawn=False),
     "loss_rank": Meaning("Loss rank", "", "1: the lowest loss of the skill", drawn=False),

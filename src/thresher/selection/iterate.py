@@ -24,7 +24,7 @@ from thresher.selection.result import Outcome
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.training.registry import TrainingRun, trained_identity, trained_model
-from thresher.types import Budget, Findings, Note, Rows, Tokens, TrainedModel
+from thresher.types import Budget, Findings, Method, Note, Rows, Tokens, TrainedModel
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -107,13 +107,21 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
     return _together(done, trainings, task.budget, requested, student, notes)
 
 
+def no_errors(method: Method, rounds: int | None = None) -> ConfigError:
+    """The error for rounds of a method that needs no target set. `rounds`: as given."""
+    own = f", or {opt('settings.rounds', 2)} for rounds of {method.name}"
+    return ConfigError(
+        f": {method.name} looks at no errors. Give {opt('method', 'error_driven')}"
+        f"{own if hasattr(method, 'rounds') else ''}.",
+        option="rounds",
+        value=rounds,
+    )
+
+
 def _trainable(task: SelectionTask, context: RunContext) -> ModelHandle:
     method, model = task.method, context.model
     if not check(method, task.target, context):
-        raise ConfigError(
-            f": {method.name} looks at no errors. Give {opt('method', 'error_driven')}.",
-            option="rounds",
-        )
+        raise no_errors(method)
     if model is None:
         raise ConfigError(
             f" trains the model between the rounds. Name one: {opt('model', 'demo')}, a folder or "

@@ -186,11 +186,9 @@ def trainer_for(request: RunRequest, store: Store) -> Trainer:
 def _without_validation(method: Method, request: RunRequest, say: Say) -> RunRequest:
     """The request without a validation set that the method does not use, which is reported."""
     if request.rounds is not None and request.rounds > 1:
-        raise ConfigError(
-            f": {method.name} looks at no errors. Give {opt('method', 'error_driven')}.",
-            option="rounds",
-            value=request.rounds,
-        )
+        from thresher.selection.iterate import no_errors
+
+        raise no_errors(method, request.rounds)
     if request.validation is not None:
         say(
             f"{method.name} uses no validation set; {opt('validation', request.validation)} is not "

@@ -35,7 +35,7 @@ from thresher.selection.cost import SHORT_ANSWER, RowCost, measure_cost, uses_de
 from thresher.selection.saving import Saving
 from thresher.selection.target import check
 from thresher.selection.task import SelectionTask
-from thresher.selection.training_plan import TrainingPlan, training_notes, trainings_of
+from thresher.selection.training_plan import TrainingPlan, most_rows, training_notes, trainings_of
 from thresher.storage.columns import Store
 from thresher.types import (
     Capability,
@@ -335,12 +335,15 @@ def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]
 def _rows_at_most(engine: ColumnEngine, signal: RowSignal) -> int:
     """How many rows a signal is asked for whose inputs are not all known."""
     asked = engine.eligible.mask  # [n] bool
+    most = [len(asked)]
     if isinstance(signal, PartSignal):
         within = getattr(signal.among, "within", None)
         for chosen in (signal.among, within):
             if chosen is not None and chosen in engine.table:
                 asked = asked & engine.table[chosen]["chosen"]
-    return int(asked.sum())
+            elif chosen is not None and (stated := most_rows(engine, chosen)) is not None:
+                most.append(stated)
+    return min(int(asked.sum()), *most)
 
 
 def _model(signal: Signal) -> ModelIdentity | None:

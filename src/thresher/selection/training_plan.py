@@ -17,7 +17,14 @@ from thresher.fingerprint import fingerprint
 from thresher.selection.cost import RowCost
 from thresher.selection.saving import TRAINING_PASSES
 from thresher.training.registry import is_trained
-from thresher.types import ModelIdentity, PartSignal, RowSignal, TrainedIdentity, TrainedModel
+from thresher.types import (
+    ModelIdentity,
+    PartSignal,
+    RowSignal,
+    Signal,
+    TrainedIdentity,
+    TrainedModel,
+)
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,11 @@ def trainings_of(
                 if rows is None or cost is None or cost.seconds is None
                 else TRAINING_PASSES * passes * rows * cost.seconds / 3600
             )
-            unsure = isinstance(signal, PartSignal) and signal.among not in engine.table
+            unsure = (
+                isinstance(signal, PartSignal)
+                and signal.among not in engine.table
+                and not getattr(signal.among, "certain", False)
+            )
             fp = fingerprint(model)
             out.setdefault(fp, TrainingPlan(fp, rows, passes, hours, unsure))
     return tuple(out.values())
@@ -71,8 +82,19 @@ def _rows(engine: ColumnEngine, model: TrainedIdentity | TrainedModel) -> int | 
     if model.rows in engine.table:
         chosen = engine.table[model.rows]["chosen"] & engine.eligible.mask
         return int(np.count_nonzero(chosen))
-    stated = getattr(model.rows, "rows", None)  # which rows is not known, but how many
-    return min(stated, int(engine.eligible.mask.sum())) if isinstance(stated, int) else None
+    return most_rows(engine, model.rows)
+
+
+def most_rows(engine: ColumnEngine, chosen: Signal) -> int | None:
+    """How many rows a signal chooses at most, if it says so before it is computed (a field `rows`,
+    or a method `most_rows` of the number of distinct rows)."""
+    usable = engine.eligible.mask
+    stated = getattr(chosen, "rows", None)
+    if isinstance(stated, int):
+        return min(stated, int(usable.sum()))
+    if callable(rule := getattr(chosen, "most_rows", None)):
+        return int(rule(len(np.unique(engine.numbering.digest[usable]))))
+    return None
 
 
 def training_notes(trainings: Sequence[TrainingPlan], pool_rows: int) -> list[str]:

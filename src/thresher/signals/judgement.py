@@ -152,6 +152,11 @@ class RowsToJudge:
         Field("chosen", "bool", "a seed model is asked about this row"),
     )
 
+    @property
+    def certain(self) -> bool:
+        """Whether rows are chosen whatever the scores are."""
+        return self.judgement is None
+
     def inputs(self) -> Mapping[str, Signal]:
         given = {"judgement": self.judgement, "within": self.within}
         return {name: signal for name, signal in given.items() if signal is not None}
