@@ -62,7 +62,7 @@ class Plan:
     top: int = 20  # likeliest tokens allowed
     length: str = "max_tokens"  # "max_completion_tokens": the other name is refused
     logprobs: bool = True
-    several: bool = True  # heeds n
+    several: bool = True  # supports `n`
     usage: bool = True
     models: tuple[str, ...] = ()  # default: (name,)
 
@@ -98,7 +98,7 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 class Scripted:
-    """Tokens and texts from a hash of all that was said and shown."""
+    """Tokens and texts from a hash of the messages and images."""
 
     TOKENS = (
         "0",

@@ -91,7 +91,7 @@ def test_empty_selection_is_an_error(tiny_pool: Path, tmp_path: Path) -> None:
             model="demo",
             settings={"threshold": "4.9", "capabilities": "ocr"},
             on_missing="exclude",
-            force=True,  # the built-in model is no judge
+            force=True,  # the built-in model is not a judge
         )
 
 

@@ -40,7 +40,7 @@ SLICES = {
 }
 SMALL = 200  # rows of the runs that are repeated
 
-# The job as a process of its own. argv: pool, images, folder, renames before it kills itself (0: it
+# The job as a separate process. argv: pool, images, folder, renames before it kills itself (0: it
 # does not). Small batches and parts, and results at once, so that the kill comes in the middle of a
 # column.
 JOB = """
@@ -81,7 +81,7 @@ print([s.scored for s in outcome.signals])
 
 @dataclass
 class Slice:
-    """Some rows of a real pool, in a file of their own."""
+    """Some rows of a real pool, in a separate file."""
 
     path: Path
     images: Path

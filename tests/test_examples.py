@@ -16,7 +16,7 @@ LONGEST = 300  # seconds for a cell, on a machine that is busy with other things
 
 
 def run(name: str) -> list[Any]:
-    """The cells of a notebook after running all of them in a kernel of its own. Raises
+    """The cells of a notebook after running all of them in a separate kernel. Raises
     CellExecutionError."""
     notebook = nbformat.read(EXAMPLES / name, as_version=4)
     return list(NotebookClient(notebook, timeout=LONGEST, kernel_name="python3").execute().cells)

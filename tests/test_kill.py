@@ -18,7 +18,7 @@ from tests.warm_process import WarmProcess, WarmServer
 
 FLUSH_ROWS, PIECE = 200, 32
 
-# The job as a process of its own. Small parts and early merges, so that a kill meets each of them;
+# The job as a separate process. Small parts and early merges, so that kills hit each of them;
 # "ready" once Python is up. argv: folder, rows per second (0 = no limit), "before:7" or "after:7" =
 # die around the 7th rename ("" = do not).
 JOB = f"""

@@ -389,7 +389,7 @@ def test_missing_duplicates_extra_is_reported_before_reading_the_pool(
         assert absent in line and 'pip install "thresher[duplicates]"' in line
 
 
-# --------------------------------------------------------------------- what pyproject.toml asks for
+# --------------------------------------------------------------------- what pyproject.toml requires
 
 
 def requirements() -> dict[str, list[str]]:

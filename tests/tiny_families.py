@@ -1,6 +1,6 @@
 """Tiny random models of further families, whose layers differ from those of `tests/tiny_models.py`:
 linear attention with a recurrent state, sliding windows that are shorter than a row, image tokens
-that see each other in some layers only.
+that attend to each other in some layers only.
 
 `build` and `load` of `tests/tiny_models.py` take these names, too.
 """
@@ -20,7 +20,7 @@ from tests import tiny_models as base
 from thresher.backends.hf.processor import image_only
 
 WINDOW = 40
-"""Tokens that a sliding layer sees: fewer than most rows have, more than the self-check's."""
+"""Window of a sliding layer in tokens: shorter than most rows, longer than self-check rows."""
 
 _AYA_WORDS = base._Words(
     special=(
@@ -184,10 +184,10 @@ _GEMMA4_CHAT = """\
 
 
 def _gemma4(out: Path, size: base.Size, both_ways: bool = False) -> None:
-    """Sliding and full layers with heads of different widths; its processor has places for audio
-    and video.
+    """Sliding and full layers with heads of different widths; its processor has placeholders for
+    audio and video.
 
-    both_ways: image tokens see each other in both directions, in the sliding layers.
+    both_ways: image tokens attend to each other in both directions, in the sliding layers.
     """
     tokenizer = _GEMMA4_WORDS.byte_level()
     ids = {

@@ -109,7 +109,7 @@ def build(name: str, out: Path | None = None, *, size: Size = "tiny") -> Path:
 
 
 def picture(width: int = 120, height: int = 90, seed: int = 0) -> Image.Image:
-    """An RGB picture of coloured clouds; another seed is another picture."""
+    """An RGB image of coloured clouds; another seed is another image."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (max(height // 16, 1), max(width // 16, 1), 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -160,7 +160,7 @@ def _enliven(model: torch.nn.Module) -> None:
     with torch.no_grad():
         for name, p in model.named_parameters():
             if name.endswith(("attn_gate", "mlp_gate", "gate_attn", "gate_ffn")):
-                p.fill_(0.7)  # Llama-3.2-Vision starts with closed gates: it would not see
+                p.fill_(0.7)  # Llama-3.2-Vision starts with closed gates: it would ignore
             elif p.dim() >= 2 and p.numel() > p.shape[0]:
                 fan_in = p[0].numel()
                 p.copy_(torch.randn(p.shape, generator=generator) * fan_in**-0.5)
@@ -1018,7 +1018,7 @@ class TinyModel:
     small: bool = False
     """Whether there is a larger one for benchmarks."""
     both_ways: bool = False
-    """Image tokens see each other in both directions."""
+    """Image tokens attend to each other in both directions."""
     images: bool = True
     """False: a language model without eyes, which must be refused."""
 

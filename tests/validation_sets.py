@@ -37,7 +37,8 @@ def _number(sample: Sample) -> int:
 
 @dataclass
 class Rules:
-    """As a student it knows the answers to `knows`; as a teacher it judges every step correctly."""
+    """As a student it answers the rows of `knows` correctly; as a teacher it judges every step
+    correctly."""
 
     name: str
     knows: tuple[int, ...] = ()  # remainders by 6

@@ -157,7 +157,7 @@ class WarmServer:
 
 
 def serve(connection: socket.socket) -> None:
-    """Fork and wait as the test process asks, until it closes its end."""
+    """Fork and wait at the test process's request, until it closes its end."""
     import_all()
     while True:
         message, fds, _, _ = socket.recv_fds(connection, 1 << 20, 3)

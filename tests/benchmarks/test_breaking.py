@@ -51,7 +51,7 @@ def test_noise_in_one_skill(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrongly", ["existence", "colour"])
 def test_the_bases_own_answers_are_given_where_they_are_wrong(tmp_path: Path, wrongly: str) -> None:
-    """A base that knows one kind only, and of another always says the same."""
+    """A base that knows one kind only, and gives a fixed answer to the others."""
     said: dict[str, str] = {}
 
     def answers(path: Path) -> dict[str, str]:

@@ -102,7 +102,7 @@ def test_questions_are_deterministic(tmp_path: Path) -> None:
 
 
 def test_no_scene_is_in_two_parts(made: dict[str, Path], tmp_path: Path) -> None:
-    """By the split that a scene's content gives it; pretraining draws from a split of its own."""
+    """A scene's content decides its split; pretraining has a separate split."""
     parts = {name: {s for r in labels(path) for s in r["scenes"]} for name, path in made.items()}
     for split in ("evaluation", "development"):
         path = make_questions(tmp_path / split, 20, 3, split)

@@ -671,7 +671,7 @@ def test_missing_model(
 
 
 def test_errors_without_a_terminal_are_plain(pool: str, tmp_path: Path) -> None:
-    """In a process of its own, as a script sees it: no colours, no boxes, no traceback."""
+    """In a separate process, as a script sees it: no colours, no boxes, no traceback."""
     words = [
         sys.executable,
         "-m",
@@ -958,7 +958,7 @@ def test_summary_without_a_model_mentions_no_scores(
     thresher_: Thresher, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = str(write_pool(tmp_path / "p.json", [record(i) for i in range(60)]))
-    # the model knows no answer
+    # the model's answers are all wrong
     monkeypatch.setattr("thresher.backends.fake._nats", lambda purpose, data: 5.0)
     text = thresher_("select", pool, "-m", "clipper", "--model", "demo", "-b", "20", "-o", "a").out
     assert "one_shot_p: 60 needed, none sent to the model" in text

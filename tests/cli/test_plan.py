@@ -12,7 +12,7 @@ from thresher import cli
 from thresher.cli.plan import lines
 from thresher.selection.plan import SignalPlan
 
-URL = "http://127.0.0.1:9/v1"  # nobody listens; nothing is sent
+URL = "http://127.0.0.1:9/v1"  # no server listens there; nothing is sent
 SERVED = ("--backend", "openai", "--url", URL, "--model", "m")
 
 

@@ -118,7 +118,7 @@ def test_no_row_is_lost_or_repeated_after_failures_and_two_kills(runs: Any, rows
     )  # 429 with and without Retry-After, 500, a hang, cut-off JSON, no log-probabilities …
     assert pq.read_table(made.folder / "out" / "selection.parquet").num_rows == rows // 2
     asked = len(server.asked)
-    # nothing is left to ask
+    # nothing is left to request
     assert made.start(*options).wait(60) == 0 and len(server.asked) == asked
 
     config = yaml.safe_load((made.folder / "out" / "run.yaml").read_text())

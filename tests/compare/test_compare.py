@@ -205,7 +205,7 @@ def test_finished_cell_is_reused(tmp_path: Path) -> None:
     )  # 30 is 10%: the same rows
     assert len(bench.training.calls()) == 12 + 6
     bench.run(bench.job(methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()}))
-    assert len(bench.training.calls()) == 18 + 3 * 2  # each with a seed model of its own
+    assert len(bench.training.calls()) == 18 + 3 * 2  # each with its own seed model
     bench.run(bench.job(methods={"mllm_selector": MllmSelector(alpha=0)}))
     # other settings are other cells; the seed models are there
     assert len(bench.training.calls()) == 24 + 3
@@ -293,17 +293,17 @@ def test_rows_that_fail_under_one_model_are_excluded_for_all(tmp_path: Path) -> 
     bench = Bench(tmp_path)
     bench.evaluation = dataclasses.replace(bench.evaluation, failed=(3, 8))
     comparison = bench.run()
-    assert any("2 rows of --eval failed under some model" in note for note in comparison.notes)
+    assert any("2 rows of `eval` failed under some model" in str(note) for note in comparison.notes)
     assert comparison.about["eval_rows"] == 1498
 
 
 def test_one_seed_gives_a_note(tmp_path: Path) -> None:
     comparison = Bench(tmp_path).run(None)
-    assert not any("One seed" in note for note in comparison.notes)
+    assert not any("One seed" in str(note) for note in comparison.notes)
     (tmp_path / "b").mkdir()
     bench = Bench(tmp_path / "b")
     comparison = bench.run(bench.job(seeds=1, full=False))
-    assert any("One seed" in note for note in comparison.notes)
+    assert any("One seed" in str(note) for note in comparison.notes)
     assert comparison.lines[0].percent_of_full is None and comparison.lines[0].seconds_saved is None
 
 
@@ -632,7 +632,7 @@ def test_compare_and_doctor_find_the_same_leaks(
     other = open_pool(write_pool(tmp_path / "other.json", test), folder)
     seen = find_problems(pool, near=False, evals=[("other", other)])
     assert seen.rows["eval-leak"].tolist() == [2]
-    assert any("Only exact copies" in text for text in seen.notes) is not extra
+    assert any("Only exact copies" in str(note) for note in seen.notes) is not extra
     bench = Bench(tmp_path)
     prepared = make_job(
         pool, other, methods={}, budgets=[Budget.parse("1")], seeds=3, model=Model().handle

@@ -282,8 +282,8 @@ def test_every_problem_kind_of_the_parser_is_known_to_the_doctor():
 
 @pytest.mark.slow
 def test_public_data_has_no_errors(shared):
-    """No false alarm: NLVR is RGBA and has pictures twice, with the same statement; easy_vqa four
-    pairs of pictures that look the same."""
+    """No false alarm: NLVR is RGBA and has images twice, with the same statement; easy_vqa four
+    pairs of images that look the same."""
     nlvr = diagnose(open_pool(shared / "data/nlvr/dev.json", shared / "data/nlvr/images"))
     assert not nlvr.fails and by_kind(nlvr).keys() == {
         "duplicate-row",
@@ -366,7 +366,7 @@ def test_evaluation_leaks_are_reported(tmp_path, make_row):
     details = [e.detail for e in leak.examples]
     assert leak.severity == "warning" and leak.rows == 4
     assert "re-encoded: row 0 of test.json" in details and "exact: row 0 of test.json" in details
-    assert any("4 rows repeat questions of test.json (3 rows)" in note for note in found.notes)
+    assert any("4 rows repeat questions of test.json (3 rows)" in str(note) for note in found.notes)
 
 
 # -------------------------------------------------------------------------------- the repaired copy
@@ -407,7 +407,7 @@ def test_repaired_copy_loses_no_row(tmp_path, make_row):
             "what": "ocr.jpg became ocr.gif",
         }
     ]
-    # every row without a change stands in the copy as it stood in the pool
+    # every unchanged row is in the copy exactly as in the pool
     changed = {c["row"] for c in log}
     kept = {
         json.dumps(r, sort_keys=True) for r in json.loads((tmp_path / "fixed.json").read_text())
@@ -444,7 +444,7 @@ def test_a_copy_never_overwrites_the_pool(tmp_path, tiny_pool):
 
 
 def test_wrong_image_folder_is_a_finding(tmp_path, make_row):
-    """No row is left to compare with another: what everyone sees who forgets --images."""
+    """What a user sees who forgets --images: no row is left to be compared."""
     pool = open_pool(
         write_pool(
             tmp_path / "p.json", [make_row(i, "x.png", f"<image>\nQ{i}", "A") for i in range(3)]
@@ -452,7 +452,10 @@ def test_wrong_image_folder_is_a_finding(tmp_path, make_row):
     )
     found = find_problems(pool, evals=[("itself", pool)]).diagnosis()
     assert by_kind(found)["missing-image"] == (3, [0, 1, 2]) and found.lost == 3
-    assert any("1 of 1 images do not exist" in note and "--images" in note for note in found.notes)
+    assert any(
+        "1 of 1 images do not exist" in str(note) and "`images`" in str(note)
+        for note in found.notes
+    )
 
 
 # -------------------------------------------------------------------------------------- the command

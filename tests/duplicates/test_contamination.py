@@ -89,8 +89,8 @@ def test_all_variants_of_a_leak_are_found_and_nothing_else(
             "Nobody.",
         ),
         make_row("h", ["4.png", "5.png"], "<image><image>\nSame?", "No."),
-        # innocent: another picture, another question, the pictures in another order, part of the
-        # pictures
+        # not a copy: another image, another question, the images in another order, part of the
+        # images
         make_row("i", "10.png", "<image>\nWhat is box 0?", "Red."),
         make_row("j", "0.png", "<image>\nHow many boxes are red?", "Two."),
         make_row("k", ["5.png", "4.png"], "<image><image>\nSame?", "No."),

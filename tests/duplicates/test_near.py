@@ -136,7 +136,7 @@ def test_hashes_distinguish_rows() -> None:
     assert len(np.unique(hash_rows(table))) == len(np.unique(table, axis=0))
 
 
-# ----------------------------------------------------------------------------------------- pictures
+# ----------------------------------------------------------------------------------------- images
 
 
 def picture(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:

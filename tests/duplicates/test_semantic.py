@@ -60,7 +60,7 @@ def groups(
 
 
 def test_all_parts_must_be_similar_and_groups_are_not_transitive() -> None:
-    """Rows 0-3 stand 15 degrees apart (cosine 0.966), rows 4-7 are their opposites, which puts the
+    """Rows 0-3 are 15 degrees apart (cosine 0.966), rows 4-7 are their opposites, which puts the
     mean at 0."""
     plane = angles([0, 15, 30, 45, 180, 195, 210, 225])
     same = np.ones((8, 2))
@@ -70,7 +70,7 @@ def test_all_parts_must_be_similar_and_groups_are_not_transitive() -> None:
         assert groups(values_of(*parts)) == [0, 0, 2, 2, 4, 4, 6, 6]
     assert groups(values_of(same, plane, same), threshold=0.97) == list(range(8))
     apart = angles([0, 90, 0, 90, 180, 270, 180, 270])
-    # the pictures differ where the questions agree
+    # the images differ where the questions agree
     assert groups(values_of(apart, plane, same)) == list(range(8))
 
 
@@ -93,7 +93,7 @@ def test_rows_of_another_form_are_not_similar() -> None:
     assert groups(values_of(same, same, same)) == [0, 0, 0, 0]  # all at the mean
     assert groups(values_of(same, same, same, [b"a", b"b", b"a", b"b"])) == [0, 1, 0, 1]
     some = np.array([[0, 0], [0, 0], [1, 0], [-1, 0]])
-    # text rows are alike, whatever the pictures of others
+    # text rows are alike, whatever the images of others
     assert groups(values_of(some, same, same)) == [0, 0, 2, 3]
 
 

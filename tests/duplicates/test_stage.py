@@ -50,7 +50,7 @@ def records(tmp_path: Path, make_row: Any) -> list[dict[str, Any]]:
         make_row(0, "0.png", "<image>\nWhat is it?", "A box."),
         make_row(1, "0.bmp", "what is  IT? <image>", "a box."),  # exact: same pixels, same words
         make_row(2, "0.jpg", "<image>\nWhat is it?", "A box."),  # near: saved again
-        make_row(3, "1.png", "<image>\nWhat is it?", "A box."),  # another picture
+        make_row(3, "1.png", "<image>\nWhat is it?", "A box."),  # another image
         make_row(4, "0.png", "<image>\nWhat is it?", "A tree."),  # another answer
         make_row(5, "2.png", "<image>\nDescribe.", ANSWER),
         make_row(6, "2.png", "<image>\nDescribe.", ANSWER.replace("green net", "blue net")),  # near
@@ -60,7 +60,7 @@ def records(tmp_path: Path, make_row: Any) -> list[dict[str, Any]]:
         make_row(10, ["0.png", "1.png"], "<image><image>\nSame?", "No."),
         make_row(11, ["0.jpg", "1.png"], "<image><image>\nSame?", "No."),  # near
         make_row(12, ["1.png", "0.png"], "<image><image>\nSame?", "No."),  # another order
-        make_row(13, "gone.png", "<image>\nWhat is it?", "A box."),  # nobody's copy
+        make_row(13, "gone.png", "<image>\nWhat is it?", "A box."),  # no copy of another row
         make_row(14, "3.png", "<image>\nWhat is it?", "A box."),
     ]
 

@@ -102,7 +102,7 @@ def answer(text: str, sample: Sample) -> float:
 
 @dataclass(frozen=True)
 class Panel:
-    """Takes the rows of the largest sum; the second role, if named, asks the question "style"."""
+    """Selects the rows with the largest sum. The second role, if named, answers "style"."""
 
     questions: str = "a,b,c"
     second: str | None = setting(None, "a further model", role=True)

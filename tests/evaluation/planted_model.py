@@ -14,8 +14,10 @@ IDENTITY = ModelIdentity(weights="planted:1", architecture="planted", dtype="flo
 
 
 class Planted:
-    """Says `says(sample)`; picks the first candidate that equals it (else the last). `stop_after`:
-    rows until Ctrl-C."""
+    """Generates `says(sample)`; picks the first candidate that equals it (else the last).
+
+    `stop_after`: number of rows until Ctrl-C.
+    """
 
     def __init__(
         self,

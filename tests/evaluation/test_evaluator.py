@@ -176,8 +176,7 @@ def test_last_turn_is_evaluated(make: Any, store: Store) -> None:
 
 
 def test_images_are_clusters(make: Any, store: Store) -> None:
-    """Right on whole images, or right anywhere: as accurate, but the one knows 8 images and the
-    other 32 rows."""
+    """Two equally accurate models: one is right on whole images (8), the other on any rows (32)."""
     rows = [record(i, f"What is {i}?", "x", f"{i % 8}.png") for i in range(32)]
     pool = make(rows)
     whole = evaluate(

@@ -182,8 +182,8 @@ def _llamafactory(folder: Path, pool: Pool) -> Path:
 
 
 def _well_formed(pool: Pool) -> list[tuple[dict[str, Any], str, list[list[str]], list[str]]]:
-    """(other fields, system, pairs of question and answer, images) of the rows that Alpaca and
-    texts can say."""
+    """(other fields, system, pairs of question and answer, images) of the rows that the
+    layouts alpaca and texts can represent."""
     out = []
     for row in range(len(pool)):
         record = dict(pool.record(row))

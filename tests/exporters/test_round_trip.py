@@ -30,7 +30,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(pool: Pool) -> list[Any]:
-    """All that a sample says, with the bytes of its images in place of their names."""
+    """The content of a sample, with the bytes of its images in place of their names."""
 
     def read(ref: Any) -> Any:
         try:

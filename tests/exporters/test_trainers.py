@@ -124,7 +124,7 @@ def test_trl_collates_our_messages(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_llamafactory_schema(pool: Pool, tmp_path: Path) -> None:
-    """What LLaMA-Factory's data/README.md asks for: the entry, alternating turns, one placeholder
+    """What LLaMA-Factory's data/README.md requires: the entry, alternating turns, one placeholder
     an image."""
     (tmp_path / "lf").mkdir()
     (tmp_path / "lf/dataset_info.json").write_text('{"other": {"file_name": "x.json"}}')
@@ -155,7 +155,7 @@ def test_llamafactory_schema(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_swift_schema(pool: Pool, tmp_path: Path) -> None:
-    """What ms-swift's custom-dataset page asks for: messages of role and content, images only where
+    """What ms-swift's custom-dataset page requires: messages of role and content, images only where
     there are some."""
     export(pool, range(4), tmp_path / "p.jsonl", "swift", Options(absolute=True))
     rows = [

@@ -26,7 +26,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The example as a package of its own; yields the name of the method."""
+    """The example as a separate package; yields the name of the method."""
     points = tomllib.loads(blocks("toml")[0])["project"]["entry-points"]["thresher.methods"]
     ((name, place),) = points.items()
     module = place.partition(":")[0]

@@ -1,4 +1,4 @@
-"""dics on planted columns: ten rows by hand, and what it asks."""
+"""dics on planted columns: ten rows by hand, and which signals it needs."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_held_rows_are_used_last(planted):
     assert any("rows held back are taken nevertheless" in note for note in out.notes)
 
 
-# --------------------------------------------------------------------------------- what it asks for
+# --------------------------------------------------------------------------- which signals it needs
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def select(method, columns, k):
     return method.select(columns, k)
 
 
-# --------------------------------------------------------------------------------- what it asks for
+# --------------------------------------------------------------------------- which signals it needs
 
 
 def test_main_model_is_the_default_judge():

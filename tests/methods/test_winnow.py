@@ -1,4 +1,4 @@
-"""winnow on planted columns: ten rows by hand, its settings, what the guard does, what it asks."""
+"""winnow on planted columns: ten rows by hand, its settings, the guard, which signals it needs."""
 
 from dataclasses import replace
 

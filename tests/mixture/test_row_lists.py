@@ -157,8 +157,7 @@ def test_unicode_line_separators_do_not_end_a_line(tmp_path: Path, character: st
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
-    """As select writes it: characters as they stand. Python's own writer escapes what JSON forbids
-    raw."""
+    """As select writes it: characters unescaped. Python's json module escapes what JSON forbids."""
     path.write_text(
         "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows),
         encoding="utf-8",

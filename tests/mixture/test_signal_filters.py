@@ -44,7 +44,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
 
 
 def words(world: Path, *more: str, pool: str = "pool.json") -> list[str]:
-    """A command on a pool, with the scores that earlier tests left."""
+    """A command on a pool, with the scores stored by earlier tests."""
     return [str(world / pool), "--store", str(world / "store"), "--model", "demo", *more]
 
 
@@ -62,7 +62,7 @@ def taken(out: Path) -> list[int]:
 
 
 def changed(world: Path, name: str, change: Any) -> None:
-    """A pool with other records beside the first."""
+    """A pool with other records than the first."""
     records = json.loads((world / "pool.json").read_text("utf-8"))
     for row, record in enumerate(records):
         change(row, record)
@@ -190,13 +190,13 @@ def test_a_field_of_the_records_takes_precedence(
     rule = ["--filter", "entropy.entropy >= 0", "--filter", "entropy < 50"]
     code, said = select(capsys, world, tmp_path / "2", *rule, pool="own.json")
     assert code == 0 and sorted(taken(tmp_path / "2")) == list(range(50))
-    assert "entropy: 50 needed" in said  # filters on records come first, and spare scoring
+    assert "entropy: 50 needed" in said  # filters on records come first, which saves scoring
     code, said = select(
         capsys, world, tmp_path / "3", "--quota", "skill:a b=7", "--budget", "7", pool="own.json"
     )
     assert code == 0 and "the records have a field 'skill'" in said
     code, said = select(capsys, world, tmp_path / "4", "--filter", ".suspicion < 1")
-    assert code == 2 and "no row has 'suspicion'" in said  # a dot asks for the record's own
+    assert code == 2 and "no row has 'suspicion'" in said  # a dot refers to the field of the record
 
 
 def test_rows_that_fail_are_left_out_and_counted(

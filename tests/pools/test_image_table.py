@@ -199,7 +199,7 @@ def test_pool_changed_during_a_run_stores_no_wrong_score(tmp_path: Path, how: st
     file, store = write(tmp_path, COLOURS), Store(tmp_path / "store")
     pool = open_pool(file, cache=store.root / "pools")
     old = file.read_bytes()
-    if how == "renamed over":  # what was opened goes on being served
+    if how == "renamed over":  # an open file is still served
         overwrite(file, old.replace(b"What", b"Whom"), how)
         assert reds(pool, store)[0] == [250, 0, 0, 90, 10]
         assert not (open_pool(file, cache=store.root / "pools").digest == pool.digest).any()

@@ -54,7 +54,14 @@ def base(tmp_path: Path) -> Path:
 def test_folders_and_patterns(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ids(base) == ["a0", "a1", "a2", "b0", "b1"]
     assert open_pool(base).source_names == ("a", "b") and open_pool(base).format == "mixed"
-    assert ids(base.parent) == ["a0", "a1", "a2", "b0", "b1", "c0"]  # no file of its own: all below
+    assert ids(base.parent) == [
+        "a0",
+        "a1",
+        "a2",
+        "b0",
+        "b1",
+        "c0",
+    ]  # not a file itself: all files below it
     assert (
         ids(f"{base}/*.json*")
         == ids(f"{base}/{{a.json,b.jsonl}}")
@@ -103,7 +110,7 @@ def test_dataset_info_that_names_its_own_folder_is_refused(base: Path) -> None:
 
 
 def test_user_source_name_takes_precedence(base: Path, tmp_path: Path) -> None:
-    """Who types a name wants quotas and groups by it; the record keeps its own field."""
+    """A source that the user names takes precedence in quotas; the record keeps its field."""
 
     def sources(spec: str, **more: object) -> list[str]:
         pool = open_pool(spec, **more)  # type: ignore[arg-type]

@@ -103,7 +103,7 @@ def test_canonical_order_does_not_depend_on_file_order_and_layout(tmp_path, make
         == digests_to_bytes(b.digest[b.order])
         == sorted(digests_to_bytes(a.digest))
     )
-    # equal digests stand in one order too, whatever the file's
+    # equal digests have one order too, whatever the order of the file
     assert a.ids(a.order) == b.ids(b.order)
     assert a.ids(a.order) != sorted(a.ids(a.order))
     assert [a.source_names[s] for s in a.source[a.order]] == [
@@ -290,7 +290,7 @@ def test_public_data(shared):
 
 
 def test_digest_lookup_prefers_a_row_without_problems(tmp_path, make_row):
-    # a number is no text
+    # a number is not text
     rows = [make_row(i, None, 5, "A") for i in range(8)] + [make_row(8, None, "5", "A")]
     pool = open_pool(save(tmp_path / "p.json", rows))
     assert len(set(pool.digest.tolist())) == 1 and int(pool.order[0]) != 8

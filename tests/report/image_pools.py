@@ -168,7 +168,7 @@ class Errors:
 
 @dataclass(frozen=True)
 class Unheard:
-    """A plug-in: reasons of every kind under names that nobody knows, one of them the same in every
+    """A plug-in: reasons of every kind under unknown names, one of them the same in every
     row."""
 
     name: ClassVar[str] = "unheard"

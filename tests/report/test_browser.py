@@ -243,8 +243,8 @@ def test_hostile_texts_are_harmless(browser: Any, hostile: Path, width: int) -> 
 
 
 def test_an_inline_script_would_be_refused(browser: Any, hostile: Path, tmp_path: Path) -> None:
-    """Were escaping ever to fail, the policy still stands: here a hostile script is planted into
-    the finished page."""
+    """The content policy would stop a script even if escaping failed: one is planted into the
+    finished page."""
     planted = tmp_path / "planted.html"
     marks = (
         "<script>window.hacked = 1</script><img src=x onerror='window.hacked = "

@@ -47,7 +47,7 @@ def counts(html: str) -> dict[str, str]:
 
 
 def safe(html: str) -> Elements:
-    """Nothing but elements of the template, one style, no script, pictures as data."""
+    """Nothing but elements of the template, one style, no script, images as data."""
     found = Elements(html)
     expected = {
         "div",

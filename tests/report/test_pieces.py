@@ -1,4 +1,4 @@
-"""The pieces of a report: charts, counts, reasons in words, warnings."""
+"""The pieces of a report: charts, counts, reasons as text, warnings."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_every_method_has_a_report(pool: Pool, tmp_path: Path, name: str) -> Non
         re.findall(r"<h3>([^<]+)</h3>", page)
     )
     assert "nan" not in re.sub(r"data:[^\"]+", "", page).lower().replace("finance", "")
-    # every chart has titled axes and a sentence for those who do not see it
+    # every chart has titled axes and a description for screen readers
     charts = re.findall(r'<svg class="chart".*?</svg>', page, re.S)
     assert all('role="img" aria-label="' in c and ('class="axis"' in c) for c in charts)
     assert len(charts) >= {"stratified": 0, "random": 0, "clipper": 4, "mllm_selector": 2}.get(

@@ -27,7 +27,7 @@ def hostile_pool(folder: Path) -> Pool:
 
 
 class Terminal(io.StringIO):
-    """A stdout that says it is a terminal."""
+    """A stdout that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -110,8 +110,7 @@ def test_summary_without_scores_and_sources_is_shorter(
 def test_source_cannot_control_the_terminal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sources of equal size stand in the order of their names: make the hostile ones the
-    largest."""
+    """Sources of equal size are sorted by name, so the hostile ones are made the largest."""
     monkeypatch.setattr(summary, "SAID_SOURCES", 20)
     text = printed(tmp_path, monkeypatch, 120)
     assert "\x1b[31m" not in text and "\u202e" not in text

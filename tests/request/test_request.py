@@ -116,7 +116,7 @@ def test_every_field_of_the_request_is_documented_and_of_a_known_type() -> None:
 
 
 def test_the_source_of_a_class_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each option asks for its help text; reading anew each time took a command a second."""
+    """Each option needs its help text; parsing the file every time took a second per command."""
 
     @dataclass(frozen=True, kw_only=True)
     class Another(Longer):

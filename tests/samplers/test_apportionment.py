@@ -9,7 +9,7 @@ def quota(total, weights, capacity):
 
 
 def test_largest_remainder_by_hand():
-    # shares of 10: 4.7 3.1 2.2 -> 4 3 2, and the one left goes to .7
+    # shares of 10: 4.7 3.1 2.2 -> 4 3 2, and the remaining one goes to .7
     assert quota(10, [47, 31, 22], [99, 99, 99]) == [5, 3, 2]
 
 

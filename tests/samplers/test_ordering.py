@@ -57,7 +57,7 @@ def test_orders_are_cached_by_content() -> None:
         ("x", a),
     ):
         cached(name, (array,), make)
-    assert len(made) == 6  # nobody remembers outside of the block
+    assert len(made) == 6  # nothing is cached outside of the block
     made.clear()
     with use_cache(SortCache()):
         for name, array in (

@@ -41,7 +41,7 @@ def test_rounds_of_best_first() -> None:
 
 
 def test_row_is_taken_once_by_the_better_search() -> None:
-    # both want row 7; b fits better and takes it, so a goes on to row 1 within the same round
+    # both prefer row 7; b fits better and gets it, so a takes row 1 in the same round
     lists = Lists({"a": [(7, 2.0), (1, 1.0)], "b": [(7, 3.0), (2, 0.5)]})
     assert took(retrieve(lists, ["a", "b"], 4, TIES)) == [(7, 1, 0), (1, 0, 1), (2, 1, 1)]
 

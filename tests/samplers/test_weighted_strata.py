@@ -44,8 +44,8 @@ def test_quotas_follow_the_exponential():
 def test_exhausted_group_passes_its_quota_on():
     score, ties = some(100)
     out = weighted_strata(score, 60, ties, groups=4, alpha=4.0)
-    # weights 1, e^1.33, e^2.67, e^4 of 60: the top is due 44 and has 25; of the 35 left the next is
-    # due 26.6, has 25 …
+    # weights 1, e^1.33, e^2.67, e^4 of 60: the last should get 44 and has 25; of the remaining 35
+    # the third should get 26.6 and has 25 …
     assert out.quota.tolist() == [2, 8, 25, 25]
     everything = weighted_strata(score, 500, ties, groups=4, alpha=4.0)
     assert sorted(everything.rows.tolist()) == list(range(100))

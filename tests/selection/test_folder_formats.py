@@ -80,7 +80,7 @@ def test_the_subset_holds_the_chosen_rows(first: Pool, tmp_path: Path, name: str
     assert [again.record(i)["meta"] for i in range(10)] == [[int(i)] for i in rows]
     assert open_pool(tmp_path / "out", tmp_path / "images").ids(range(10)) == again.ids(
         range(10)
-    )  # the folder stands for it
+    )  # the folder represents it
 
 
 def test_mixture_of_two_image_folders_can_be_reopened(first: Pool, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_export_takes_a_pool_as_it_is(first: Pool, tmp_path: Path, warm: WarmSer
     selected(open_pool(tmp_path / "all.jsonl", images), tmp_path / "out")
     selected(open_pool(tmp_path / "all.jsonl", images), tmp_path / "several" / "one")
     assert "holds some (one)" in " ".join(command("several", "--out", "x.json").stderr.split())
-    # the subset, not the tables beside it
+    # the subset, not the other tables
     assert len(open_pool(tmp_path / "several", images)) == 10
     wrong = command("out", "--images", images, "--out", "x.json")
     assert wrong.returncode == 2 and "are for a pool" in wrong.stderr

@@ -176,7 +176,7 @@ def test_run_yaml_replays_from_another_folder(here: Path, thresher: Thresher) ->
         assert after[name] == before[name]
     was, now = (yaml.safe_load(found["run.yaml"]) for found in (before, after))
     assert was.pop("notes") == ["1 row left out by --drop data/drop.txt."]
-    # as it is seen from there
+    # relative to that folder
     assert now.pop("notes") == ["1 row left out by --drop ../data/drop.txt."]
     assert was == now
     other = thresher(

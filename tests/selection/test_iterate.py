@@ -29,7 +29,7 @@ from thresher.types import Budget
 
 
 class Learning(FakeTraining):
-    """A trained student knows the skills of which it saw at least `enough` rows."""
+    """A trained student has the skills of which it was trained on at least `enough` rows."""
 
     enough = 3
 

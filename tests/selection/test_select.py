@@ -500,7 +500,7 @@ def test_a_shuffled_pool_gives_the_same_rows_in_the_same_rank(tmp_path: Path) ->
     (tmp_path / "a.jpg").write_bytes(b"x")
     records = texts(150) + [record(i, "a.jpg") for i in range(150, 300)] + texts(30)
     for i, r in enumerate(records[300:]):
-        r["id"] = i  # duplicates but for the id
+        r["id"] = i  # duplicates except for the id
     results = []
     for seed in range(3):
         order = random.Random(seed).sample(records, len(records)) if seed else records

@@ -100,7 +100,7 @@ def test_second_run_needs_no_model_and_another_student_only_new_columns(
     student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
     again = select(pool, target, store, student, teacher, settings={"delta": "0.2"})
     assert (student.opened, teacher.opened) == (0, 0) and not any(s.scored for s in again.signals)
-    # gets four more wrong; what it says of the others is the same
+    # gets four more wrong; its answers to the others are the same
     other = Rules("student", knows=(0,))
     select(pool, target, store, other, teacher)
     assert teacher.asked.count("skill") == 4 and teacher.asked.count("skills") == 0

@@ -70,7 +70,7 @@ def test_served_judge_with_other_answers_stops_the_run(
             and not Path("o/selection.parquet").exists()
         )
         asked = len(server.asked)
-        assert run(capsys, *served, "--out", "o")[0] == 2  # the stored scores are no better
+        assert run(capsys, *served, "--out", "o")[0] == 2  # the stored scores are refused as well
         code, printed = run(capsys, *served, "--out", "o", "--force", "--set", "threshold=0")
         assert code == 0 and "mostly answers something else" in printed
         assert len(server.asked) <= max(asked, rows) + rows  # a score once, and the styles

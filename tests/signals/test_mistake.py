@@ -29,7 +29,12 @@ from thresher.types import Columns, Sample, Scored, Turn, seeded_ties
         ([-0.2, 0.3, 0.3], 0.1, 1, 0),  # at step 1
         ([-0.2, -0.1, 0.0], 0.1, 1, None),  # never
         ([-0.2, 0.1, 0.1], 0.1, 1, None),  # must be above delta
-        ([-0.2, 0.3, -0.2, 0.4, 0.5], 0.1, 1, 2),  # switches, returns, and switches for good
+        (
+            [-0.2, 0.3, -0.2, 0.4, 0.5],
+            0.1,
+            1,
+            2,
+        ),  # switches, switches back, and switches for the last time
         ([-0.2, 0.3, -0.2, 0.4, 0.5], 0.1, 0, 0),  # λ = 0: once is enough
         ([-0.2, 0.3, 0.4, -0.2, 0.4], 0.1, 1, 0),  # returns later than λ
         ([-0.2, 0.3, 0.4, -0.2, 0.4, 0.4, 0.4], 0.1, 2, 3),

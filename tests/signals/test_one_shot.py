@@ -74,8 +74,7 @@ def test_too_long_pair_has_no_loss_and_other_errors_stay() -> None:
 def test_a_long_demonstration_excludes_no_row_that_fits_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With the real backend: its words for a row that does not fit are the ones that this signal
-    knows."""
+    """The signal recognises the error of the real backend for a row that does not fit."""
     backend = resolve("demo", device="cpu").open()
     short, long = ask("What is it?", "A cat."), ask("What is it?", "a cat and " * 60)
     rows, displayed = [short, short], [short, long]

@@ -87,7 +87,7 @@ def asked(
 
 
 def slow(tiny: Loaded, backend: HFBackend, row: Sample) -> tuple[dict[str, Any], list[Any]]:
-    """The official processor and one plain pass: what `reference_rows` knows, and the hidden states
+    """The official processor and one plain pass: what `reference_rows` needs, and the hidden states
     by depth, [tokens, width] each."""
     known = reference_rows(
         tiny.processor, tiny.model, messages_of(row), images_of(row, Images().load_image)

@@ -24,7 +24,7 @@ KINDS = ("What colour is the ball?", "How many cats are there?", "Read the digit
 
 
 def planted(n=600, seed=0, order=None):
-    """Four kinds of rows with vectors of their own; the last has no image. (inputs, samples)."""
+    """Four kinds of rows, each with its own vectors; the last has no image. (inputs, samples)."""
     rng = np.random.default_rng(seed)
     kind = rng.integers(0, 4, n)
     centres = rng.normal(size=(2, 4, WIDTH))

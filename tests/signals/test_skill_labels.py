@@ -1,4 +1,4 @@
-"""Labels of skills: words that are told apart, identifiers that do not depend on numbers."""
+"""Labels of skills: distinct words, and identifiers that do not depend on numbers."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
         ("four", None),
         ("0.5", None),
         ("15 or 2", None),
-        # a scale is no rating, whatever it looks like
+        # a scale is not a rating, whatever it looks like
         ("On a scale of 0 to 5, I", None),
         ("Helpfulness (0-5): 4", 4),
         ("Score (out of 5): 3", 3),

@@ -79,7 +79,7 @@ def test_simulated_tables(name: str) -> None:
 
 
 def test_a_hundred_tables_with_mixed_variance() -> None:
-    """The acceptance as it is written: 100 tables each, seed SD drawn from 0.5 to 1.5 points."""
+    """The acceptance criterion: 100 tables each, seed SD drawn from 0.5 to 1.5 points."""
     rng = np.random.default_rng(3)
     kinds: dict[float, list[str]] = {0.0: [], 0.05: [], -0.05: []}
     for gain, seen in kinds.items():
@@ -135,7 +135,7 @@ def test_the_arithmetic_of_a_table_made_by_hand() -> None:
         and verdict.percent_of_full == pytest.approx(75)
     )
     assert verdict.difference.mean == pytest.approx(10)
-    # only the prior is left: weight 6 of 10, two arms, three seeds
+    # only the prior: weight 6 of 10, two arms, three seeds
     by_seed = 6 * 2 * 1.3**2 / 10 / 3
     by_row = 1e4 * 0.1 * 0.9 / 99  # a difference of 1 in 10 rows of 100
     freedom = 10 * ((by_seed + by_row) / by_seed) ** 2

@@ -275,7 +275,7 @@ def test_signal_json_describes_the_column(tmp_path: Path) -> None:
 
 
 def test_full_disk_is_reported_and_damages_nothing(tmp_path: Path, warm: WarmServer) -> None:
-    """RLIMIT_FSIZE in a process of its own: the second, larger part cannot be written."""
+    """RLIMIT_FSIZE in a separate process: the second, larger part cannot be written."""
     code = """
 import resource, sys
 from tests.storage.test_columns import FIELDS, FP, keys, values

@@ -137,7 +137,7 @@ def test_killed_owner_releases_the_lock(folder: Path, warm: WarmServer) -> None:
     assert line(second).startswith("rows [")
     assert second.wait() == 0
     assert len(FakeTraining(folder / "trainings").calls()) == 1
-    # the second removed what the first left
+    # the second removed what the first left behind
     assert not list((folder / "store" / "models").glob("*.lock"))
 
 

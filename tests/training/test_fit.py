@@ -46,7 +46,7 @@ def losses(backend: Any, pool: Pool) -> np.ndarray:
 
 @dataclass
 class InMemory:
-    """What the model in memory says of `exam_pool` at the end of a training."""
+    """The answers of the model in memory to `exam_pool` at the end of a training."""
 
     exam_pool: Pool
     after: np.ndarray | None = None
@@ -320,7 +320,7 @@ def test_full_disk_is_a_store_error(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """safetensors tells of it by an error of its own. What went before is taken up again."""
+    """safetensors raises its own error. Training resumes from the checkpoint before."""
 
     def full(*args: Any, **kwargs: Any) -> None:
         raise SafetensorError(

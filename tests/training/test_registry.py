@@ -111,8 +111,7 @@ def test_arithmetic_settings_do_not_retrain(
 def test_another_pool_is_another_model(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
-    """The declaration is the same, the rows are not: no score of the one may stand for the
-    other."""
+    """Equal declarations with different rows: the scores of one must not be used for the other."""
     a, b = pool_of(tmp_path, 100, name="a.json"), pool_of(tmp_path, 100, start=50, name="b.json")
     first, second = (select(pool, store, training) for pool in (a, b))
     assert first.signals[0].fingerprint != second.signals[0].fingerprint
@@ -151,8 +150,7 @@ def test_scores_stay_when_the_model_is_deleted(
 def test_unfinished_training_is_resumed(
     tmp_path: Path, store: Store, training: FakeTraining
 ) -> None:
-    """A folder without its note: `fit` is called with the same folder again and goes on by
-    itself."""
+    """A folder without its record: `fit` is called with the same folder again, and resumes."""
 
     class Broken(FakeTraining):
         def fit(self, *args: Any, **kwargs: Any) -> Any:
@@ -180,7 +178,9 @@ def test_the_plan_says_that_a_model_will_be_trained(
         t.hours + 400 * 0.01 / 3600
     )
     assert [(s.label, s.to_score, s.upper_bound) for s in p.signals] == [("necessity", 400, False)]
-    assert p.tokens == 4000  # the training rows are no demonstration: a row is as long as it is
+    assert (
+        p.tokens == 4000
+    )  # the training rows are not demonstrations: a row's length does not change
     assert any(
         "A model will be trained first, on 20 rows (5.0% of the pool, 2 passes" in note
         for note in p.notes

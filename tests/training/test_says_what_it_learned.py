@@ -1,5 +1,5 @@
 """A trained model gives the answers that it was trained on, here and in plain transformers: also
-numbers, before which a template may leave a space as a token of its own."""
+numbers, before which a template may leave a space as a separate token."""
 
 from __future__ import annotations
 

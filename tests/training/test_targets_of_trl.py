@@ -1,4 +1,4 @@
-"""The tokens that are learned, beside those of TRL's own collator for prompts and completions."""
+"""The trained tokens, compared with those of TRL's collator for prompts and completions."""
 
 from __future__ import annotations
 

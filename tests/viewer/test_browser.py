@@ -32,7 +32,7 @@ QUIET = "document.querySelectorAll('[aria-busy],[data-busy]').length === 0"
 
 
 class Served:
-    """`thresher view` as a process of its own."""
+    """`thresher view` as a separate process."""
 
     def __init__(self, folder: Path) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
@@ -50,7 +50,7 @@ class Served:
         )
 
     def end(self) -> tuple[int, str]:
-        """Ctrl-C; (exit code, what was said on stderr)."""
+        """Ctrl-C; (exit code, stderr)."""
         self.process.send_signal(signal.SIGINT)
         _, text = self.process.communicate(timeout=30)
         return self.process.returncode, text
@@ -77,7 +77,7 @@ class Visit:
     def settle(self) -> None:
         self.page.wait_for_timeout(450)  # typing is waited for, and plots come a little later
         for _ in range(300):
-            # asked again and again: the page's policy lets no one else's function run
+            # polled: the page's content policy forbids injected functions
             if self.page.evaluate(QUIET):
                 return
             self.page.wait_for_timeout(50)
@@ -90,7 +90,7 @@ class Visit:
         return int(self.text("#status").partition(" ")[0].replace(",", ""))
 
     def show(self, **filters: str) -> str:
-        """Set filters, and say how many rows fit."""
+        """Set filters; returns the number of matching rows."""
         for name, value in filters.items():
             field = self.page.locator(f"#{name}")
             field.fill(value) if name == "words" else field.select_option(value)
@@ -197,7 +197,7 @@ def test_pins_and_bans_survive_a_restart(browser: Any, serve: Any, tmp_path: Pat
     pinned.focus()
     page.keyboard.press("Enter")
     visit.settle()
-    # another row left for it
+    # another row was dropped for it
     assert "1 pinned" in visit.text("#pins") and visit.text("#found") == "112 rows"
     assert visit.show(show="pinned") == "1 row" and f"Row {row}" in visit.text("#rows")
     page.locator(f"#ban-{row}").click()
@@ -418,7 +418,7 @@ def test_hostile_texts_are_harmless(browser: Any, serve: Any, tmp_path: Path, wi
 
 
 def test_a_planted_script_would_be_refused(browser: Any, serve: Any, folder: Path) -> None:
-    """Were escaping ever to fail, the policy still stands: a hostile answer is planted between
+    """If escaping failed, the content policy would still hold: a hostile answer is planted between
     viewer and page."""
     marks = (
         "<script>window.hacked=1</script><img src=x "

@@ -1,4 +1,4 @@
-"""HTTP interface of the viewer: rows, images, changes, errors beside their field, and export."""
+"""HTTP interface of the viewer: rows, images, changes, errors next to their field, and export."""
 
 from __future__ import annotations
 
@@ -338,7 +338,7 @@ def test_hostile_text_is_escaped(tmp_path: Path) -> None:
         found = UNSAFE.search(piece.replace('<script src="/static/viewer.js" defer></script>', ""))
         assert found is None, found
         assert "\x00" not in piece
-    assert any("{{7*7}}" in piece for piece in pieces)  # shown as it is, not worked out
+    assert any("{{7*7}}" in piece for piece in pieces)  # displayed as text, not evaluated
 
 
 def test_plots_follow_the_selection(client: Client) -> None:

@@ -106,7 +106,7 @@ def test_ban_that_needs_the_model_is_refused(tmp_path: Path) -> None:
         and not (session.folder / "view").exists()
     )
     session.select(SelectionParams("random", {}, "10%", 0))
-    session.pin(np.array([row]), "banned")  # a method that asks no model may
+    session.pin(np.array([row]), "banned")  # a method without a model may
     with pytest.raises(NotStored):
         session.select(SelectionParams("clipper", {}, "30%", 0))
     assert session.displayed.params.method == "random"

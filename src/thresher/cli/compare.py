@@ -14,6 +14,7 @@ import typer
 
 from thresher.cli import options as o
 from thresher.cli.guard import note
+from thresher.request.spelling import as_flag
 
 if TYPE_CHECKING:
     from thresher.compare import Comparison, Line
@@ -366,8 +367,8 @@ def show(comparison: Comparison, out: Path) -> None:
                 f"{describe_random_rows(line.random_seeds, seeds)}{_worth(line)}.",
                 markup=False,
             )
-    for text in comparison.notes:
-        say(console, f"Note: {text}", markup=False)
+    for remark in comparison.notes:
+        say(console, f"Note: {remark.spelled(as_flag)}", markup=False)
     for text in comparison.selection_notes():
         say(console, f"Note from {text}", markup=False)
     say(console, f"Written to [bold]{escape(str(out))}[/]: compare.json, compare.svg")

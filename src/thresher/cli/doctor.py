@@ -182,8 +182,8 @@ def show(found: Diagnosis) -> None:
             kind = f"[{COLOURS[f.severity]}]{f.severity}[/] {escape(plain(f.kind))}"
             out.add_row(kind, f"{f.rows:,}", f"{f.images:,}" if f.images else "", "\n".join(lines))
         console.print(out)
-    for text in found.notes:
-        say(console, f"Note: {text}", markup=False)
+    for remark in found.notes:
+        say(console, f"Note: {remark.spelled(as_flag)}", markup=False)
     if found.fails:
         say(
             console,

@@ -125,8 +125,8 @@ def suspects(
         typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
         return
     print_suspects(found, show)
-    for text in found.notes:
-        note(text)
+    for remark in found.notes:
+        note(remark.text)
     if path is not None:
         typer.echo(f"Written: {path}")
 

@@ -260,7 +260,7 @@ def check_leaks(job: Job, context: RunContext) -> None:
     Exact copies always, near ones where the extra `duplicates` is installed. Raises PoolError.
     """
     remedy = (
-        f". thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY writes a "
+        f". `thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY` writes a "
         "copy without them"
     )
     leaks(

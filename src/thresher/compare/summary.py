@@ -16,6 +16,7 @@ from thresher.compare.cells import FULL, RANDOM, Cell, Job, settings_of
 from thresher.compare.table import Comparison, Line
 from thresher.errors import StoreError, opt
 from thresher.stats.verdict import compare_to_random, mean_over_seeds
+from thresher.types import Note
 
 
 def summarise_cells(
@@ -36,8 +37,8 @@ def summarise_cells(
     notes = []
     if not answered.all():
         notes.append(
-            f"{int((~answered).sum()):,} rows of --eval failed under some model; verdicts are on "
-            "the others."
+            f"{int((~answered).sum()):,} rows of {opt('eval')} failed under some model; verdicts "
+            "are on the others."
         )
     if not answered.any():
         raise StoreError(
@@ -93,13 +94,13 @@ def summarise_cells(
     compared = [x for x in lines if x.verdict is not None]
     if job.seeds == 1:
         notes.append(
-            "One seed: the spread over seeds is assumed, not measured. Give --seeds 3 or more."
+            "One seed: the spread over seeds is assumed, not measured. "
+            f"Give {opt('seeds', 3)} or more."
         )
     if len(compared) > 4:
         notes.append(
             f"{len(compared)} verdicts at 95%: about 1 in 20 calls a purely random subset better "
-            f"or "
-            "worse."
+            "or worse."
         )
     metadata = {
         "pool": str(job.pool.path),
@@ -111,7 +112,8 @@ def summarise_cells(
         "eval_rows": int(answered.sum()),
         "settings": {name: settings_of(m) for name, m in job.methods.items()},
     }
-    return Comparison([r for _, (r, _, _) in finished], lines, notes, metadata)
+    found = [Note("comparison", text) for text in notes]
+    return Comparison([r for _, (r, _, _) in finished], lines, found, metadata)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from thresher.compare.cell_files import Result
+from thresher.request.spelling import as_flag
 from thresher.stats.verdict import Interval, Verdict, name_seeds
+from thresher.types import Note
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Comparison:
 
     cells: list[Result]
     lines: list[Line]
-    notes: list[str]  # of the summary; notes of the selections are in the cells
+    notes: list[Note]  # of the summary; notes of the selections are in the cells
     about: dict[str, Any]
 
     def selection_notes(self) -> list[str]:
@@ -71,7 +73,7 @@ class Comparison:
                 "cells: accuracy and macro from 0 to 1; verdicts: points (0 to 100) and 95% "
                 "intervals"
             ),
-            "notes": self.notes,
+            "notes": [note.spelled(as_flag) for note in self.notes],
             "selection_notes": self.selection_notes(),
             **self.about,
         }

@@ -73,9 +73,8 @@ def find_problems(
         workers: threads; None: one per CPU, at most 16.
         progress: displays the rows and images done.
         near: find near duplicates too (needs the extra `duplicates`; without it a note says so).
-        evals: evaluation sets, each with its name, whose questions must not appear in the pool;
-            their
-            images and the pool's are read once more for each.
+        evals: evaluation sets, each with its name, whose questions must not appear in the pool.
+            The images of both are read once more for each.
         context: rows with more tokens than this, estimated from words and images, are reported.
     """
     progress = progress or NoProgress()

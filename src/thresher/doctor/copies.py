@@ -13,7 +13,7 @@ from thresher.duplicates import image as image_signatures
 from thresher.duplicates import text as minhash
 from thresher.duplicates.groups import near_groups
 from thresher.duplicates.signals import combined_content_hash, role_order_hash
-from thresher.errors import MissingExtra
+from thresher.errors import MissingExtra, opt
 from thresher.pools import Pool
 
 BATCH_ROWS = 4096  # rows at once
@@ -40,10 +40,10 @@ def find_near_duplicates(
     try:
         texts = _texts(pool, rows, progress)
     except MissingExtra as missing:
-        findings.notes.append(f"Near duplicates were not searched for. {missing}")
+        findings.note(f"Near duplicates were not searched for. {missing.message}")
         return
     if len(rows_without_signature) and not any(signature is not None for signature in images):
-        findings.notes.append(
+        findings.note(
             "Near duplicates among rows with images were not searched for: no image signature "
             "could be computed."
         )
@@ -66,10 +66,10 @@ def find_eval_leaks(
     """
     missing = int(evaluation.facts["missing_images"].sum())
     if missing:
-        findings.notes.append(
+        findings.note(
             f"{missing:,} of {len(evaluation):,} rows of {name} name images that are not in "
             f"{evaluation.images_folder}: they were not compared, so leaks of them are not found. "
-            "Give the folder that their paths start from with --eval-images."
+            f"Give the folder that their paths start from: {opt('eval_images')}."
         )
     leaks = {
         leak.row: leak
@@ -83,11 +83,11 @@ def find_eval_leaks(
         kinds = Counter(leak.kind for leak in leaks.values())
         counts = ", ".join(f"{n:,} {kind}" for kind, n in sorted(kinds.items()))
         repeat = "row repeats" if len(leaks) == 1 else "rows repeat"
-        findings.notes.append(
+        findings.note(
             f"{len(leaks):,} {repeat} questions of {name} ({len(evaluation):,} rows): {counts}."
         )
     if unchecked := only_exact_note():
-        findings.notes.append(unchecked)
+        findings.note(unchecked)
 
 
 def _texts(pool: Pool, rows: np.ndarray, progress: Progress) -> dict[str, np.ndarray]:

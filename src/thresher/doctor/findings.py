@@ -10,6 +10,8 @@ import numpy as np
 
 from thresher.doctor.kinds import KINDS, SEVERITIES, describe_kind
 from thresher.pools import Pool
+from thresher.request.spelling import as_flag
+from thresher.types import Note
 
 EXAMPLES = 3
 
@@ -41,7 +43,7 @@ class Diagnosis:
     images: int  # distinct image paths
     findings: tuple[Finding, ...]
     lost: int  # rows that a run with a model would lose: those with at least one error
-    notes: tuple[str, ...] = ()  # what was not checked, and why
+    notes: tuple[Note, ...] = ()  # what was not checked, and why
 
     @property
     def fails(self) -> bool:
@@ -49,7 +51,8 @@ class Diagnosis:
         return self.lost > 0
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "fails": self.fails}
+        notes = [note.spelled(as_flag) for note in self.notes]
+        return {**asdict(self), "notes": notes, "fails": self.fails}
 
 
 class Findings:
@@ -62,7 +65,7 @@ class Findings:
         self.rows: dict[str, np.ndarray] = {}
         self.images: dict[str, int] = {}
         self.detail: dict[str, Callable[[int], str]] = {}
-        self.notes: list[str] = []
+        self.notes: list[Note] = []
         self.bad_images: dict[str, str] = {}  # path -> kind of the error
 
     def add(
@@ -93,6 +96,10 @@ class Findings:
                 else _combine_details(detail, unique, previous_detail)
             )
             self.detail[kind] = combined
+
+    def note(self, text: str) -> None:
+        """Add a note. `text` may refer to options (`errors.opt`)."""
+        self.notes.append(Note("doctor", text))
 
     @property
     def lost(self) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
 from thresher.duplicates import image as image_signatures
-from thresher.errors import ImageError, MissingExtra
+from thresher.errors import ImageError, MissingExtra, opt
 from thresher.pools import Pool
 from thresher.pools.files import is_remote
 from thresher.pools.image_formats import extension_matches
@@ -99,17 +99,16 @@ def check_images(
     missing = [i for i, report in enumerate(reports) if "missing-image" in report.kinds]
     respelled = sum(pool.spellings.find(pool.index.image_path[i]) != "" for i in missing)
     if respelled:
-        findings.notes.append(
-            f"{respelled:,} of {len(missing):,} missing images exist under another spelling "
-            "of their path: --fix FILE writes a copy of the pool with the paths as they are on "
+        findings.note(
+            f"{respelled:,} of {len(missing):,} missing images exist under another spelling of "
+            f"their path: {opt('fix')} writes a copy of the pool with the paths as they are on "
             "disk."
         )
     not_found = len(missing) - respelled
     if not_found > MISSING_FOLDER_SHARE * m:
-        findings.notes.append(
+        findings.note(
             f"{not_found:,} of {m:,} images do not exist: {pool.images_folder} is probably not the "
-            "image folder. Give the folder that the image paths are relative to with "
-            "--images."
+            f"image folder. Give the folder that the image paths are relative to: {opt('images')}."
         )
     _report(pool, findings, "duplicate-image", _same_files(pool, reports))
     return [report.signature for report in reports]

@@ -43,17 +43,17 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "video": (
         "error",
         "a video row",
-        "not scored by any model yet: see --unscorable; usable if no model is needed",
+        "not scored by any model: see the option `unscorable`; usable if no model is needed",
     ),
     "audio": (
         "error",
         "a row with audio",
-        "not scored by any model yet: see --unscorable; usable if no model is needed",
+        "not scored by any model: see the option `unscorable`; usable if no model is needed",
     ),
     "eval-leak": (
         "warning",
         "a question of the evaluation set",
-        ("nothing: remove these rows with --drop"),
+        "nothing: remove these rows with the option `drop`",
     ),
     "long-row": (
         "warning",
@@ -93,12 +93,12 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "duplicate-row": (
         "info",
         "exact copies of an earlier row",
-        "scored once; each copy can be selected unless --dedup exact is given",
+        "scored once; each copy can be selected unless the option `dedup` is exact",
     ),
     "near-duplicate": (
         "info",
         "nearly the same as an earlier row",
-        ("nothing, unless --dedup near is given"),
+        "nothing, unless the option `dedup` is near",
     ),
     "duplicate-image": (
         "info",

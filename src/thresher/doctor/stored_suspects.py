@@ -36,7 +36,7 @@ from thresher.signals.suspicion import SUSPECTED, Suspicion
 from thresher.signals.visual_gain import VisualGain
 from thresher.storage.columns import Store
 from thresher.storage.described import described
-from thresher.types import Columns, ModelIdentity, Signal
+from thresher.types import Columns, ModelIdentity, Note, Signal
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +87,7 @@ class StoredSuspects:
         return _answers(self.store, self.model, self.pool.digest[self.rows])
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Note]:
         """Notes about the reliability of these suspicions."""
         return suspicion_notes(self.columns)
 

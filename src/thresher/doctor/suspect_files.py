@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from thresher.doctor.suspects import Suspect, Suspects
 from thresher.mixture.row_lists import MARK, WRITER
+from thresher.request.spelling import as_flag
 from thresher.storage.atomic import atomic_write
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
@@ -68,7 +69,7 @@ def to_json(found: Suspects) -> dict[str, Any]:
         "threshold": found.options.threshold,
         "found": found.found,
         "expected_wrong": round(found.expected_wrong, 1),
-        "notes": list(found.notes),
+        "notes": [note.spelled(as_flag) for note in found.notes],
         "suspects": [_record(row) for row in found.rows],
     }
 

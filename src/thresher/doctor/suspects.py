@@ -17,12 +17,12 @@ from thresher.answers.metrics import exact_match
 from thresher.console.formatting import pluralize
 from thresher.doctor.suspicion_notes import suspicion_notes
 from thresher.engine import ColumnEngine, RunContext, create_engine
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.pools import Pool
 from thresher.request import RunRequest
 from thresher.signals.answer import Answer
 from thresher.signals.suspicion import SUSPECTED, UNCHECKED, suspicion_signals
-from thresher.types import IMAGE_PLACEHOLDER, Columns, digests_to_bytes
+from thresher.types import IMAGE_PLACEHOLDER, Columns, Note, digests_to_bytes
 
 THRESHOLD = 0.5
 """Default minimum suspicion of a listed row."""
@@ -112,7 +112,7 @@ class Suspects:
     skills: int
     options: SuspectOptions
     rows: tuple[Suspect, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Note, ...]
     asked: int  # rows that went through the model now
 
 
@@ -257,17 +257,20 @@ def _notes(
     options: SuspectOptions,
     answers: Mapping[int, str],
     listed: int,
-) -> list[str]:
+) -> list[Note]:
     """Notes about the reliability of the list."""
     notes = []
     if failed:
-        notes.append(f"{failed:,} of {pool_rows:,} rows could not be scored and are not judged.")
+        text = f"{failed:,} of {pool_rows:,} rows could not be scored and are not judged."
+        notes.append(Note("suspects", text))
     notes += suspicion_notes(columns)
     if "gain" not in columns.values and (columns["suspicion"]["hump"] >= SUSPECTED).any():
-        notes.append(
-            f"Nothing was checked by images (--no-image-gain): no suspicion is above {UNCHECKED}, "
-            "so give a lower --threshold to list rows."
+        text = (
+            f"Nothing was checked by images ({opt('image_gain', False)}): no suspicion is above "
+            f"{UNCHECKED}, so give a lower {opt('threshold')} to list rows."
         )
+        notes.append(Note("suspects", text))
     if options.answers and len(answers) < listed:
-        notes.append(f"{pluralize(listed - len(answers))} of the list could not be answered.")
+        text = f"{pluralize(listed - len(answers))} of the list could not be answered."
+        notes.append(Note("suspects", text))
     return notes

@@ -7,17 +7,22 @@ from __future__ import annotations
 import numpy as np
 
 from thresher.console.formatting import pluralize
+from thresher.errors import opt
 from thresher.signals.suspicion import SUSPECTED, UNCHECKED
 from thresher.stats.two_normals import LEAST_ROWS
-from thresher.types import Columns
+from thresher.types import Columns, Note
 
 FEW = 0.1  # share of rows in small skills above which they are worth a note
 COARSE = 20  # skills below which they are said to be mixtures
 WEAK = 0.3  # estimated share of wrong rows below which the loss is said to show nothing
 
 
-def suspicion_notes(columns: Columns) -> list[str]:
+def suspicion_notes(columns: Columns) -> list[Note]:
     """Notes about the rows of `columns`."""
+    return [Note("suspects", text) for text in _texts(columns)]
+
+
+def _texts(columns: Columns) -> list[str]:
     found, n = columns["suspicion"], len(columns)
     hump, size, leaf = found["hump"], found["rows"], columns["skills"]["leaf"]
     notes = []
@@ -31,7 +36,7 @@ def suspicion_notes(columns: Columns) -> list[str]:
     if small > FEW * n:
         notes.append(
             f"{pluralize(small)} are in skills with fewer than {LEAST_ROWS} rows, which is too few "
-            "to judge: they are not suspected. Use fewer skills (--leaves N)."
+            f"to judge: they are not suspected. Use fewer skills ({opt('leaves')})."
         )
     judged = np.bincount(leaf, hump)[leaf] > 0
     notes.append(
@@ -67,6 +72,6 @@ def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
     if unchecked := int((suspected & ~seen).sum()):
         notes.append(
             f"{pluralize(unchecked)} with a high loss have no image for the check: their suspicion "
-            f"is at most {UNCHECKED}. A lower --threshold lists them."
+            f"is at most {UNCHECKED}. A lower {opt('threshold')} lists them."
         )
     return notes

@@ -64,7 +64,7 @@ class ErrorDriven:
 
     teacher: str | None = setting(
         None,
-        "the model that finds mistakes and names skills (--teacher); none: the student itself",
+        "the model that finds mistakes and names skills; none: the student itself",
         role=True,
     )
     delta: float = setting(
@@ -237,9 +237,9 @@ class ErrorDriven:
             notes.append("So there is no error to select rows for.")
         if wrong == rows >= MIN_ROWS_FOR_NOTE:
             notes.append(
-                "None is right: the model may be unable to reason in written steps at all, and "
-                "then its mistakes say little about the task. Look at errors.jsonl, or try --set "
-                "ask=plain."
+                "None is right: the model may be unable to reason in written steps, and then its "
+                "mistakes say little about the task. Look at errors.jsonl, or try "
+                f"{opt('settings.ask', 'plain')}."
             )
         if counts["unanswered"]:
             notes.append(

@@ -84,7 +84,7 @@ class Mmssr:
 
     judge: str = setting(
         "model",
-        "who answers the questions: model (that of --model), or another folder, hub id or URL",
+        "who answers the questions: model (the main model), or another folder, hub id or URL",
         role=True,
     )
     scorer: str | None = setting(

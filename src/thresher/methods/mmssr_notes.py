@@ -12,6 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from thresher.console.formatting import number_text, pluralize
+from thresher.errors import opt
 from thresher.methods.explanation import Evidence, Why, joined
 from thresher.samplers import RoundRobin
 from thresher.signals.capabilities import STYLES
@@ -166,7 +167,8 @@ def agreement(
     if each and mean < LOW_AGREEMENT:
         notes.append(
             f"The scorer agrees little with its teacher (below {LOW_AGREEMENT}): give a larger "
-            "teacher_fraction, more epochs, or a larger --model before relying on this selection."
+            f"teacher_fraction, more epochs, or a larger model ({opt('model')}) before relying on "
+            "this selection."
         )
     mean, each, _ = _summarize(by_style)
     if each:

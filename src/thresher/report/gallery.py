@@ -25,7 +25,7 @@ FAILED = 12  # of the dropped, at most, rows that could not be used
 HIGHEST = 3  # number of a method's many scores that a card shows
 LONG = 160  # maximum characters of a text reason
 LEFT_OUT = (
-    "left out before the method saw it: by a filter, --drop, --drop-suspects or as a duplicate"
+    "left out before the method: by a filter, as a dropped or suspected row, or as a duplicate"
 )
 
 

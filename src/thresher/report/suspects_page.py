@@ -12,6 +12,7 @@ from thresher.pools import Pool
 from thresher.pools.cards import plain_cards
 from thresher.report import page
 from thresher.report.suspects_section import SkillGroup, skill_title, with_suspicion
+from thresher.request.spelling import as_flag
 
 MOST_CARDS = 200
 
@@ -33,14 +34,14 @@ def build(found: Suspects, pool: Pool) -> str:
         "them are wrong."
     )
     if len(shown) < found.found:
-        lead += f" Shown: the {len(shown):,} likeliest; --out FILE.jsonl lists all."
+        lead += f" Shown: the {len(shown):,} most likely; {as_flag('out', 'FILE.jsonl')} lists all."
     return page.render(
         "suspects_page.html.jinja",
         {
             "title": f"{pluralize(found.found)} likely to be wrong",
             "lead": lead,
             "pool_name": found.path,
-            "notes": found.notes,
+            "notes": [note.spelled(as_flag) for note in found.notes],
             "groups": _groups(found, shown, pool),
         },
     )

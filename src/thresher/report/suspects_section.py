@@ -18,6 +18,7 @@ from thresher.html import Card
 from thresher.pools.cards import message
 from thresher.report.folder import LoadedSelection
 from thresher.report.gallery import make_cards
+from thresher.request.spelling import as_flag
 from thresher.signals.suspicion import UNCHECKED
 from thresher.storage.columns import Store
 from thresher.types import ModelIdentity
@@ -84,7 +85,7 @@ def suspects_overview(selection: LoadedSelection, found: StoredSuspects | None) 
     return SuspectsSection(
         _lead(selection, found, suspected),
         (),
-        tuple(found.notes),
+        tuple(note.spelled(as_flag) for note in found.notes),
         f"Not in the store: {missing}. This command computes what is missing" if missing else "",
         suspects_command(selection.run) if missing else "",
     )

@@ -67,7 +67,7 @@ def prepare(
     from thresher.methods.needs import models_of, needs, needs_target, no_model, uses_main_model
 
     if by_default:
-        say(f"No --method given: {DEFAULT_METHOD}.")
+        say(f"No {opt('method')} given: {DEFAULT_METHOD}.")
     method = load(request.method, request.settings)
     if not needs_target(method):
         request = _without_validation(method, request, say)

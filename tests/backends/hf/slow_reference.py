@@ -157,7 +157,7 @@ def generation_prompt_ends(processor: Any, messages: Messages, first: int = 0) -
 def _expanded(
     rendered: str, spans: list[tuple[int, int]], replaced: list[dict[str, Any]]
 ) -> list[tuple[str, bool]]:
-    """The text that is tokenized, in pieces: (text, is it an answer). Images stand as their own
+    """The text that is tokenized, in pieces: (text, is it an answer). Each image is its own
     tokens."""
     pieces: list[tuple[str, bool]] = []
 

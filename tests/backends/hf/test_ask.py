@@ -104,8 +104,8 @@ def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
         )
         ends = query.end and control is not None and control.special
         return float(sum(logprobs[p] for p in position_ids) + (logprobs[last] if ends else 0))
-    # the template writes a turn otherwise than its invitation to answer: the answer stands right
-    # behind the invitation
+    # the template writes a turn unlike its generation prompt: the answer follows
+    # the generation prompt
     tokenizer = tiny.processor.tokenizer
     inputs = tiny.processor(text=[prompt], images=[images] if images else None, return_tensors="pt")
     end = render(tiny.processor, messages + texts).rsplit(answer, 1)[1]

@@ -112,7 +112,7 @@ def test_one_shot_matches_reference(tiny: Loaded, backend: HFBackend, reuse: boo
     backend.forward.reuses_prefix = reuse
     queries, image_source = some_rows(16, seed=3), Images()
     demos = [some_rows(4, seed=4)[i % 4] for i in range(len(queries))]
-    # encodes a lone image otherwise: see test_single_image_is_encoded_as_among_several
+    # encodes a single image otherwise: see test_single_image_is_encoded_as_among_several
     if tiny.name == "llava_onevision":
         queries = [q for q in queries if len(q.images) != 0]
         demos = [d for d in some_rows(12, seed=4) if d.images][:1] * len(queries)
@@ -151,7 +151,7 @@ def test_only_mllama_runs_whole_sequences(tiny: Loaded, backend: HFBackend) -> N
 
 
 def test_single_image_is_encoded_as_among_several(tiny: Loaded, backend: HFBackend) -> None:
-    """LLaVA-OneVision gives a lone image more tokens; zero-shot and one-shot losses must see the
+    """LLaVA-OneVision gives a single image more tokens; zero-shot and one-shot losses must see the
     same ones."""
     row, image_source = ask("What?", "A cat.", "1"), Images()
     alone = backend.prepare([conversation(row)], range(1), image_source, False).rows[0]

@@ -156,7 +156,7 @@ def test_answer_tokens_spell_the_answers(tiny: Loaded, name: str) -> None:
         expected = unicodedata.normalize("NFC", expected) if normal else expected
         text = spelled(tiny, got, group)
         assert expected in text
-        # What straddles is white space of the template only, and only at the borders.
+        # Only white space of the template may be left, at the borders.
         assert not text.replace(expected, "", 1).strip()
         # without its first token it is no longer the whole answer
         inner = spelled(tiny, got, group[1:])
@@ -229,7 +229,7 @@ def test_greedy_match_equals_greedy_decoding(tiny: Loaded) -> None:
         at = prompt["answer_positions"][0]
         text = token_bytes(tiny.processor.tokenizer, prompt["argmax"][at])
         if text.decode(errors="ignore").encode() != text or not text.strip():
-            continue  # half a character, or nothing to see
+            continue  # half a character, or white space
         texts = [ask(question, answer) for answer in (text.decode(), text.decode().strip())]
         same = [
             got

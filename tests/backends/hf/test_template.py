@@ -267,7 +267,7 @@ def test_markers_if_the_answer_changes_other_words() -> None:
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\n", "\u2003"])
 def test_blank_texts_are_rendered(blank: str) -> None:
-    """Trimming a blank text may go on to its neighbour."""
+    """Trimming a blank text may also trim its neighbour."""
     template = turns("{{- ('\\n' ~ text) | trim -}}")
     processor = processor_with(template)
     first = Message("user", (None, blank, "  What? "))

@@ -195,13 +195,13 @@ def test_server_that_never_answered_is_abandoned_sooner(
         r"the URL right",
     ):
         list(backend.ask(rows(50), [SCORE], images))
-    assert len(server.asked) == 3  # the last one is the stand-in
+    assert len(server.asked) == 3  # the last one is the probe request
     assert [
         r.getMessage()
         for r in caplog.records
         if "given no usable answer yet (HTTP 500" in r.getMessage()
     ] != []
-    assert len(caplog.records) == 1  # said once
+    assert len(caplog.records) == 1  # logged once
 
 
 def test_an_unreachable_server(images: Images) -> None:

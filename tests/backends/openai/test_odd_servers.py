@@ -92,7 +92,7 @@ def test_rows_that_the_server_rejects_fail_and_others_are_scored(
             values["logprob"][[i for i in range(24) if i not in wrong]].max(axis=1)
         ).all()
         _, errors = collect(opened(server).ask(rows(24)[first : first + 12], [SCORE], images), 12)
-        assert all(failure in e for e in errors)  # nothing else is left: the run ends all the same
+        assert all(failure in e for e in errors)  # nothing else is left, and the run ends
 
 
 def test_repeated_errors_are_abandoned_sooner(images: Images) -> None:
@@ -361,7 +361,7 @@ def test_row_specific_refusals_at_the_start_are_row_failures(images: Images) -> 
     with answering(answer) as server:
         _, errors = collect(opened(server).ask(with_images, [SCORE], images), 9)
     assert all("the image is too small" in e for e in errors)
-    assert len(server.asked) == 10  # each row once, and a stand-in with a plain picture
+    assert len(server.asked) == 10  # each row once, and a probe request with a plain image
 
 
 # -------------------------------------------------------------------------- models, redirects, keys
