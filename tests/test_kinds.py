@@ -66,7 +66,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "skill_vector": (1, "model"),
     "style": (1, "model style styles prompt system"),
     "style_examples": (0, "styles one_by_one names prompt system"),
-    "suspicion": (1, "loss skills gain"),
+    "suspicion": (2, "loss skills gain"),
     "teacher_judge": (1, "model capability prompt system"),
     "teacher_sample": (1, "fraction seed"),
     "teacher_style": (1, "model style styles prompt system"),

@@ -165,7 +165,7 @@ FINGERPRINTS = {
     "SkillVector": "047b2c4447c2945647fd7c59b7473a37",
     "Skills": "70b6bb4efc0d044959891bf16d6788b0",
     "Style": "6dbd9f198e43b9d492601e133dfdaacf",
-    "Suspicion": "af3783b529009373ebe5e8421b1bf733",
+    "Suspicion": "ea3fca42446caffb28514eabd1efc48d",
     "TeacherJudge": "3e87be38e758028feeae1b9b844751bc",
     "TeacherSample": "d21f58db2cecfe07bb042d35c1980375",
     "TeacherStyle": "c981ddce8ee543462166f00a77aa3b4d",

@@ -3,37 +3,8 @@
 import numpy as np
 import pytest
 
-from tests.methods.planted_columns import digests
-from thresher.signals.answer_loss import AnswerLoss
-from thresher.signals.embedding import Embedding
-from thresher.signals.skills import Skills
+from tests.suspicion_columns import CHECKED, LOSS, SKILLS, columns, planted
 from thresher.signals.suspicion import UNCHECKED, Suspicion, image_agreement
-from thresher.signals.visual_gain import VisualGain
-from thresher.types import Columns, ModelIdentity
-
-MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
-LOSS = AnswerLoss(MODEL)
-SKILLS = Skills(Embedding(MODEL, part="question"), Embedding(MODEL, part="answer"))
-CHECKED = Suspicion(LOSS, SKILLS, VisualGain(LOSS))
-
-
-def columns(loss, leaf, gain=None):
-    n = len(loss)
-    leaf = np.array(leaf, np.int32)
-    values = {
-        "loss": {"nll": np.array(loss, np.float32)},
-        "skills": {"leaf": leaf, "parent": np.zeros(n, np.int32)},
-    }
-    if gain is not None:
-        values["gain"] = {"gain": np.array(gain, np.float32)}
-    ties = np.arange(n, dtype=np.uint64)
-    return Columns(np.sort(digests(n)), ties, np.zeros(n, np.int32), ("a",), values)
-
-
-def planted(n, wrong, seed=0):
-    """Losses of a skill of which the last rows are wrong."""
-    rng = np.random.default_rng(seed)
-    return np.concatenate([rng.uniform(0, 1, n - wrong), rng.uniform(6, 8, wrong)])
 
 
 def test_ten_rows_by_hand():
@@ -58,6 +29,23 @@ def test_helpful_images_clear_suspected_rows(helped):
     out = CHECKED.pool(columns(loss, leaf, gain))
     assert out["hump"].sum() == pytest.approx(200, abs=5)
     assert out["suspicion"].max() < 0.3
+
+
+@pytest.mark.parametrize(("helped", "most"), [(0.28, UNCHECKED), (0.6, UNCHECKED), (0.9, 1.0)])
+def test_images_that_the_model_cannot_read_confirm_no_suspicion(helped, most):
+    """Images never help the rows with a high loss. On 3,000 photographs the built-in model had 28%
+    of helped rows, 13% among those with a high loss, and right rows had a suspicion of 0.76."""
+    rng = np.random.default_rng(6)
+    loss = np.concatenate([planted(40, 10, seed) for seed in range(20)])
+    leaf = np.repeat(np.arange(20), 40)
+    gain = np.where((loss < 3) & (rng.random(800) < helped), 1.0, -1.0)
+    out = CHECKED.pool(columns(loss, leaf, gain))
+    assert out["suspicion"].max() == pytest.approx(most, abs=0.01)
+    # too few rows to tell
+    few = np.full(800, np.nan)
+    few[15:40] = gain[15:40]
+    out = CHECKED.pool(columns(loss, leaf, few))
+    assert out["suspicion"].max() > UNCHECKED
 
 
 @pytest.mark.parametrize("share", [0.5, 0.8, 1.0])

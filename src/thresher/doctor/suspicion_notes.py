@@ -8,12 +8,14 @@ import numpy as np
 
 from thresher.console.formatting import pluralize
 from thresher.errors import opt
-from thresher.signals.suspicion import SUSPECTED, UNCHECKED
+from thresher.signals.judgement import HELPED
+from thresher.signals.suspicion import SUSPECTED, UNCHECKED, reads_images
 from thresher.stats.two_normals import LEAST_ROWS
 from thresher.types import Columns, Note
 
 FEW = 0.1  # share of rows in small skills above which they are worth a note
 COARSE = 20  # skills below which they are said to be mixtures
+TUNED = "A model tuned on a part of the pool (thresher train) may do better."
 WEAK = 0.3  # estimated share of wrong rows below which the loss is said to show nothing
 
 
@@ -46,17 +48,25 @@ def _texts(columns: Columns) -> list[str]:
         else "No row is left."
     )
     if "gain" in columns.values:
-        notes += _image_notes(np.asarray(columns["gain"]["gain"]), hump >= SUSPECTED)
+        notes += _image_notes(np.asarray(columns["gain"]["gain"]), hump)
     return notes
 
 
-def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
+def _image_notes(gain: np.ndarray, hump: np.ndarray) -> list[str]:
     """Notes about whether the images confirm the suspicion."""
-    seen = ~np.isnan(gain)
+    seen, suspected = ~np.isnan(gain), hump >= SUSPECTED
     notes = []
     high, others = gain[seen & suspected], gain[seen & ~suspected]
-    if len(high) and len(others):
-        helped, usual = float((high > 0).mean()), float((others > 0).mean())
+    reads, usual = reads_images(hump, gain)
+    if not reads:
+        notes.append(
+            f"The image makes the answer more likely in only {usual:.0%} of the rows whose loss is "
+            f"not high for their skill (at least {HELPED:.0%} are needed). The model seems unable "
+            "to read these images, so a high loss may mean hard and not wrong, and no suspicion is "
+            f"above {UNCHECKED}. {TUNED}"
+        )
+    elif len(high) and len(others):
+        helped = float((high > 0).mean())
         share = max(1 - helped / usual, 0.0) if usual else 0.0
         note = (
             f"The image makes the answer more likely in {helped:.0%} of the suspected rows and in "
@@ -64,9 +74,8 @@ def _image_notes(gain: np.ndarray, suspected: np.ndarray) -> list[str]:
         )
         if share < WEAK:
             note += (
-                " The model's loss does not show which rows are wrong: either hardly any are, or "
-                "the model cannot read these images. So no suspicion is high. A model tuned on a "
-                "part of the pool (thresher train) may do better."
+                " The model's loss does not show which rows are wrong; perhaps hardly any are. So "
+                f"no suspicion is high. {TUNED}"
             )
         notes.append(note)
     if unchecked := int((suspected & ~seen).sum()):

@@ -4,7 +4,8 @@ Over a whole pool a high loss means "hard" as often as "wrong". Among rows of on
 "wrong", if the model can judge the skill. So the losses of each skill are fitted with two
 components; rows of the higher component are suspected. An independent check uses the images: an
 image makes a right answer more likely and a wrong one less likely. If images help the suspected
-rows as often as the others, their loss is high for another reason. No labels are needed.
+rows as often as the others, their loss is high for another reason. Where images help few rows at
+all, the model cannot read them, and no suspicion is high. No labels are needed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from thresher.errors import CapabilityError, opt
 from thresher.samplers.stratified import rank_within
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.embedding import Embedding
+from thresher.signals.judgement import HELPED, LEAST_IMAGES
 from thresher.signals.skills import Skills
 from thresher.signals.visual_gain import VisualGain
 from thresher.stats.two_normals import upper_component
@@ -27,8 +29,9 @@ from thresher.types import Columns, Field, ModelIdentity, Signal
 SUSPECTED = 0.5
 """Minimum probability of the higher component for a row to count as suspected in the check."""
 UNCHECKED = 0.4
-"""Value of `agreement` for rows without a check (text-only rows, or no gain). Below one half,
-because skewed losses, such as those of hard questions, are often mistaken for two components."""
+"""Value of `agreement` for rows without a check (text-only rows, or no gain), and its maximum if
+the model cannot read the images. Below one half, because skewed losses, such as those of hard
+questions, are often mistaken for two components."""
 PRIOR_ROWS = 20
 """Pseudo-count of suspected rows with which the whole pool enters the estimate of each group of
 skills."""
@@ -48,7 +51,7 @@ class Suspicion:
     """Field `gain` (`VisualGain`); None: no check by images."""
 
     kind: ClassVar[str] = "suspicion"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: at most `UNCHECKED` if the model cannot read the images
     fields: ClassVar[tuple[Field, ...]] = (
         Field("suspicion", "float32", "0 to 1, higher = the answer is more likely wrong"),
         Field(
@@ -61,8 +64,8 @@ class Suspicion:
             "agreement",
             "float32",
             "share of wrong rows among the suspected ones of the row's group of skills, estimated "
-            "from their images, 0 to 1; NaN: not checked, because the row has no image or the gain "
-            "is unknown",
+            "from their images, 0 to 1, but at most 0.4 if images help few rows; NaN: not checked, "
+            "because the row has no image or the gain is unknown",
         ),
         Field("rank", "int32", "rank of the loss in the skill, 1 = lowest"),
         Field("rows", "int32", "number of rows of the skill"),
@@ -81,6 +84,8 @@ class Suspicion:
             gain = np.asarray(inputs["gain"]["gain"], np.float64)
             parent = np.asarray(inputs["skills"]["parent"], np.int64)
             agreement = image_agreement(hump, gain, leaf, parent)
+            if not reads_images(hump, gain)[0]:
+                agreement = np.minimum(agreement, UNCHECKED)
         checked = np.where(np.isnan(agreement), UNCHECKED, agreement)
         return {
             "suspicion": (hump * checked).astype(np.float32),
@@ -89,6 +94,22 @@ class Suspicion:
             "rank": (rank_within(leaf, np.lexsort((loss, leaf))) + 1).astype(np.int32),
             "rows": np.bincount(leaf, minlength=1)[leaf].astype(np.int32),
         }
+
+
+def reads_images(hump: np.ndarray, gain: np.ndarray) -> tuple[bool, float]:
+    """Whether the model reads the pool's images well enough to check suspicions by them, and the
+    share of the rows that are not suspected whose answer the image makes likelier (NaN: none).
+
+    By the threshold of `signals.judgement`; true if fewer than its `LEAST_IMAGES` rows are known.
+
+    Arguments:
+        hump: [n], 0 … 1.
+        gain: [n], higher = the image supports the answer; NaN: no image.
+    """
+    known = ~np.isnan(gain) & (hump < SUSPECTED)
+    rows = int(known.sum())
+    helped = float((gain[known] > 0).mean()) if rows else float("nan")
+    return rows < LEAST_IMAGES or helped >= HELPED, helped
 
 
 def image_agreement(
