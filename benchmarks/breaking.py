@@ -1,10 +1,10 @@
-"""winnow, visnec and dics against random on pools that are made to break them (proof/breaking.py).
+"""winnow, visnec and dics against random on adversarial pools (proof/breaking.py).
 
     python -m benchmarks.breaking [--out DIR] [--pools one_skill,half_text] [--budgets 10%]
                                   [--seeds 3] [--variants winnow,visnec] [--model demo]
                                   [--rows 6000] [--no-training]
 
-Cells that are finished are not made again. The guard is off, as in `benchmarks.winnow`.
+Finished cells are not repeated. The guard is off, as in `benchmarks.winnow`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Case:
 
 
 def case_of(a: argparse.Namespace, name: str) -> Case:
-    """The case of a pool, which is made where it is not there yet."""
+    """The case of a pool; the pool is created if it does not exist."""
     sizes = setup.Sizes(rows=a.rows, seeds=a.seeds)
     folder = a.out / f"breaking-{sizes.rows}-{sizes.per_kind}" / name
     store = Store(a.out / "store" / f"breaking-{name}")
@@ -79,8 +79,8 @@ def case_of(a: argparse.Namespace, name: str) -> Case:
 
 
 def held(case: Case) -> list[str]:
-    """A line for each method and budget: what its subsets hold, mean over seeds. Then the notes of
-    the selections with seed 0."""
+    """A table line for each method and budget: mean shares of wrong and special rows in subsets.
+    Then the notes of the selections with seed 0."""
     labels = read_labels(case.folder)
     wrong = np.array([bool(label["noisy"]) for label in labels])
     special = np.array([POOLS[case.name].special(label) for label in labels])
@@ -113,7 +113,7 @@ def _change(part: np.ndarray, subsets: list[np.ndarray]) -> str:
 
 
 def trained(case: Case, out: Path) -> list[str]:
-    """A line for each method and budget: accuracy of the trained models."""
+    """A table line for each method and budget: accuracy of the trained models."""
     comparison = winnow.compared_job(case.job, case.store, out, case.name)
     kind = POOLS[case.name].asked
     lines = []
@@ -131,11 +131,11 @@ def _asked(kind: str | None, cells: list[Cell], out: Path, case: Case) -> str:
     if kind is None:
         return ""
     path = case.folder / "questions" / "evaluation_labels.jsonl"
-    mine = np.array(
+    of_kind = np.array(
         [json.loads(line)["kind"] == kind for line in path.read_text("utf-8").splitlines()]
     )
     read = [read_cell(out, cell) for cell in cells]
-    scores = [np.nan_to_num(found[1])[mine].mean() for found in read if found is not None]
+    scores = [np.nan_to_num(found[1])[of_kind].mean() for found in read if found is not None]
     return f"{kind} {100 * np.mean(scores):.0f}"
 
 

@@ -29,7 +29,7 @@ from rich.table import Table
 from thresher.console.peak_memory import in_bytes
 
 WORDS = 30_000
-COPIES = 20  # one row in so many is a copy
+COPIES = 20  # one row in 20 is a copy
 PEER_ROWS = 5_000
 SIMILAR = 0.8  # what counts as near: see duplicates/near.py
 

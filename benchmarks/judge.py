@@ -73,14 +73,14 @@ LONG = Kind("photographs, three exchanges", 3, 40, 1, (640, 480))
 SHORT = Kind("thumbnails, one short exchange", 1, 2, 1, (64, 64))
 
 
-class Pictures:
+class GeneratedImages:
     """A pool that generates its images."""
 
     def __init__(self, size: tuple[int, int]) -> None:
-        self.made = [tiny_models.picture(*size, seed) for seed in range(8)]
+        self.images = [tiny_models.picture(*size, seed) for seed in range(8)]
 
     def load_image(self, ref: ImageRef) -> Any:
-        return self.made[int(ref.path)]
+        return self.images[int(ref.path)]
 
     def by_digest(self, digest: bytes) -> Sample:
         raise KeyError(digest)
@@ -144,7 +144,9 @@ def open_model(name: str, size: tiny_models.Size, folder: Path) -> HFBackend:
 # ------------------------------------------------------------------------------------ the four ways
 
 
-def official(backend: HFBackend, rows: Sequence[Sample], pool: Pictures, threads: int) -> float:
+def official(
+    backend: HFBackend, rows: Sequence[Sample], pool: GeneratedImages, threads: int
+) -> float:
     """Time in seconds of 15 generations per row, one at a time."""
     processor, model = backend.encoder.processor, backend.forward.model
     settings = template_arguments(processor)
@@ -183,7 +185,7 @@ def official(backend: HFBackend, rows: Sequence[Sample], pool: Pictures, threads
 
 
 def asked(
-    backend: HFBackend, rows: Sequence[Sample], pool: Pictures, queries: Sequence[Query]
+    backend: HFBackend, rows: Sequence[Sample], pool: GeneratedImages, queries: Sequence[Query]
 ) -> np.ndarray:
     out = np.full((len(rows), sum(len(q.answers) for q in queries)), np.nan)
     for piece in backend.ask(rows, queries, pool):
@@ -204,7 +206,7 @@ def measure(
     name: str, backend: HFBackend, kind: Kind, n: int, official_rows: int, repeats: int
 ) -> dict[str, Any]:
     images = kind.images
-    pool = Pictures(kind.pixels)
+    pool = GeneratedImages(kind.pixels)
     samples = rows_of(kind, n, images)
     if backend.feature_tokens < 200 and kind is LONG and "llava" in name.lower():
         # LLaVA-1.5 has 576 tokens an image; these have fewer, so a row shows several of them, up to
@@ -263,7 +265,9 @@ def measure(
     }
 
 
-def _tokens(backend: HFBackend, sample: Sample, row: Sample, pool: Pictures) -> dict[str, int]:
+def _tokens(
+    backend: HFBackend, sample: Sample, row: Sample, pool: GeneratedImages
+) -> dict[str, int]:
     from thresher.backends.hf.ask_encode import AskEncoder
 
     encoder = AskEncoder(backend.encoder, backend.prompt_encoder, QUERIES, frozenset())

@@ -1,4 +1,4 @@
-"""Whether `trust=auto` of winnow finds out which pools a model can judge.
+"""Whether winnow's `trust=auto` recognises the pools that a model can judge.
 
 Uses the pools of `benchmarks.suspects`: the proof's mixes with another seed, whose images the
 built-in model reads, and random rows of easy_vqa, whose images it does not, with 0, 5, 15 and 30%
@@ -6,8 +6,8 @@ of the answers swapped.
 
     python -m benchmarks.judging [--easy-vqa FOLDER] [--rows 2000] [--seeds 3] [--store DIR]
 
-"Likelier" is the share of a sample of rows whose given answer the image makes more likely: of all,
-and of those that are not suspected, by which `trust=auto` decides.
+"Likelier" is the share of sampled rows whose answer is more likely with the image than without: of
+all sampled rows, and of those that are not suspected, on which `trust=auto` decides.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from thresher.types import ModelIdentity, Sample, SampleSource, Scored
 
 SURE = 0.98  # probability on the right answer; the rest is shared
 
-# kind of question -> (what it trains above all, what it also needs)
+# kind of question -> (capability that it trains most, capabilities that it also needs)
 TRAINS: dict[str, tuple[str, tuple[str, ...]]] = {
     "colour": ("attribute_identification", ("scene_understanding",)),
     "shape": ("attribute_identification", ("fine_grained_recognition",)),

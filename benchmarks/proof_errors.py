@@ -213,11 +213,11 @@ def show(
     for column in ("rows chosen by", "right", "against random", "rows of the kinds"):
         table.add_column(column, justify="left" if column == "rows chosen by" else "right")
     for arm in arms:
-        mine = values(arm)
-        gain = difference(mine, values(arms[0]))
+        of_arm = values(arm)
+        gain = difference(of_arm, values(arms[0]))
         share = np.mean([c["of_the_kinds"] for c in cells if c["arm"] == arm])
         against = "" if arm == arms[0] else f"{gain.mean:+.1f} [{gain.low:+.1f}, {gain.high:+.1f}]"
-        table.add_row(arm, str(mean_over_seeds(mine)), against, f"{share:.0%}")
+        table.add_row(arm, str(mean_over_seeds(of_arm)), against, f"{share:.0%}")
     Console(width=130).print(table)
 
 

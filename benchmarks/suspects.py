@@ -6,9 +6,9 @@ rows. The model is the built-in one. Reports means over seeds, and the range.
 
     python -m benchmarks.suspects [--easy-vqa FOLDER] [--rows N] [--seeds N] [--store DIR]
 
-FOLDER contains train.json and images/. AUC and precision at the share of wrong rows are those of
-the order of the list; "listed" are the rows at the default threshold; "said" is their mean
-suspicion, which should equal their precision.
+FOLDER contains train.json and images/. AUC and precision at the share of wrong rows measure the
+order of the list; "listed" are the rows at the default threshold; "said" is their mean suspicion,
+which should equal their precision.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def options(description: str) -> argparse.Namespace:
     parser.add_argument("--easy-vqa", type=Path)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
-    # choices were made on seeds below 11
+    # settings were chosen on seeds below 11
     parser.add_argument("--first-seed", type=int, default=11)
     parser.add_argument("--store", type=Path, help="keep scores here (default: thrown away)")
     return parser.parse_args()

@@ -1,11 +1,11 @@
-"""winnow against random on the proof's pools, whose faults are known, and on one without any.
+"""winnow against random on the pools of the proof: three with known faults, and one without.
 
     python -m benchmarks.winnow [--out DIR] [--pools web,control] [--budgets 10%] [--seeds 5]
                                 [--variants winnow,keep=1,dics] [--report FILE]
 
-Cells that are finished are not made again, so a run that was stopped resumes. Settings are the
-methods' own defaults but for winnow's guard, which is off: it would turn a losing selection into
-the random one that it is compared with. `winnow` trusts the model's own loss (trust=base).
+Finished cells are not repeated, so an interrupted run resumes. Settings are the methods' defaults,
+except that winnow's guard is off: it would replace a losing selection by the random one that it is
+compared with. `winnow` uses the model's own loss (trust=base).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ from thresher.types import Budget, Method  # noqa: E402
 WINNOW = {"guard": "off", "trust": "base"}
 VARIANTS: dict[str, tuple[str, dict[str, str]]] = {
     "winnow": ("winnow", WINNOW),
-    # no row is distrusted: the quotas alone
+    # no row is excluded for a high loss: the quotas alone
     "keep=1": ("winnow", {**WINNOW, "keep": "1"}),
-    # a skill's share is its share of the rows: trust alone
+    # a skill's quota is its share of the rows: the exclusion of rows alone
     "power=0": ("winnow", {**WINNOW, "power": "0"}),
     "trust=seed": ("winnow", {**WINNOW, "trust": "seed"}),
     "trust=auto": ("winnow", {**WINNOW, "trust": "auto"}),
@@ -74,7 +74,7 @@ def compared(a: argparse.Namespace, pool_name: str) -> Comparison:
 
 
 def compared_job(job: Job, store: Store, out: Path, name: str) -> Comparison:
-    """The comparison, after its missing cells are made. `name`: of the pool, for messages."""
+    """Run the missing cells and return the comparison. `name`: of the pool, for messages."""
     trainer = make_trainer(device="cpu", cache=store.root / "models")
     return compare(
         job,

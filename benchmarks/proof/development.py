@@ -1,31 +1,32 @@
-"""What was looked at before the world, the learning rate, mmSSR's threshold and the steps of its
-training were chosen.
+"""Measurements on development pools, from which the settings of the proof were chosen.
+
+The settings are its pools, the learning rate, mmSSR's threshold and its number of training steps.
 
     python -m benchmarks.proof.development reads --out DIR
-        what the untuned base reads, by kind
-    python -m benchmarks.proof.development room --out DIR [--pool web] [--rates 1e-3,2e-3]
-        random and oracles at 10%, by kind
-    python -m benchmarks.proof.development vary --out DIR --pool web --variants clipper
-    mllm_selector:alpha=0
-        other settings
-    python -m benchmarks.proof.development judged --out DIR [--pool scarce]
-        a judge that is right, by threshold
-    python -m benchmarks.proof.development taught --out DIR --steps 300,1000
-        agreement with the teacher, by steps
+        what the untuned base model reads: its accuracy, by kind of question
+    python -m benchmarks.proof.development oracles --out DIR [--pool web] [--rates 1e-3,2e-3]
+        random and oracles at 10%, by kind of question
+    python -m benchmarks.proof.development variants --out DIR --pool web
+        --variants clipper mllm_selector:alpha=0
+        methods with other settings against random at 10%
+    python -m benchmarks.proof.development threshold --out DIR [--pool scarce]
+        mmSSR with an oracle as its judge, by threshold
+    python -m benchmarks.proof.development teacher --out DIR --steps 300,1000
+        agreement of mmSSR's trained models with their teacher, by number of training steps
     python -m benchmarks.proof.development composition --out out/proof
-        kinds and styles of subsets, seed 0
+        kinds and styles of the subsets of the proof, seed 0
     python -m benchmarks.proof.development kinds --out out/proof --pool control --budget 5%
-        by kind, right and rows
+        accuracy and share of the rows by kind, in the proof
 
-All but the last two, which tell more of the finished proof, work on development pools (seed 100)
-and development questions, which the proof does not use. Writes under DIR.
+The last two read the results of a finished proof. The others use development pools (seed 100) and
+development questions, which the proof does not use. Writes under DIR.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -64,7 +65,7 @@ SIZES = setup.Sizes()
 
 
 def development(out: Path, name: str) -> tuple[Pool, Pool, Store, ModelHandle]:
-    """The pool, the questions, the store, the model."""
+    """(pool, questions, store, model) of a development pool, which is made if it is missing."""
     setup.make_development(out, SIZES, (name,))
     store = Store(out / "store" / name)
     return (
@@ -75,17 +76,16 @@ def development(out: Path, name: str) -> tuple[Pool, Pool, Store, ModelHandle]:
 
 
 def reads(out: Path) -> None:
-    """Percent of short answers right, untuned and in plain form, over every kind that the world
-    has."""
+    """Print the accuracy of the untuned base model on short plain answers, in %, by kind."""
     folder = out / "reads"
     if not folder.exists():
         rng = Random("reads")
-        asked = [
+        drawn = [
             q
             for kind in KINDS
             for q in balanced_questions(rng, kind, "development", SIZES.per_kind)
         ]
-        rows = [Row(q.kind, (q.scene,), (phrase(rng, q, "word", "pool"),)) for q in asked]
+        rows = [Row(q.kind, (q.scene,), (phrase(rng, q, "word", "pool"),)) for q in drawn]
         write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)
     found = evaluate(
         resolve("demo", device="cpu"),
@@ -107,10 +107,17 @@ def against_random(
     rate: float | None = None,
     judges: Sequence[str] = (),
 ) -> tuple[Job, Comparison]:
-    """The methods and random at 10%, three seeds. `rate`: another learning rate than the proof's;
-    `judges`: methods whose judge is the labels."""
+    """Compare methods with random at 10% over three seeds.
+
+    Arguments:
+        out: the folder to write.
+        name: of the development pool.
+        methods: by name.
+        rate: learning rate; None: that of the proof.
+        judges: names of the methods whose judge is an oracle that reads the labels.
+    """
     pool, questions, store, model = development(out, name)
-    asked = make_job(
+    job = make_job(
         pool,
         questions,
         methods={"random": load("random"), **methods},
@@ -124,47 +131,49 @@ def against_random(
         roles={m: {"judge": label_teacher(out / name / "hidden_labels.jsonl")} for m in judges},
     )
     made = compare(
-        asked,
+        job,
         RunContext(store, trainer=make_trainer(device="cpu", cache=store.root / "models")),
         out / "room" / name,
         evaluate=Ask(False),
         report=print,
     )
-    return asked, made
+    return job, made
 
 
-def room(out: Path, name: str, rates: str) -> None:
-    """Random and the oracles at 10%, by kind, for each learning rate."""
+def compare_oracles(out: Path, name: str, rates: str) -> None:
+    """Print the accuracy of random and the oracles at 10% by kind, for each learning rate."""
     pool, questions, *_ = development(out, name)
-    asked_of = np.array([label["kind"] for label in labels_of(Path(questions.path))])
+    kind_of = np.array([label["kind"] for label in labels_of(Path(questions.path))])
     for rate in rates.split(","):
-        asked, _ = against_random(out, name, oracles(pool), float(rate))
-        for method in asked.methods:
+        job, _ = against_random(out, name, oracles(pool), float(rate))
+        for method in job.methods:
             cells = [
                 read_cell(out / "room" / name, cell)
-                for cell in asked.cells()
+                for cell in job.cells()
                 if cell.method == method
             ]
             scores = np.stack([np.nan_to_num(cell[1]) for cell in cells if cell is not None])
             mean, spread = 100 * scores.mean(), 100 * scores.mean(1).std(ddof=1)
-            told = by_kind(asked_of, scores.mean(0))
-            print(f"{name} {rate} {method}: {mean:.1f}, SD {spread:.1f}; {told}", flush=True)
+            detail = by_kind(kind_of, scores.mean(0))
+            print(f"{name} {rate} {method}: {mean:.1f}, SD {spread:.1f}; {detail}", flush=True)
 
 
-def vary(out: Path, name: str, variants: list[str]) -> None:
-    """Methods with other settings against random. A variant: METHOD or
-    METHOD:KEY=VALUE,KEY=VALUE."""
+def compare_variants(out: Path, name: str, variants: list[str]) -> None:
+    """Compare methods with other settings with random.
+
+    A variant is METHOD or METHOD:KEY=VALUE,KEY=VALUE.
+    """
     pool, *_ = development(out, name)
     wrong = Labels.read(pool).noisy
     methods = {}
     for variant in variants:
         method, _, settings = variant.partition(":")
         methods[variant] = load(method, dict(s.split("=", 1) for s in settings.split(",") if s))
-    asked, made = against_random(out, name, methods)
-    place = out / "room" / name
+    job, made = against_random(out, name, methods)
+    cells = out / "room" / name
     for line in made.lines:
         rows = np.concatenate(
-            [chosen_rows(place, c, pool) for c in asked.cells() if c.method == line.method]
+            [chosen_rows(cells, c, pool) for c in job.cells() if c.method == line.method]
         )
         gap = "" if line.verdict is None else f"{line.verdict.difference}"
         print(
@@ -175,13 +184,14 @@ def vary(out: Path, name: str, variants: list[str]) -> None:
 
 
 def by_kind(kinds: np.ndarray, right: np.ndarray) -> str:
+    """The mean of `right` (float [n], 0 to 1) for each kind (str [n]), in %."""
     return ", ".join(
         f"{k} {100 * right[kinds == k].mean():.0f}" for k in dict.fromkeys(kinds.tolist())
     )
 
 
-def judged(out: Path, name: str) -> None:
-    """Differences from random of mmSSR with the labels as its judge, by threshold."""
+def compare_thresholds(out: Path, name: str) -> None:
+    """Compare mmSSR, with an oracle as its judge, with random, for each threshold."""
     methods = {
         f"threshold={t}": load("mmssr", {"judge": "labels", "threshold": t}) for t in ("0", "0.5")
     }
@@ -190,25 +200,21 @@ def judged(out: Path, name: str) -> None:
         print(f"{line.method}: {line.mean}", "" if line.verdict is None else line.verdict.words)
 
 
-def taught(out: Path, name: str, steps: str) -> None:
-    """What mmSSR's notes say of scorer, styler and teacher, seed 0."""
+def agreement_with_teacher(out: Path, name: str, steps: Sequence[str]) -> None:
+    """Print mmSSR's notes about scorer, styler and teacher, seed 0, for each number of steps."""
     pool, _, store, model = development(out, name)
-    settings = dict(setup.TAUGHT["mmssr, taught"][1]) | {"steps": steps}
     teacher = label_teacher(out / name / "hidden_labels.jsonl")
-    make = make_trainer(device="cpu", cache=store.root / "models")
-    found = run.select(
-        SelectionTask(pool, load("mmssr", settings), Budget.parse("10%"), RunRequest(force=True)),
-        RunContext(store, model, {"teacher": teacher}, make),
-    )
-    print(
-        f"{steps} steps:",
-        *(note for note in map(str, found.notes) if "teacher" in note),
-        sep="\n  ",
-    )
+    trainer = make_trainer(device="cpu", cache=store.root / "models")
+    context = RunContext(store, model, {"teacher": teacher}, trainer)
+    for number in steps:
+        method = load("mmssr", dict(setup.TAUGHT["mmssr, taught"][1]) | {"steps": number})
+        task = SelectionTask(pool, method, Budget.parse("10%"), RunRequest(force=True))
+        notes = [note for note in map(str, run.select(task, context).notes) if "teacher" in note]
+        print(f"{number} steps:", *notes, sep="\n  ")
 
 
 def composition(out: Path) -> None:
-    """Percent of each kind and style in the finished subsets of the proof at 10%, seed 0."""
+    """Print the share of each kind and style in the proof's subsets at 10%, seed 0."""
     sizes = setup.Sizes()
     model = resolve("demo", device="cpu")
     for name in setup.POOLS:
@@ -238,20 +244,20 @@ def composition(out: Path) -> None:
 
 
 def kinds(out: Path, name: str, budget: str) -> None:
-    """Of each finished arm of the proof at a budget, over its seeds: percent right and percent of
-    its rows, by kind."""
+    """Print accuracy and share of the rows by kind, for each method of the proof at a budget."""
     found = collect(out, name, setup.Sizes(), "demo")
     for (method, b), arm in found.main.items():
         if b == budget:
             rows = ", ".join(f"{k} {100 * v:.0f}%" for k, v in arm.kinds.items())
             print(
-                f"{name} {method}: right {by_kind(found.questions.kind, arm.scores.mean(0))}; "
+                f"{name} {method}: accuracy {by_kind(found.questions.kind, arm.scores.mean(0))}; "
                 f"rows {rows}",
                 flush=True,
             )
 
 
 def shares(values: list[str]) -> str:
+    """The share of each value, in %."""
     names, counts = np.unique(values, return_counts=True)
     return ", ".join(
         f"{n} {100 * c / len(values):.0f}%" for n, c in zip(names, counts, strict=True)
@@ -260,31 +266,24 @@ def shares(values: list[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument(
-        "what", choices=("reads", "room", "vary", "judged", "taught", "composition", "kinds")
-    )
-    parser.add_argument("--variants", nargs="+", default=[], help="of vary")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pool", default="scarce", choices=sorted(setup.POOLS))
-    parser.add_argument("--steps", default="300,1000")
-    parser.add_argument("--rates", default="1e-3")
-    parser.add_argument("--budget", default="5%", help="of kinds")
+    parser.add_argument("--variants", nargs="+", default=[], help="for variants")
+    parser.add_argument("--steps", default="300,1000", help="for teacher")
+    parser.add_argument("--rates", default="1e-3", help="learning rates, for oracles")
+    parser.add_argument("--budget", default="5%", help="for kinds")
+    actions: dict[str, Callable[[argparse.Namespace], None]] = {
+        "reads": lambda a: reads(a.out),
+        "oracles": lambda a: compare_oracles(a.out, a.pool, a.rates),
+        "variants": lambda a: compare_variants(a.out, a.pool, a.variants),
+        "threshold": lambda a: compare_thresholds(a.out, a.pool),
+        "teacher": lambda a: agreement_with_teacher(a.out, a.pool, a.steps.split(",")),
+        "composition": lambda a: composition(a.out),
+        "kinds": lambda a: kinds(a.out, a.pool, a.budget),
+    }
+    parser.add_argument("action", choices=actions)
     a = parser.parse_args()
-    if a.what == "reads":
-        reads(a.out)
-    elif a.what == "room":
-        room(a.out, a.pool, a.rates)
-    elif a.what == "vary":
-        vary(a.out, a.pool, a.variants)
-    elif a.what == "composition":
-        composition(a.out)
-    elif a.what == "kinds":
-        kinds(a.out, a.pool, a.budget)
-    elif a.what == "judged":
-        judged(a.out, a.pool)
-    else:
-        for steps in a.steps.split(","):
-            taught(a.out, a.pool, steps)
+    actions[a.action](a)
 
 
 if __name__ == "__main__":

@@ -60,12 +60,12 @@ _FAMILIES = (
 
 @dataclass(frozen=True)
 class Round:
-    """One question and answer. `picture`: uint8 [48, 48, 3], an image before the question;
+    """One question and answer. `image`: uint8 [48, 48, 3], an image before the question;
     `learn`: whether the answer has a loss."""
 
     question: str
     answer: str
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
     learn: bool = True
 
 
@@ -120,7 +120,7 @@ def caption_conversation(rng: Random, split: Split = "pretraining") -> Conversat
     if not rounds:
         rounds.append(Round("What is where?", caption(scene, places=True)))
     rng.shuffle(rounds)
-    return [replace(rounds[0], picture=render(scene, rng)), *rounds[1:]]
+    return [replace(rounds[0], image=render(scene, rng)), *rounds[1:]]
 
 
 def question_conversation(
@@ -148,7 +148,7 @@ def question_conversation(
     if as_text:
         described = f"Scene: {caption(first.scene, places=True)}.\n{rounds[0].question}"
         return [replace(rounds[0], question=described), *rounds[1:]]
-    return [replace(rounds[0], picture=render(first.scene, rng)), *rounds[1:]]
+    return [replace(rounds[0], image=render(first.scene, rng)), *rounds[1:]]
 
 
 def plain_conversation(rng: Random) -> Conversation:

@@ -78,11 +78,11 @@ def train_encoder(
     for step in range(schedule.steps):
         drawn = [any_scene(rng, "pretraining") for _ in range(schedule.batch)]
         labels = torch.from_numpy(np.stack([patch_labels(s) for s in drawn])).flatten(0, 1)
-        pictures = [render(s, rng) for s in drawn]
+        images = [render(s, rng) for s in drawn]
         for group in optimiser.param_groups:
             group["lr"] = schedule.at(step)
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = tower(pixels(pictures)).last_hidden_state
+            hidden = tower(pixels(images)).last_hidden_state
         colour, thing, height = heads(hidden.float()).flatten(0, 1).split(sizes, dim=-1)
         loss = F.cross_entropy(colour, labels[:, 0]) + 2 * F.cross_entropy(thing, labels[:, 1])
         loss = loss + F.cross_entropy(height, labels[:, 2])
@@ -98,7 +98,7 @@ def train_encoder(
             rate = (step + 1) * schedule.batch / (time.monotonic() - start)
             log(
                 f"encoder step {step + 1}/{schedule.steps} loss {loss.item():.3f} things "
-                f"{accuracy:.3f} {rate:.0f} pictures/s"
+                f"{accuracy:.3f} {rate:.0f} images/s"
             )
     tower.eval()
     return accuracy

@@ -28,7 +28,7 @@ CONDITIONS = {
     "other": "(c) another kind, its own style",
     "wrong": "(d) same kind and style, wrong answer",
     "other_same_style": "another kind, same style",
-    "blind": "no demonstration, picture of another query",
+    "blind": "no demonstration, image of another query",
 }
 
 
@@ -82,12 +82,12 @@ def conditions(
             made["wrong"].append([one_round(rng, shown, form, "pool", wrong=True), query])
             made["other"].append([one_round(rng, other, sample_format(rng), "pool"), query])
             made["other_same_style"].append([one_round(rng, other, form, "pool"), query])
-    pictures = [c[0].picture for c in made["none"]]
+    images = [c[0].image for c in made["none"]]
     # the next query's image, cyclically within the kind
     for k, conversation in enumerate(made["none"]):
         start = k - k % per_kind
         made["blind"].append(
-            [replace(conversation[0], picture=pictures[start + (k - start + 1) % per_kind])]
+            [replace(conversation[0], image=images[start + (k - start + 1) % per_kind])]
         )
     return labels, made
 

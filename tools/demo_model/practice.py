@@ -22,7 +22,7 @@ from thresher.demo.questions import ask, sample_question
 from thresher.demo.render import render
 
 
-def lesson_conversation(rng: Random) -> Conversation:
+def several_questions_conversation(rng: Random) -> Conversation:
     """Up to five short questions about one image, all in one format."""
     form = replace(sample_format(rng), style=rng.choice(("word", "word", "word", "sentence")))
     question = sample_question(rng, weighted(rng, KIND_WEIGHTS), "pretraining")
@@ -30,11 +30,11 @@ def lesson_conversation(rng: Random) -> Conversation:
     for _ in range(4):
         more = ask(rng, weighted(rng, KIND_WEIGHTS), question.scene, attempts=4)
         if more is not None and more.kind != "description":
-            rounds.append(replace(one_round(rng, more, form, "refinement"), picture=None))
+            rounds.append(replace(one_round(rng, more, form, "refinement"), image=None))
     return rounds
 
 
-def drill_conversation(rng: Random) -> Conversation:
+def short_questions_conversation(rng: Random) -> Conversation:
     """Eight very short questions about one image: a shape's colour and position, a colour's shape
     and position, an object's position.
 
@@ -58,12 +58,12 @@ def drill_conversation(rng: Random) -> Conversation:
             other = f"{rng.choice(colours)} {rng.choice(names)}"
             if other not in [t.phrase for t in scene.things]:
                 rounds.append(Round(f"{other}?", "no"))
-    return [replace(rounds[0], picture=render(scene, rng)), *rounds[1:]]
+    return [replace(rounds[0], image=render(scene, rng)), *rounds[1:]]
 
 
 def practice_conversation(rng: Random) -> Conversation:
-    """A conversation of the last stage: drills, several questions about one scene, or chains."""
+    """A conversation of the last stage: several questions about one image, or a chain."""
     draw = rng.random()
     if draw < 0.45:
-        return drill_conversation(rng)
-    return lesson_conversation(rng) if draw < 0.75 else chain_conversation(rng)
+        return short_questions_conversation(rng)
+    return several_questions_conversation(rng) if draw < 0.75 else chain_conversation(rng)

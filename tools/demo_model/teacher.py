@@ -2,7 +2,7 @@
 every step correctly. For benchmarks only.
 
 It takes the place of a strong model; results with it show what error-driven tuning can do with a
-perfect teacher. It cannot be given as --teacher; a benchmark passes it as a model handle.
+perfect teacher. A benchmark passes it as a model handle; it cannot be named on the command line.
 """
 
 from __future__ import annotations

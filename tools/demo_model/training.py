@@ -29,7 +29,7 @@ class Encoded:
     ids: list[int]
     labels: list[int]
     weights: list[float]
-    pictures: list[np.ndarray]
+    images: list[np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def encode(
     texts = [BOS]
     for r in conversation:
         texts += [
-            user_text(r.question, images=int(r.picture is not None)),
+            user_text(r.question, images=int(r.image is not None)),
             assistant_text(r.answer),
         ]
     pieces = tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -77,12 +77,12 @@ def encode(
             if learn
             else []
         )
-    return Encoded(ids, labels, weights, [r.picture for r in conversation if r.picture is not None])
+    return Encoded(ids, labels, weights, [r.image for r in conversation if r.image is not None])
 
 
-def pixels(pictures: Sequence[np.ndarray]) -> torch.Tensor:
+def pixels(images: Sequence[np.ndarray]) -> torch.Tensor:
     """Pixel values of images of the model's own size; equal to the image processor's output."""
-    stacked = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+    stacked = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
     return stacked.float() / 127.5 - 1
 
 
@@ -99,9 +99,9 @@ def answer_losses(
     for k, e in enumerate(batch):
         ids[k, : len(e.ids)] = torch.tensor(e.ids)
         labels[k, : len(e.labels)] = torch.tensor(e.labels)
-    pictures = [p for e in batch for p in e.pictures]
+    images = [p for e in batch for p in e.images]
     hidden = model.model(
-        input_ids=ids, pixel_values=pixels(pictures) if pictures else None, use_cache=False
+        input_ids=ids, pixel_values=pixels(images) if images else None, use_cache=False
     ).last_hidden_state
     mask = labels[:, 1:] != IGNORED
     logits, targets = model.lm_head(hidden[:, :-1][mask]).float(), labels[:, 1:][mask]
