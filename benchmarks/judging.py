@@ -61,7 +61,7 @@ def main() -> None:
         store = Store(arguments.store or out / "store")
         model = resolve("demo", cache=store.root / "models")
         print(HEAD, flush=True)
-        for name, (pool, wrong) in suspects.pools(arguments, out):
+        for name, (pool, wrong), _ in suspects.pools(arguments, out):
             print(line(name, pool, wrong, model, store), flush=True)
 
 

@@ -6,6 +6,9 @@ rows. The model is the built-in one. Reports means over seeds, and the range.
 
     python -m benchmarks.suspects [--easy-vqa FOLDER] [--rows N] [--seeds N] [--store DIR]
 
+Two more tables compare single signals: the AUC of each over the pool, and over pairs of rows of the
+same skill. The seed models of winnow (trust=seed) are trained for it, two per pool.
+
 FOLDER contains train.json and images/. AUC and precision at the share of wrong rows measure the
 order of the list; "listed" are the rows at the default threshold; "said" is their mean suspicion,
 which should equal their precision.
@@ -19,10 +22,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import numpy as np
-from benchmarks.auc import auc
+from benchmarks.auc import auc, auc_within
 from benchmarks.proof.mixes import MIXES
 from rich.console import Console
 from rich.table import Table
@@ -35,14 +37,29 @@ from thresher.doctor.suspects import (
     suspicion_order,
 )
 from thresher.engine import RunContext, create_engine
+from thresher.methods.winnow import Winnow
 from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
+from thresher.signals.entropy import Entropy
+from thresher.signals.own_answer_gap import OwnAnswerGap
 from thresher.signals.suspicion import suspicion_signals
 from thresher.storage.columns import Store
+from thresher.training.registry import make_trainer
+from thresher.types import MethodContext, Signal
 
 SHARES = (0, 5, 15, 30)  # percent
 YES_NO, SHAPES = ("yes", "no"), ("circle", "rectangle", "triangle")
 COLUMNS = ("loss", "rank", "hump", "order", "at share", "listed", "precision", "said", "recall")
+SIGNALS = (
+    "loss",
+    "loss of seed models",
+    "own_answer_gap",
+    "entropy",
+    "visual_gain",
+    "hump",
+    "suspicion",
+)
+Measured = tuple[dict[str, float], dict[str, tuple[float, float]]]
 
 
 def kind_of(answer: str) -> str:
@@ -75,11 +92,20 @@ def built_in(out: Path, mix: str, rows: int, seed: int) -> tuple[Pool, np.ndarra
     return pool, wrong_answers(pool)
 
 
-def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> dict[str, float]:
-    """Metrics of one pool, by column of the table."""
-    signals = suspicion_signals(model.identity)
+def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store, seed: int) -> Measured:
+    """Metrics of one pool, by column of the first table; AUC over the pool and inside skills, by
+    signal."""
+    base = model.identity
+    seeds = Winnow(trust="seed", guard="off").signals(MethodContext(base, seed=seed))["trust"]
+    signals: dict[str, Signal] = {
+        **suspicion_signals(base),
+        "seeds": seeds,
+        "gap": OwnAnswerGap(base),
+        "entropy": Entropy(base),
+    }
     request = RunRequest(on_missing="refuse")
-    engine = create_engine(pool, signals, request, RunContext(store, model))
+    trainer = make_trainer(device="cpu", cache=store.root / "models")
+    engine = create_engine(pool, signals, request, RunContext(store, model, trainer=trainer))
     columns = engine.columns(signals)
     engine.close()
     wrong = wrong[engine.eligible.pool_rows]
@@ -87,13 +113,12 @@ def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> 
     place = np.empty(n)
     order = suspicion_order(columns)
     place[order] = -np.arange(n)
-    rank = found["rank"] / found["rows"]
     listed = found["suspicion"] >= THRESHOLD
     none = float("nan")
-    return {
+    metrics = {
         "wrong": planted / n,
         "loss": auc(columns["loss"]["nll"], wrong),
-        "rank": auc(rank, wrong),
+        "rank": auc(found["rank"] / found["rows"], wrong),
         "hump": auc(found["hump"], wrong),
         "order": auc(place, wrong),
         "at share": float(wrong[order[:planted]].mean()) if planted else none,
@@ -102,19 +127,36 @@ def measure(pool: Pool, wrong: np.ndarray, model: ModelHandle, store: Store) -> 
         "said": float(found["suspicion"][listed].mean()) if listed.any() else none,
         "recall": float(wrong[listed].sum() / planted) if planted else none,
     }
+    scores = (
+        columns["loss"]["nll"],
+        columns["seeds"]["nll"],
+        columns["gap"]["gap"],
+        columns["entropy"]["entropy"],
+        -columns["gain"]["gain"],  # a low one speaks against the answer
+        found["hump"],
+        found["suspicion"],
+    )
+    leaf = np.asarray(columns["skills"]["leaf"], np.int64)
+    return metrics, {
+        name: (auc(score, wrong), auc_within(score, wrong, leaf))
+        for name, score in zip(SIGNALS, scores, strict=True)
+    }
 
 
-def pools(arguments: argparse.Namespace, out: Path) -> Iterator[tuple[str, Any]]:
-    """Yields (name, (pool, mask of wrong rows))."""
+def pools(
+    arguments: argparse.Namespace, out: Path
+) -> Iterator[tuple[str, tuple[Pool, np.ndarray], int]]:
+    """Yields (name, (pool, mask of wrong rows), seed)."""
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     for mix in MIXES:
         for seed in seeds:
-            yield mix, built_in(out, mix, arguments.rows, seed)
+            yield mix, built_in(out, mix, arguments.rows, seed), seed
     for percent in SHARES if arguments.easy_vqa else ():
         for seed in seeds:
             yield (
                 f"easy_vqa, {percent}%",
                 swapped(arguments.easy_vqa, out, arguments.rows, percent, seed),
+                seed,
             )
 
 
@@ -144,19 +186,33 @@ def options(description: str) -> argparse.Namespace:
 def main() -> None:
     arguments = options(__doc__ or "")
     model = resolve("demo")
-    results: dict[str, list[dict[str, float]]] = {}
+    results: dict[str, list[Measured]] = {}
     with tempfile.TemporaryDirectory() as scratch:
         store = Store(arguments.store or Path(scratch) / "store")
-        for name, (pool, wrong) in pools(arguments, Path(scratch)):
-            results.setdefault(name, []).append(measure(pool, wrong, model, store))
+        for name, (pool, wrong), seed in pools(arguments, Path(scratch)):
+            results.setdefault(name, []).append(measure(pool, wrong, model, store, seed))
             print(name, results[name][-1], flush=True)
-    table = Table(title=f"{arguments.rows:,} rows, {arguments.seeds} seeds: mean (lowest–highest)")
-    for title in ("pool", "wrong", *COLUMNS):
-        table.add_column(title, justify="left" if title == "pool" else "right")
+    console = Console(width=200)
+    title = f"{arguments.rows:,} rows, {arguments.seeds} seeds: mean (lowest–highest)"
+    table = titled(title, "pool", "wrong", *COLUMNS)
     for name, found in results.items():
-        cells = [cell([f[c] for f in found], c not in COLUMNS[:4]) for c in ("wrong", *COLUMNS)]
+        cells = [cell([f[c] for f, _ in found], c not in COLUMNS[:4]) for c in ("wrong", *COLUMNS)]
         table.add_row(name, *cells)
-    Console(width=200).print(table)
+    console.print(table)
+    for i, where in enumerate(("over the pool", "inside skills")):
+        table = titled(f"AUC {where}; {title}", "pool", *SIGNALS)
+        for name, found in results.items():
+            if found[0][0]["wrong"]:
+                table.add_row(name, *(cell([f[c][i] for _, f in found], False) for c in SIGNALS))
+        console.print(table)
+
+
+def titled(title: str, first: str, *columns: str) -> Table:
+    table = Table(title=title)
+    table.add_column(first)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
 
 
 if __name__ == "__main__":

@@ -443,10 +443,18 @@ def _guard_note(
     return (
         f"The guard selects random rows instead of winnow's rows: of {rows:,} held-out rows, "
         f"{better:,} are answered as given only after a small training on the selection, and "
-        f"{worse:,} only after one on random rows (p = {verdict['chance']:.1%} if both were "
+        f"{worse:,} only after one on random rows ({_chance(verdict['chance'])} if both were "
         f"equally good). {whose} not distinguish wrong rows from hard ones here{known}. {advice}"
         "--set guard=off selects without this check."
     )
+
+
+def _chance(p: float) -> str:
+    """
+    >>> _chance(0.0118), _chance(0.0001)
+    ('p = 1.2%', 'p below 0.1%')
+    """
+    return f"p = {p:.1%}" if p >= 0.001 else "p below 0.1%"
 
 
 def _notes(
