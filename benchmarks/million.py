@@ -4,7 +4,11 @@ first opening.
 The pool is synthetic: text-only LLaVA rows from 100 sources. The baseline is the naive script:
 json.load, select, json.dump.
 
-    python benchmarks/million.py [--quick] [--json FILE] [--rows N]
+`--winnow` measures winnow instead: the scores of the built-in model are replaced by random losses
+and by vectors of 500 directions with noise, so no model runs. The first selection computes the
+skills, the others are of another budget and score nothing.
+
+    python benchmarks/million.py [--winnow] [--quick] [--json FILE] [--rows N]
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import random
 import subprocess
 import sys
@@ -62,6 +67,12 @@ def generate(path: Path, rows: int) -> None:
 
 def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     """Wall time (s) and peak memory (GB) of a whole process."""
+    wall, _, memory = measured(command, environment)
+    return wall, memory
+
+
+def measured(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
+    """Wall time (s), CPU time (s) and peak memory (GB) of a whole process."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -70,7 +81,103 @@ def run(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
     if status != 0:
         assert process.stderr is not None
         raise SystemExit(f"{' '.join(command)} failed:\n{process.stderr.read().decode()}")
-    return time.perf_counter() - start, in_bytes(usage.ru_maxrss) / 1e9
+    wall, cpu = time.perf_counter() - start, usage.ru_utime + usage.ru_stime
+    return wall, cpu, in_bytes(usage.ru_maxrss) / 1e9
+
+
+def plant(pool_file: Path, store_folder: Path) -> None:
+    """Store a loss and two vectors for each row under the identity of the built-in model."""
+    import numpy as np
+
+    from skills import world
+    from thresher.backends import resolve
+    from thresher.methods import load
+    from thresher.pools import open_pool
+    from thresher.signals.embedding import Embedding
+    from thresher.signals.vectors import WIDTH, as_bytes
+    from thresher.storage.columns import Store
+    from thresher.types import MethodContext
+
+    pool, store = open_pool(pool_file, cache=store_folder / "pools"), Store(store_folder)
+    keys = np.unique(pool.digest)
+    model = resolve("demo", device="cpu", cache=store.root / "models").identity
+    signals = load("winnow", {"trust": "base", "guard": "off"}).signals(MethodContext(model))
+    m = len(keys)
+    loss = signals["loss"]
+    drawn = {"nll": np.random.default_rng(0).gamma(2.0, 0.7, m)}
+    values = {f.name: drawn.get(f.name, np.ones(m)).astype(f.dtype) for f in loss.fields}
+    store.append(store.register(loss), loss.fields, keys, values, [""] * m)
+    for seed, part in enumerate(("question", "answer")):
+        signal = Embedding(model, part=part)
+        vectors = np.zeros((m, WIDTH), np.float16)
+        vectors[:, :64] = world(m, seed)[0]
+        store.append(
+            store.register(signal), signal.fields, keys, {"vector": as_bytes(vectors)}, [""] * m
+        )
+
+
+def again(pool_file: Path, store_folder: Path, budget: str) -> None:
+    """Print the CPU seconds of a selection in this process, by step, as JSON."""
+    from thresher.backends import resolve
+    from thresher.engine import RunContext
+    from thresher.methods import load
+    from thresher.pools import open_pool
+    from thresher.request import RunRequest
+    from thresher.selection import folder as output
+    from thresher.selection import select as run
+    from thresher.selection.task import SelectionTask
+    from thresher.storage.columns import Store
+    from thresher.types import Budget
+
+    store = Store(store_folder)
+    model = resolve("demo", device="cpu", cache=store.root / "models")
+    times = [time.process_time()]
+    pool = open_pool(pool_file, cache=store.root / "pools")
+    times.append(time.process_time())
+    method = load("winnow", {"trust": "base", "guard": "off"})
+    request = RunRequest(pool=str(pool_file), method="winnow", budget=budget)
+    task = SelectionTask(pool, method, Budget.parse(budget), request)
+    outcome = run.select(task, RunContext(store, model))
+    times.append(time.process_time())
+    assert not any(signal.scored for signal in outcome.signals)
+    output.write(outcome, pool, request, store_folder.parent / "again", overwrite=True)
+    times.append(time.process_time())
+    steps = zip(("open", "select", "write"), times, times[1:], strict=False)
+    print(json.dumps({step: end - start for step, start, end in steps}))
+
+
+def winnow(rows: int, folder: Path) -> list[dict[str, Any]]:
+    """Selections by winnow of `rows` planted rows."""
+    pool, store = folder / "pool.json", folder / "store"
+    generate(pool, rows)
+    environment = {**os.environ, "THRESHER_STORE": str(store)}
+    run([sys.executable, __file__, "--plant", str(pool), str(store)], environment)
+    table = Table(title=f"winnow, {rows:,} rows ({platform.machine()})")
+    for column in ("", "wall s", "CPU s", "GB", "open, select, write: CPU s"):
+        table.add_column(column, justify="left" if not column else "right")
+    results: list[dict[str, Any]] = []
+    cases = [("random", "10%", "random"), ("first selection: skills", "10%", "winnow")]
+    cases += [(f"another budget, {b}", b, "winnow") for b in ("1%", "10%", "30%", "70%")]
+    for name, budget, method in cases:
+        settings = ["--set", "trust=base", "guard=off"] if method == "winnow" else []
+        command = [sys.executable, "-m", "thresher", "select", str(pool), "--budget", budget]
+        command += ["--method", method, "--model", "demo", *settings]
+        command += ["--out", str(folder / "out"), "--overwrite"]
+        wall, cpu, memory = measured(command, environment)
+        steps: dict[str, float] = {}
+        if name.startswith("another"):
+            inside = [sys.executable, __file__, "--again", str(pool), str(store), budget]
+            steps = json.loads(subprocess.check_output(inside, env=environment))
+        table.add_row(
+            name,
+            f"{wall:.1f}",
+            f"{cpu:.1f}",
+            f"{memory:.2f}",
+            ", ".join(f"{seconds:.2f}" for seconds in steps.values()),
+        )
+        results.append({"name": name, "wall": wall, "cpu": cpu, "memory": memory, "steps": steps})
+    Console(width=110).print(table)
+    return results
 
 
 def main() -> None:
@@ -78,9 +185,24 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100,000 rows")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--winnow", action="store_true", help="skills, and another budget")
+    parser.add_argument("--plant", type=Path, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--again", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.plant:
+        plant(*arguments.plant)
+        return
+    if arguments.again:
+        again(Path(arguments.again[0]), Path(arguments.again[1]), arguments.again[2])
+        return
     rows = arguments.rows or (100_000 if arguments.quick else 1_000_000)
     results: list[dict[str, Any]] = []
+    if arguments.winnow:
+        with tempfile.TemporaryDirectory() as scratch:
+            results = winnow(rows, Path(scratch))
+        if arguments.json:
+            arguments.json.write_text(json.dumps(results, indent=1))
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         pool = folder / "pool.json"

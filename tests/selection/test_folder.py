@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -23,6 +24,7 @@ from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
 from thresher.selection import config
 from thresher.selection import folder as output
+from thresher.selection.files import plain_column
 from thresher.selection.result import Outcome
 from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
@@ -94,6 +96,20 @@ def test_the_files_of_a_selection(pool: Pool, tmp_path: Path) -> None:
         "signal": "loss",
         "error": "image is\nbroken",
     }
+
+
+def test_columns_of_text_hold_every_text() -> None:
+    """Lone surrogates are escaped, and values of other types are spelled out."""
+    known = np.array([True, True, False])
+    for values, stored in (
+        (["a", "é", "b"], ["a", "é", None]),
+        (["a", "\ud800", "b"], ["a", "\\ud800", None]),
+        (["a", 3, None], ["a", "3", None]),
+        ([None, "a", "b"], ["None", "a", None]),
+    ):
+        column = plain_column(np.array(values, object), known)
+        assert column.type == pa.string() and column.to_pylist() == stored
+    assert plain_column(np.array([], object)).type == pa.string()
 
 
 def test_run_yaml_is_complete_and_replays(pool: Pool, tmp_path: Path) -> None:

@@ -102,6 +102,17 @@ def test_bytes_text_and_nan_survive(tmp_path: Path) -> None:
     assert np.isnan(got["nll"][0]) and got["nll"][1] == 1.5
 
 
+def test_equal_texts_of_several_parts_are_one_object(tmp_path: Path) -> None:
+    """A million rows have the words of a few thousand skills."""
+    store, fields = Store(tmp_path), (Field("words", "str", "words"),)
+    for half in (slice(0, 20), slice(20, 40)):
+        words = np.array(["red car", ""] * 10, object)
+        store.append(FP, fields, keys(40)[half], {"words": words}, [""] * 20)
+    got, _, found = store.load(FP, fields, keys(40))
+    assert found.all() and got["words"].tolist() == ["red car", ""] * 20
+    assert len({id(text) for text in got["words"].tolist()}) == 2
+
+
 def test_success_takes_precedence_over_error(tmp_path: Path) -> None:
     k = keys(4)
     for turn in range(2):

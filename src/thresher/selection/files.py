@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,5 +132,9 @@ def plain_column(values: np.ndarray, known: np.ndarray | None = None) -> pa.Arra
         texts = [raw[i : i + width] for i in range(0, len(raw), width)]
         return pa.array([t if t.strip("0") else "" for t in texts], pa.string(), mask=mask)
     if values.dtype.kind in "OU":
-        return pa.array([_storable(str(v)) for v in values], pa.string(), mask=mask)
+        given = values.tolist()
+        if set(map(type, given)) <= {str}:
+            with suppress(UnicodeEncodeError):  # a lone surrogate
+                return pa.array(given, pa.string(), mask=mask)
+        return pa.array([_storable(str(v)) for v in given], pa.string(), mask=mask)
     return pa.array(values, mask=mask)

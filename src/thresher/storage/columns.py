@@ -499,7 +499,10 @@ def _to_arrow(array: np.ndarray, failed: np.ndarray, f: Field) -> pa.Array:
 def _to_numpy(column: pa.ChunkedArray, f: Field) -> np.ndarray:
     """An Arrow column -> array [n]; nulls become blanks."""
     if f.dtype == "str":
-        return np.array(column.fill_null("").to_pylist(), dtype=object)
+        # equal texts, such as the words of a skill, become one object
+        encoded = column.fill_null("").dictionary_encode().combine_chunks()
+        texts = np.array(encoded.dictionary.to_pylist(), dtype=object)
+        return texts[encoded.indices.to_numpy()]
     dtype = np.dtype(f.dtype)
     if dtype.kind == "S":
         out = np.concatenate(
