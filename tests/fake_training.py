@@ -52,6 +52,7 @@ class FakeTraining:
         device: str = "auto",
         progress: Any = None,
         resume: bool = True,
+        image_pixels: Any = None,
     ) -> FakeTrained:
         assert device == "cpu"
         self.asked += 1

@@ -14,10 +14,14 @@ from typing import Any
 import transformers as tf
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.llava_next.image_processing_pil_llava_next import (
+    LlavaNextImageProcessorPil,
+)
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from tests import tiny_models as base
-from thresher.backends.hf.processor import image_only
+from thresher.backends.hf.processor import image_only, torchvision_works
 
 WINDOW = 40
 """Window of a sliding layer in tokens: shorter than most rows, longer than self-check rows."""
@@ -237,10 +241,95 @@ def _gemma4(out: Path, size: base.Size, both_ways: bool = False) -> None:
     base._save(out, tf.Gemma4ForConditionalGeneration(config), processor, video)
 
 
+def _llava_next(out: Path, size: base.Size) -> None:
+    """Images in tiles, on the grid that fits them best."""
+    tokenizer = base._LLAVA_WORDS.sentencepiece_like()
+    grids = [[56, 112], [112, 56], [112, 112]]
+    config = tf.LlavaNextConfig(
+        vision_config={
+            "model_type": "clip_vision_model",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+            "projection_dim": 32,
+        },
+        text_config=_text(
+            tokenizer,
+            model_type="llama",
+            bos_token_id=1,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_grid_pinpoints=grids,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+    )
+    processor = tf.LlavaNextProcessor(
+        image_processor=LlavaNextImageProcessorPil(
+            size={"shortest_edge": 56},
+            crop_size={"height": 56, "width": 56},
+            image_grid_pinpoints=grids,
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=base._LLAVA_CHAT,
+    )
+    base._save(out, tf.LlavaNextForConditionalGeneration(config), processor)
+
+
+_PIXTRAL_WORDS = base._Words(
+    special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
+    eos="<|im_end|>",
+    pad="<|endoftext|>",
+)
+
+
+def _pixtral(out: Path, size: base.Size) -> None:
+    """Pixtral: images of any shape, with a token at the end of each row of patches."""
+    from transformers.models.pixtral.processing_pixtral import PixtralProcessor
+
+    tokenizer = _PIXTRAL_WORDS.byte_level()
+    config = tf.LlavaConfig(
+        vision_config={
+            "model_type": "pixtral",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 112,
+            "patch_size": 14,
+            "head_dim": 16,
+        },
+        text_config=_text(tokenizer, model_type="mistral", sliding_window=None),
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+        image_seq_length=1,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="full",
+    )
+    processor = PixtralProcessor(
+        image_processor=PixtralImageProcessorPil(
+            size={"longest_edge": 112}, patch_size={"height": 14, "width": 14}
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        spatial_merge_size=1,
+        chat_template=base._INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", "[IMG]"),
+    )
+    base._save(out, tf.LlavaForConditionalGeneration(config), processor)
+
+
 FAMILIES = {
+    "llava_next": base.TinyModel(_llava_next),
     "qwen3_5": base.TinyModel(_qwen3_5),
     "gemma4": base.TinyModel(_gemma4),
     "gemma4_both_ways": base.TinyModel(partial(_gemma4, both_ways=True)),
     "aya_vision": base.TinyModel(_aya_vision),
     "internvl_gptoss": base.TinyModel(_internvl_gptoss),
 }
+if torchvision_works():  # its processor cannot be imported without
+    FAMILIES["pixtral"] = base.TinyModel(_pixtral)

@@ -214,11 +214,13 @@ class ModelIdentity:
     """The properties of a model that affect its scores; device, batch size, URL and path do not."""
 
     kind: ClassVar[str] = "model"
+    added: ClassVar[Mapping[str, Any]] = {"image_pixels": ""}
 
     weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
     architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
     dtype: str  # "float32" | "bfloat16" | "float16"
     pixels: str  # resizing by "pil" | "torchvision" (differs slightly); served: how images are sent
+    image_pixels: str = ""  # "MIN..MAX" pixels of an image, "..MAX"; "": as in the model's files
 
     @property
     def served(self) -> bool:

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.backends.handle import ModelHandle
-from thresher.errors import opt
+from thresher.errors import ConfigError, opt
 
 if TYPE_CHECKING:
     from thresher.backends.openai.options import ServerOptions
+    from thresher.request.image_pixels import ImagePixels
 
 __all__ = ["ModelHandle", "resolve"]
 
@@ -27,6 +28,7 @@ def resolve(
     cache: Path | None = None,
     server: ServerOptions | None = None,
     typed: str | None = None,
+    image_pixels: ImagePixels | None = None,
 ) -> ModelHandle:
     """Resolve a model without loading it.
 
@@ -41,10 +43,18 @@ def resolve(
         them together.
     typed: how the user named the model, for messages, such as `opt("settings.judge", PATH)`; None:
         `opt("model", SPEC)`.
+    image_pixels: bounds on the pixels of its images; None: as in its own files.
 
-    Raises NotAModel, ModelError, ConfigError (`device`).
+    Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`).
     """
     if spec.lower().startswith(("http://", "https://")):
+        if image_pixels is not None:
+            raise ConfigError(
+                f" is for a model whose weights are here. Images that are sent to a server are "
+                f"reduced with {opt('image_side')}.",
+                option="image_pixels",
+                value=str(image_pixels),
+            )
         from thresher.backends.openai.options import ServerOptions
         from thresher.backends.openai.resolve import resolve as served
 
@@ -54,4 +64,6 @@ def resolve(
     check_models([(spec, typed or opt("model", spec))])
     from thresher.backends.identity import identify
 
-    return identify(spec, device, dtype, batch_tokens, trust_remote_code, cache, typed)
+    return identify(
+        spec, device, dtype, batch_tokens, trust_remote_code, cache, typed, image_pixels
+    )

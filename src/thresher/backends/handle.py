@@ -19,3 +19,5 @@ class ModelHandle:
     image_tokens: Callable[[Sequence[Any]], list[int]] | None = None
     """Tokens of images, by the model's processor alone (`hf.image_tokens`); None: not known before
     a request."""
+    context: int | None = None
+    """Most tokens of a row, where the model's config.json says so."""

@@ -20,6 +20,7 @@ from typing import Any
 from thresher.backends.handle import ModelHandle
 from thresher.backends.hf.checkpoint import check_index, shards
 from thresher.errors import ModelError, NotAModel, opt
+from thresher.request.image_pixels import ImagePixels
 from thresher.storage.hashing import hash_files
 from thresher.types import ModelIdentity
 
@@ -45,6 +46,7 @@ class Found:
     config: its config.json.
     weights: as in `ModelIdentity`.
     adapters: folders of LoRA adapters to merge into it, in this order.
+    image_pixels: bounds on its images with which thresher trained the adapters.
     """
 
     where: str
@@ -52,6 +54,7 @@ class Found:
     config: dict[str, Any]
     weights: str
     adapters: tuple[Path, ...] = ()
+    image_pixels: ImagePixels | None = None
 
 
 def identify(
@@ -62,10 +65,11 @@ def identify(
     trust_remote_code: bool,
     cache: Path | None,
     typed: str | None = None,
+    image_pixels: ImagePixels | None = None,
 ) -> ModelHandle:
     """The handle of a model that runs in this process; arguments as in `backends.resolve`."""
     found = find(spec, trust_remote_code, cache, typed)
-    return handle(spec, found, device, dtype, batch_tokens, trust_remote_code, typed)
+    return handle(spec, found, device, dtype, batch_tokens, trust_remote_code, typed, image_pixels)
 
 
 def handle(
@@ -76,16 +80,31 @@ def handle(
     batch_tokens: int | None,
     trust_remote_code: bool,
     typed: str | None = None,
+    image_pixels: ImagePixels | None = None,
 ) -> ModelHandle:
-    """The handle of a found model. Raises ConfigError for a device that is not available."""
+    """The handle of a found model. Raises ConfigError for a device that is not available, and for
+    images that cannot be bounded like this."""
     from thresher.backends.hf.image_tokens import image_tokens
     from thresher.backends.hf.load import load, resolve_device, resolve_dtype
-    from thresher.backends.hf.processor import torchvision_works
+    from thresher.backends.hf.processor import load_processor, torchvision_works
 
     device = resolve_device(device)
     dtype = resolve_dtype(dtype, device)
-    pixels = "torchvision" if torchvision_works() else "pil"
-    identity = ModelIdentity(found.weights, str(found.config["model_type"]), dtype, pixels)
+    if image_pixels is not None:  # whether they can be is known before a row is scored
+        load_processor(
+            found.where,
+            revision=found.revision,
+            trust_remote_code=trust_remote_code,
+            image_pixels=image_pixels,
+        )
+    bounds = image_pixels or found.image_pixels
+    identity = ModelIdentity(
+        found.weights,
+        str(found.config["model_type"]),
+        dtype,
+        "torchvision" if torchvision_works() else "pil",
+        str(bounds or ""),
+    )
     return ModelHandle(
         spec,
         identity,
@@ -98,9 +117,19 @@ def handle(
             trust_remote_code=trust_remote_code,
             adapters=found.adapters,
             typed=typed,
+            image_pixels=bounds,
         ),
-        partial(image_tokens, found.where, found.revision, trust_remote_code),
+        partial(image_tokens, found.where, found.revision, trust_remote_code, bounds),
+        _context(found.config),
     )
+
+
+def _context(config: dict[str, Any]) -> int | None:
+    text = config.get("text_config")
+    for part in (text if isinstance(text, dict) else {}, config):
+        if isinstance(found := part.get("max_position_embeddings"), int):
+            return found
+    return None
 
 
 def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | None = None) -> Found:
@@ -171,7 +200,13 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
         raise ModelError(
             f"{typed} is a LoRA adapter of {name}, which cannot be used. {e.message}"
         ) from e
-    _check_base(typed, folder, base_model.weights)
+    record = _training_record(folder)
+    if record.get("base", base_model.weights) != base_model.weights:
+        raise ModelError(
+            f"{typed} was trained on another base than the one that is there now (its files have "
+            "changed). Restore the old base, or train again."
+        )
+    bounds = record.get("image_pixels")
     whole = hashlib.sha256(base_model.weights.encode())
     whole.update(
         json.dumps(
@@ -185,22 +220,21 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
         base_model.config,
         "sha256:" + whole.hexdigest(),
         (*base_model.adapters, folder),
+        ImagePixels.parse(bounds) if bounds else base_model.image_pixels,
     )
 
 
-def _check_base(typed: str, folder: Path, weights: str) -> None:
-    """Raises ModelError if adapters trained by thresher name a base whose files have changed."""
+def _training_record(folder: Path) -> dict[str, str]:
+    """Of adapters that thresher trained: the weights of their base (`base`), and the bounds on
+    images if there were any (`image_pixels`). Empty for others."""
     try:
-        trained_on = json.loads((folder / _TRAINING_RECORDS[0]).read_text("utf-8"))["base"][
-            "weights"
-        ]
+        record = json.loads((folder / _TRAINING_RECORDS[0]).read_text("utf-8"))
+        found = {"base": record["base"]["weights"]}
     except (OSError, ValueError, KeyError, TypeError):
-        return  # trained elsewhere
-    if trained_on != weights:
-        raise ModelError(
-            f"{typed} was trained on another base than the one that is there now (its files have "
-            "changed). Restore the old base, or train again."
-        )
+        return {}  # trained elsewhere
+    if record.get("image_pixels"):
+        found["image_pixels"] = str(record["image_pixels"])
+    return found
 
 
 def _read_config(typed: str, folder: Path) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from thresher.errors import PoolError
 from thresher.request.spelling import as_flag
 
 if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
     from thresher.doctor import Diagnosis, RepairResult
+    from thresher.storage.columns import Store
 
 COLOURS = {"error": "bold red", "warning": "yellow", "info": "dim"}
 
@@ -62,11 +64,23 @@ def doctor(
             "--context",
             metavar="N",
             min=1,
-            help="Report rows with more tokens than this (default: 8192), estimated from words and "
-            "images.",
+            help="Report rows with more tokens than this (default: the model's, else 8192), "
+            "estimated from words and images.",
             show_default=False,
         ),
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="Count the tokens of images with this model's processor (default: 576 an image). "
+            "A folder, a hub id, or demo.",
+            show_default=False,
+        ),
+    ] = None,
+    image_pixels: Annotated[str | None, o.option("image_pixels")] = None,
+    trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
     format: Annotated[str | None, o.option("format")] = None,
     trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
     store: Annotated[str | None, o.option("store")] = None,
@@ -77,11 +91,13 @@ def doctor(
     from thresher.console.progress import stderr_progress
     from thresher.doctor import CONTEXT, find_problems, repair
     from thresher.doctor.repair import check_target
+    from thresher.mixture.tokens import image_tokens as count_image_tokens
     from thresher.selection.config import default_store
     from thresher.selection.opening import TEST, open_the_pool
     from thresher.storage.columns import Store
 
     kept = Store(store or default_store())
+    handle = _model(model, image_pixels, bool(trust_remote_code), kept)
     try:
         opened = open_the_pool(pool, images, kept, note, format, bool(trust_paths))
     except PoolError as error:
@@ -106,12 +122,16 @@ def doctor(
             if in_images.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = in_images
         others.append((name, other))
+    image_tokens, how = count_image_tokens(opened, handle)
+    if handle is not None:
+        note(f"tokens of images{how}.")
     found = find_problems(
         opened,
         progress=stderr_progress(),
         near=near,
         evals=others,
-        context=context_tokens or CONTEXT,
+        context=context_tokens or (handle.context if handle else None) or CONTEXT,
+        image_tokens=image_tokens,
     )
     diagnosis = found.diagnosis()
     repaired = repair(opened, found, Path(fix)) if fix else None
@@ -129,6 +149,36 @@ def doctor(
             show_repaired(repaired)
     if diagnosis.fails:
         raise typer.Exit(1)
+
+
+def _model(
+    name: str | None, image_pixels: str | None, trust_remote_code: bool, store: Store
+) -> ModelHandle | None:
+    """The model whose processor counts the tokens of images. Raises ConfigError, ModelError."""
+    from thresher.errors import ConfigError, opt
+    from thresher.request import RunRequest
+    from thresher.selection.config import check_request
+    from thresher.selection.opening import the_model
+
+    if name is None:
+        if image_pixels is not None:
+            raise ConfigError(
+                f" bounds the images of a model. Name it: {opt('model', 'MODEL')}.",
+                option="image_pixels",
+                value=image_pixels,
+            )
+        return None
+    request = RunRequest(model=name, image_pixels=image_pixels, trust_remote_code=trust_remote_code)
+    check_request(request)
+    found = the_model(request, store)
+    assert found is not None
+    if found.identity.served:
+        raise ConfigError(
+            " is behind a server, which has the processor. Give a folder or a hub id.",
+            option="model",
+            value=name,
+        )
+    return found
 
 
 def unopened(path: str, error: str) -> dict[str, object]:

@@ -159,11 +159,16 @@ def _lmms_arguments(handle: ModelHandle, adapter: str | None) -> list[str]:
     """
     from thresher.backends.identity import BUILT_IN as FOLDER
     from thresher.evaluation import lmms
+    from thresher.training.registry import bounds_of
 
     lmms.find_command()
     path = FOLDER if handle.name == "demo" else Path(handle.name).expanduser()
     return lmms.model_arguments(
-        handle.name, path if path.exists() else None, handle.identity.architecture, adapter
+        handle.name,
+        path if path.exists() else None,
+        handle.identity.architecture,
+        adapter,
+        bounds_of(handle.identity),
     )
 
 

@@ -100,6 +100,7 @@ def train(
             rich_help_panel=RECIPE_PANEL,
         ),
     ] = "auto",
+    image_pixels: Annotated[str | None, o.option("image_pixels")] = None,
     device: Annotated[str | None, o.option("device")] = None,
     trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
     store: Annotated[str | None, o.option("store")] = None,
@@ -127,12 +128,14 @@ def train(
     from thresher.errors import CapabilityError, opt
     from thresher.extras import require
     from thresher.methods.needs import no_model
+    from thresher.request.image_pixels import ImagePixels
     from thresher.selection.config import check_device, default_store
     from thresher.selection.opening import open_the_pool
     from thresher.storage.columns import Store
 
     require("train", "thresher train")
     check_device(device or "auto")
+    bounds = None if image_pixels is None else ImagePixels.parse(image_pixels)
     if model is None:
         raise no_model("thresher train")
     if model.lower().startswith(("http://", "https://")):
@@ -156,6 +159,7 @@ def train(
         merge=merge,
         trust_remote_code=bool(trust_remote_code),
         cache=kept.root / "models",
+        image_pixels=bounds,
     )
     _show(trained)
 

@@ -37,6 +37,7 @@ from thresher.storage.atomic import remove_stale
 from thresher.storage.checksums import CorruptFile
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_folder
+from thresher.training.registry import bounds_of
 from thresher.types import Rows
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ class _CellRunner:
             work / "model",
             device=trainer.device,
             progress=progress,
+            image_pixels=bounds_of(model.identity),
         )
         answered = self.evaluate(
             trainer.open(work / "model"), job.test, store=context.store, progress=progress

@@ -24,6 +24,7 @@ from thresher.doctor.images import check_images
 from thresher.doctor.kinds import KINDS, SEVERITIES
 from thresher.doctor.repair import RepairResult, repair
 from thresher.doctor.rows import CONTEXT, check_rows, check_texts
+from thresher.mixture.tokens import TOKENS_PER_IMAGE
 from thresher.pools import Pool
 
 __all__ = [
@@ -50,10 +51,17 @@ def diagnose(
     near: bool = True,
     evals: Sequence[tuple[str | Path, Pool]] = (),
     context: int = CONTEXT,
+    image_tokens: float = TOKENS_PER_IMAGE,
 ) -> Diagnosis:
     """The diagnosis of a pool. Arguments as for `find_problems`."""
     return find_problems(
-        pool, workers=workers, progress=progress, near=near, evals=evals, context=context
+        pool,
+        workers=workers,
+        progress=progress,
+        near=near,
+        evals=evals,
+        context=context,
+        image_tokens=image_tokens,
     ).diagnosis()
 
 
@@ -65,6 +73,7 @@ def find_problems(
     near: bool = True,
     evals: Sequence[tuple[str | Path, Pool]] = (),
     context: int = CONTEXT,
+    image_tokens: float = TOKENS_PER_IMAGE,
 ) -> Findings:
     """Check every row and decode every image once.
 
@@ -76,11 +85,12 @@ def find_problems(
         evals: evaluation sets, each with its name, whose questions must not appear in the pool.
             The images of both are read once more for each.
         context: rows with more tokens than this, estimated from words and images, are reported.
+        image_tokens: tokens of an image.
     """
     progress = progress or NoProgress()
     findings = Findings(pool)
     check_rows(pool, findings)
-    check_texts(pool, findings, context, progress)
+    check_texts(pool, findings, context, progress, image_tokens)
     signatures = check_images(
         pool, findings, workers or min(os.cpu_count() or 1, 16), progress, near
     )

@@ -51,10 +51,16 @@ def check_rows(pool: Pool, findings: Findings) -> None:
     _files(pool, findings)
 
 
-def check_texts(pool: Pool, findings: Findings, context: int, progress: Progress) -> None:
+def check_texts(
+    pool: Pool,
+    findings: Findings,
+    context: int,
+    progress: Progress,
+    image_tokens: float = TOKENS_PER_IMAGE,
+) -> None:
     """Findings from the texts; reads every row. Unreadable rows are reported by `check_rows`."""
     nul, crlf = [], []
-    tokens = np.asarray(pool.facts["images"], np.float64) * TOKENS_PER_IMAGE
+    tokens = np.asarray(pool.facts["images"], np.float64) * image_tokens
     readable = np.flatnonzero(~pool.unreadable)
     progress.start("reading texts", len(readable), 0)
     try:

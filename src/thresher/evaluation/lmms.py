@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from thresher.errors import ConfigError, MissingExtra, ModelError, ThresherError, opt
+from thresher.request.image_pixels import ImagePixels
 from thresher.text import parse_json
 
 ADAPTERS = {
@@ -30,6 +31,7 @@ ADAPTERS = {
     "qwen3_vl": "qwen3_vl",
 }
 """model_type of config.json -> lmms-eval's name for the model class."""
+BOUNDED = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl")  # model classes with min_pixels and max_pixels
 
 
 class LmmsEvalFailed(ThresherError):
@@ -51,7 +53,11 @@ def find_command() -> list[str]:
 
 
 def model_arguments(
-    model: str, folder: Path | None, architecture: str, adapter: str | None
+    model: str,
+    folder: Path | None,
+    architecture: str,
+    adapter: str | None,
+    image_pixels: ImagePixels | None = None,
 ) -> list[str]:
     """`--model … --model_args …` for lmms-eval.
 
@@ -60,6 +66,7 @@ def model_arguments(
         folder: the model's folder.
         architecture: the `model_type` of its config.json.
         adapter: lmms-eval's name for the model class; None: derived from the architecture.
+        image_pixels: bounds on the pixels of an image.
 
     Raises ConfigError, ModelError.
     """
@@ -85,7 +92,19 @@ def model_arguments(
         )
     if folder is None and revision:
         source += f",revision={revision}"
-    return ["--model", adapter or ADAPTERS[architecture], "--model_args", source]
+    called = adapter or ADAPTERS[architecture]
+    if image_pixels is not None:
+        if called not in BOUNDED:
+            raise ConfigError(
+                f": lmms-eval's {called} has no setting for that. Leave {opt('lmms_eval')} out, or "
+                f"give a model folder whose own files have these bounds (thresher train writes one "
+                f"with {opt('merge', True)}), without this option.",
+                option="image_pixels",
+                value=image_pixels,
+            )
+        source += f",max_pixels={image_pixels.most}"
+        source += f",min_pixels={image_pixels.least}" if image_pixels.least else ""
+    return ["--model", called, "--model_args", source]
 
 
 def run_tasks(model: list[str], tasks: str, out: Path) -> dict[str, dict[str, float]]:

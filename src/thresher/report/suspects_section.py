@@ -192,6 +192,8 @@ def suspects_command(run: Mapping[str, Any]) -> str:
     for name in ("device", "dtype"):
         if model and config.get(name) not in (None, "auto"):
             words += [f"--{name}", str(config[name])]
+    if model and config.get("image_pixels"):
+        words += ["--image-pixels", str(config["image_pixels"])]
     words += ["--trust-remote-code"] if model and config.get("trust_remote_code") else []
     return shlex.join([*words, "--store", str(run["store"]), "--answers"])
 

@@ -157,6 +157,12 @@ class RunRequest:
 
     Part of a score's identity.
     """
+    image_pixels: Annotated[str | None, Option("MIN..MAX", MODEL, commands=ASKING)] = None
+    """Pixels that the model sees of an image, as your trainer caps them: 200704..1003520, or
+    ..1003520 (default: as in the model's files).
+
+    Set in the processor of `model` and of what is trained from it. Part of a score's identity.
+    """
     batch_tokens: Annotated[int | None, Option("N", MODEL, commands=ASKING)] = None
     """Tokens per forward pass; results do not depend on it (default: by device).
 

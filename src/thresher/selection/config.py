@@ -19,6 +19,7 @@ from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.mixture import check_mixture
 from thresher.request import SERVER, RunRequest, fields_of
 from thresher.request.devices import parse_devices
+from thresher.request.image_pixels import ImagePixels
 from thresher.text import ParseError, parse_yaml
 
 _NEXT_SETTING = re.compile(r"\s+(?=[a-z_][a-z0-9_.]*=)")
@@ -209,6 +210,8 @@ def check_request(config: RunRequest) -> None:
             option="batch_tokens",
             value=config.batch_tokens,
         )
+    if config.image_pixels is not None:
+        ImagePixels.parse(config.image_pixels)
     check_server(config)
     if config.rounds is not None and config.rounds < 1:
         raise ConfigError(

@@ -15,6 +15,7 @@ from thresher.errors import CapabilityError, ConfigError, opt
 from thresher.mixture import asks_for_signals, may_name_signals
 from thresher.request import SERVER, RunRequest
 from thresher.request.devices import first_device
+from thresher.request.image_pixels import ImagePixels
 from thresher.request.run_request import DEFAULT_METHOD
 from thresher.selection.config import default_store, require
 from thresher.types import Budget, Method
@@ -279,8 +280,13 @@ def the_model(
 ) -> ModelHandle | None:
     """The model that the request names, not opened yet. Raises ModelError."""
     if request.backend == "openai":
-        return named_model(f"{request.url}#{request.model or ''}", request, store, server)
-    return None if request.model is None else named_model(request.model, request, store, server)
+        spec: str | None = f"{request.url}#{request.model or ''}"
+    else:
+        spec = request.model
+    if spec is None:
+        return None
+    bounds = None if request.image_pixels is None else ImagePixels.parse(request.image_pixels)
+    return named_model(spec, request, store, server, image_pixels=bounds)
 
 
 def the_roles(
@@ -327,9 +333,11 @@ def named_model(
     store: Store,
     server: ServerOptions | None = None,
     typed: str | None = None,
+    image_pixels: ImagePixels | None = None,
 ) -> ModelHandle:
     """What `spec` names, under the request's options of models. `server`: one object for all models
-    of a run. `typed`: see `backends.resolve`.
+    of a run. `typed`, `image_pixels`: see `backends.resolve`; further models than `--model` see
+    images as their own processors have them.
     """
     from thresher.backends import resolve
 
@@ -342,4 +350,5 @@ def named_model(
         cache=store.root / "models",
         server=server or server_options(request),
         typed=typed,
+        image_pixels=image_pixels,
     )

@@ -22,6 +22,7 @@ from thresher.console.progress import Progress
 from thresher.errors import ModelError, opt
 from thresher.extras import require
 from thresher.fingerprint import fingerprint
+from thresher.request.image_pixels import ImagePixels
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_folder
 from thresher.training import model_folder as folders
@@ -78,6 +79,7 @@ def fit(
     merge: bool = False,
     trust_remote_code: bool = False,
     cache: Path | None = None,
+    image_pixels: ImagePixels | None = None,
     checkpoint_every: float = CHECKPOINT_SECONDS,
 ) -> TrainingResult:
     """Train `base` on rows of a pool and write the model to `out`.
@@ -97,13 +99,17 @@ def fit(
         merge: write a whole model instead of adapters.
         trust_remote_code: as in transformers.
         cache: a folder that caches hashes of model folders.
+        image_pixels: bounds on the pixels of an image; None: as in the base's files.
         checkpoint_every: seconds between checkpoints.
 
-    Raises ConfigError (`out`), ModelError (base, or a loss that is not finite), PoolError (no
-    rows), TooManyFailures (no row can be encoded), MissingExtra (no TRL), StoreError (disk).
+    Raises ConfigError (`out`, `image_pixels`), ModelError (base, or a loss that is not finite),
+    PoolError (no rows), TooManyFailures (no row can be encoded), MissingExtra (no TRL), StoreError
+    (disk).
     """
     require("train", "Training")
+    from thresher.backends.hf.image_budget import set_budget
     from thresher.backends.hf.load import resolve_device
+    from thresher.backends.hf.processor import load_processor
 
     device = resolve_device(device)
     found = find(base, trust_remote_code, cache)
@@ -112,8 +118,9 @@ def fit(
     merge = merge and recipe.lora
     bf16 = _bf16(recipe, device)
     rows_digest = rows_fingerprint(pool, requested)
+    bounds = image_pixels or found.image_pixels
     training = (recipe, found.weights, str(found.config["model_type"]), rows_digest, bf16, merge)
-    identity = fingerprint(training)
+    identity = fingerprint((*training, str(bounds)) if bounds else training)
     # bf16: LoRA keeps fp32 adapters on a bf16 base; full training keeps fp32 weights and computes
     # in bf16
     dtype = "bfloat16" if bf16 and recipe.lora else "float32"
@@ -126,7 +133,9 @@ def fit(
         if record is not None:
             return _result_from_record(out, record)
         folders.prepare_folder(out, identity, resume)
-        backend: HFBackend = handle(base, found, device, dtype, None, trust_remote_code).open()
+        backend: HFBackend = handle(
+            base, found, device, dtype, None, trust_remote_code, image_pixels=image_pixels
+        ).open()
         model, trained = train_backend(
             backend,
             pool,
@@ -139,6 +148,12 @@ def fit(
             checkpoint_every=checkpoint_every,
         )
         _write(model, found, base, recipe, out, merge=merge, bf16=bf16)
+        if bounds is not None:
+            processor, _ = load_processor(
+                found.where, revision=found.revision, trust_remote_code=trust_remote_code
+            )
+            changes = set_budget(processor, bounds, base)
+            folders.write_image_budget(out / folders.WORK_FOLDER / "saved", changes)
         record = {
             "identity": identity,
             "thresher": __version__,
@@ -146,6 +161,7 @@ def fit(
             "learning_rate": trained.learning_rate,
             "precision": "bf16" if bf16 else "fp32",
             "merged": merge,
+            **({"image_pixels": str(bounds)} if bounds else {}),
             "base": {
                 "name": base,
                 "weights": found.weights,

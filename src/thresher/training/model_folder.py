@@ -3,7 +3,8 @@
 config.json, *.safetensors …         a whole model (full training, or merged adapters), or
 adapter_config.json, adapter_model.safetensors    adapters, which `--model` loads on top of their
                                                   base
-tokenizer, processor, chat template  copied unchanged from the base
+tokenizer, processor, chat template  copied from the base; only bounds on the pixels of an image are
+                                     written into the processor's files
 training.json                        recipe, base, fingerprint of the rows, versions, losses:
                                      written last
 failures.jsonl                       rows that could not be trained on, if any
@@ -183,6 +184,19 @@ def _save(save: Any, target: Path, base_files: Path) -> None:
         raise StoreError(
             f"The trained model could not be written to {out}: {_error_text(e)}. Make room and run "
             "again."
+        ) from e
+
+
+def write_image_budget(target: Path, changes: dict[str, Any]) -> None:
+    """Write the settings of the image processor that differ from the base's. Raises StoreError."""
+    from thresher.backends.hf.image_budget import write_budget
+
+    try:
+        write_budget(target, changes)
+    except OSError as e:
+        raise StoreError(
+            f"The trained model could not be written to {target.parent.parent}: "
+            f"{_error_text(e)}. Make room and run again."
         ) from e
 
 

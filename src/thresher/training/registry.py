@@ -27,10 +27,17 @@ import numpy as np
 
 from thresher.errors import StoreError
 from thresher.fingerprint import canonical, fingerprint
+from thresher.request.image_pixels import ImagePixels
 from thresher.storage.atomic import write_bytes
 from thresher.storage.lock import file_lock
 from thresher.text import parse_json
-from thresher.types import TrainedIdentity, TrainedModel, TrainingRows, digests_to_bytes
+from thresher.types import (
+    ModelIdentity,
+    TrainedIdentity,
+    TrainedModel,
+    TrainingRows,
+    digests_to_bytes,
+)
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -64,6 +71,7 @@ class Fit(Protocol):
         device: str = "auto",
         progress: Progress | None = None,
         resume: bool = True,
+        image_pixels: ImagePixels | None = None,
     ) -> FitResult: ...
 
 
@@ -100,6 +108,7 @@ def make_trainer(
         device: str = "auto",
         progress: Progress | None = None,
         resume: bool = True,
+        image_pixels: ImagePixels | None = None,
     ) -> FitResult:
         from thresher import training
 
@@ -114,6 +123,7 @@ def make_trainer(
             resume=resume,
             trust_remote_code=trust_remote_code,
             cache=cache,
+            image_pixels=image_pixels,
         )
 
     def open_(folder: Path) -> ModelHandle:
@@ -215,7 +225,14 @@ def _train(
     started = time.monotonic()
     folder = model_folder(store, identity)
     result = trainer.fit(
-        base.name, pool, rows, identity.recipe, folder, device=trainer.device, progress=progress
+        base.name,
+        pool,
+        rows,
+        identity.recipe,
+        folder,
+        device=trainer.device,
+        progress=progress,
+        image_pixels=bounds_of(identity.base),
     )
     record = {
         "what": "a model that thresher trained; its folder is beside this file",
@@ -229,6 +246,11 @@ def _train(
         _record_path(store, fingerprint(identity)),
         (json.dumps(record, indent=2, ensure_ascii=False) + "\n").encode(),
     )
+
+
+def bounds_of(model: ModelIdentity) -> ImagePixels | None:
+    """The bounds on a model's images that are part of its identity."""
+    return ImagePixels.parse(model.image_pixels) if model.image_pixels else None
 
 
 def _record_path(store: Store, fp: str) -> Path:

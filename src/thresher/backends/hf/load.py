@@ -20,12 +20,14 @@ from thresher.backends.hf.checkpoint import reason as first_line
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
+from thresher.backends.hf.image_budget import set_model_budget
 from thresher.backends.hf.images import ImagePreparer, Vision, vision_owner
 from thresher.backends.hf.processor import load_processor
 from thresher.backends.hf.token_types import TokenTypeForward, token_type_argument
 from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError, ThresherError, opt
 from thresher.extras import install_command
+from thresher.request.image_pixels import ImagePixels
 from thresher.types import ImageRef, Sample, Turn
 
 # nats a token, mean over the answer
@@ -43,6 +45,7 @@ def load(
     trust_remote_code: bool,
     adapters: Sequence[Path] = (),
     typed: str | None = None,
+    image_pixels: ImagePixels | None = None,
 ) -> HFBackend:
     """Load a model and check that thresher's fast path gives the model's own numbers.
 
@@ -54,6 +57,7 @@ def load(
     trust_remote_code: whether the model's own Python code may run.
     adapters: folders of LoRA adapters, merged into the weights one after the other.
     typed: how the user named the model, for messages; None: `opt("model", WHERE)`.
+    image_pixels: bounds on the pixels of its images; None: the model's own.
 
     Raises ModelError where the model cannot be loaded or its fast path is not exact, and
     MissingExtra where a package is missing.
@@ -63,7 +67,9 @@ def load(
     typed = typed or opt("model", where)
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    processor, _ = load_processor(where, revision=revision, trust_remote_code=trust_remote_code)
+    processor, _ = load_processor(
+        where, revision=revision, trust_remote_code=trust_remote_code, image_pixels=image_pixels
+    )
     model, loaded = open_weights(
         where,
         revision=revision,
@@ -71,6 +77,8 @@ def load(
         trust_remote_code=trust_remote_code,
         typed=typed,
     )
+    if image_pixels is not None:
+        set_model_budget(model.config, processor)
     missing = [*loaded["missing_keys"], *(str(key) for key, *_ in loaded["mismatched_keys"])]
     if missing:  # transformers would initialise them at random, and only log it
         raise ModelError(

@@ -21,23 +21,30 @@ from pathlib import Path
 from typing import Any, Literal
 
 from thresher.errors import MissingExtra, ModelError
+from thresher.request.image_pixels import ImagePixels
 
 Pixels = Literal["pil", "torchvision"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 
 def load_processor(
-    folder_or_id: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+    folder_or_id: str | Path,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    image_pixels: ImagePixels | None = None,
 ) -> tuple[Any, Pixels]:
     """The processor of a model folder or hub id, and which library resizes its images.
 
     folder_or_id: a model folder or hub id.
     revision: the commit of a hub id.
     trust_remote_code: whether the model's own Python code may run.
+    image_pixels: bounds on the pixels of an image; None: as in the model's files.
 
     Raises ModelError if it is not a multimodal model's processor: unreadable, no tokenizer, no
     image processor, no chat template, or its own code is needed and `trust_remote_code` is off.
-    Raises MissingExtra if the processor needs a package that is not installed.
+    Raises MissingExtra if the processor needs a package that is not installed, and ConfigError if
+    its images cannot be bounded by `image_pixels`.
     """
     name = str(folder_or_id)
     if Path(name).is_dir() and not (Path(name) / "config.json").is_file():
@@ -72,6 +79,10 @@ def load_processor(
         ) from e
     _check(name, processor)
     processor.chat_template = _chat_template(name, processor)
+    if image_pixels is not None:
+        from thresher.backends.hf.image_budget import set_budget
+
+        set_budget(processor, image_pixels, name)
     return processor, _pixels_of(processor)
 
 
