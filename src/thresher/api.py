@@ -57,8 +57,10 @@ class Chosen:
     def write(self, folder: str | Path, *, overwrite: bool = False) -> Path:
         """Write the files of `thresher select --out`; a report that cannot be written is a warning.
 
-        `overwrite`: replace the selection of another request, which is an error otherwise
-        (ConfigError).
+        Arguments:
+            folder: where the files are written; created if it does not exist.
+            overwrite: replace the selection of another request, which is an error otherwise
+                (ConfigError).
         """
         from thresher.report import try_to_write
         from thresher.selection import folder as output

@@ -46,7 +46,12 @@ def opt(name: str, value: object = None) -> str:
 
 
 def spelled(message: str, spell: Spell) -> str:
-    """A message with its references to options as `spell` writes them."""
+    """A message with its references to options as `spell` writes them.
+
+    Arguments:
+        message: a text with references.
+        spell: writes one reference: `in_python`, `as_flag` or `as_yaml`.
+    """
 
     def write(found: re.Match[str]) -> str:
         name, kind, text = found.groups()
@@ -58,7 +63,12 @@ def spelled(message: str, spell: Spell) -> str:
 
 
 def in_python(name: str, value: object) -> str:
-    """An option as a keyword argument, such as `budget="30%"`; a `Spell`."""
+    """An option as a keyword argument, such as `budget="30%"`; a `Spell`.
+
+    Arguments:
+        name: as in `opt`.
+        value: of the option; None: the name alone.
+    """
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
         value = f'"{value}"'
     if name.startswith(SETTING):
@@ -109,7 +119,9 @@ class PoolError(ThresherError):
 class ImageError(ThresherError):
     """An image cannot be used. Stored as its row's failure, not raised to the user.
 
-    `kind`: the reason, as a kind of finding of `thresher doctor`.
+    Arguments:
+        message: what is wrong with the image.
+        kind: the reason, as a kind of finding of `thresher doctor`.
     """
 
     def __init__(self, message: str, kind: str = "broken-image") -> None:
@@ -157,7 +169,12 @@ class TooManyFailures(ThresherError):
 
 
 def did_you_mean(given: str, known: list[str]) -> str:
-    """A hint for a misspelt name: `" Did you mean 'clipper'?"`, or "" if no known name is close."""
+    """A hint for a misspelt name: `" Did you mean 'clipper'?"`, or "" if no known name is close.
+
+    Arguments:
+        given: the unknown name.
+        known: the names that exist.
+    """
     import difflib
 
     hit = difflib.get_close_matches(given, known, n=1, cutoff=0.6)

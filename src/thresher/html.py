@@ -118,7 +118,12 @@ def printable(text: str) -> str:
 
 
 def render_notebook_view(view: Callable[[], NotebookView], what: object) -> str:
-    """Render a notebook cell as HTML. Never raises: errors are shown as text with `repr(what)`."""
+    """Render a notebook cell as HTML. Never raises: errors are shown as text with `repr(what)`.
+
+    Arguments:
+        view: returns what is displayed; may raise.
+        what: the object, for the message if `view` raises.
+    """
     try:
         style = Markup(asset("notebook.css"))
         return printable(

@@ -88,7 +88,12 @@ def too_deep(raw: bytes) -> bool:
 
 
 def too_deep_at(text: str, start: int, stop: int) -> bool:
-    """As `too_deep`, for part of a text."""
+    """As `too_deep`, for part of a text.
+
+    Arguments:
+        text: JSON text.
+        start, stop: the part, as for a slice.
+    """
     if text.count("[", start, stop) + text.count("{", start, stop) <= MAX_DEPTH:
         return False
     return too_deep(text[start:stop].encode("utf-8", "surrogatepass"))
@@ -98,6 +103,10 @@ def closing_bracket(text: str, start: int) -> int:
     """Index one past the bracket that closes the one at `start`; -1 if the text ends first.
 
     Looks only at brackets and strings, so that invalid or too deep values can be skipped.
+
+    Arguments:
+        text: JSON text.
+        start: index of an opening bracket.
     """
     depth = 0
     for found in _BRACKET_TEXT.finditer(text, start):

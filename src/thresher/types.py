@@ -397,8 +397,16 @@ class SharedSignal(RowSignal, Protocol):
         backend: Any,
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
-        """As `rows`, for all of `signals` (this one among them): one `Scored` each, in their order,
-        of the same index."""
+        """Compute several signals in one pass. As `rows`, but yields one `Scored` for each of
+        `signals`, in their order and with the same index.
+
+        Arguments:
+            signals: with equal `batch_key()`, this one among them.
+            samples: n samples.
+            inputs: n rows of input columns, the same for all signals; None without inputs.
+            backend: the model, or None for signals without one.
+            pool: where images are loaded from.
+        """
 
 
 @runtime_checkable
@@ -712,9 +720,9 @@ class Method(Protocol):
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         """At most `budget` rows, best first.
 
-        columns: of the rows of the pool that can be selected.
-        budget: rows to select, at least 0.
-        target: columns of the target set, those marked `OfTarget`, and `target["row"]["row"]`:
-        int64, rows in its
-            file. None where the method marks none.
+        Arguments:
+            columns: of the rows of the pool that can be selected.
+            budget: rows to select, at least 0.
+            target: columns of the target set, those marked `OfTarget`, and `target["row"]["row"]`:
+                int64, rows in its file. None where the method marks none.
         """

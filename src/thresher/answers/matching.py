@@ -18,6 +18,10 @@ _WORD_FIRST = re.compile(r"\W*(\w+)\s*(?:[,.;:!]|$)")
 def match_candidate(text: str, offered: Candidates) -> str:
     """The candidate that `text` means, else `text` unchanged.
 
+    Arguments:
+        text: an answer, such as the model's.
+        offered: the candidates that it may mean.
+
     >>> letters = Candidates(("A", "B"), ("A", "B"), ("a cat", "a dog"))
     >>> [match_candidate(t, letters) for t in ("B. a dog", "(A)", "A dog.", "The answer is B",
     ...     "A big dog")]

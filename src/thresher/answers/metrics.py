@@ -14,12 +14,21 @@ TOLERANCE = 0.05
 
 
 def exact_match(answer: str, expected: str) -> bool:
-    """Whether both are equal once normalised; an empty answer is never right."""
+    """Whether both are equal once normalised; an empty answer is never right.
+
+    Arguments:
+        answer: the answer to judge.
+        expected: the correct one.
+    """
     return bool(answer.strip()) and normalise(answer) == normalise(expected)
 
 
 def anls(answer: str, expected: str) -> float:
     """Average normalised Levenshtein similarity, 0..1, ignoring case and the amount of white space.
+
+    Arguments:
+        answer: the answer to judge.
+        expected: the correct one.
 
     >>> anls("Hotel Rio", "hotel  rio"), anls("hotel", "hostel"), anls("car", "house")
     (1.0, 0.8333333333333334, 0.0)
@@ -33,6 +42,10 @@ def anls(answer: str, expected: str) -> float:
 
 def relaxed_accuracy(answer: str, expected: str) -> bool:
     """Whether a number is within 5% of the expected one; other answers must match exactly.
+
+    Arguments:
+        answer: the answer to judge, with or without a % sign.
+        expected: the correct one.
 
     >>> relaxed_accuracy("104", "100"), relaxed_accuracy("106", "100")
     (True, False)

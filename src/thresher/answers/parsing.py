@@ -165,6 +165,10 @@ def _on_its_own_line(before: str) -> bool:
 def parse_option(text: str, letters: Sequence[str]) -> int | None:
     """Index in `letters` of the option that a text names; None if it names none or is ambiguous.
 
+    Arguments:
+        text: an answer.
+        letters: the letters of the options, such as "ABC".
+
     >>> [parse_option(t, "ABC") for t in ("B", "(B) red", "The answer is C.", "Option A", "A dog",
     ...     "I think so")]
     [1, 1, 2, 0, None, None]

@@ -32,18 +32,19 @@ def resolve(
 ) -> ModelHandle:
     """Resolve a model without loading it.
 
-    spec: a folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins a commit),
-        `demo` (the built-in model), or a server: `http://host:8000/v1#NAME`.
-    device: auto, or a torch device.
-    dtype: auto, or the name of a torch dtype.
-    batch_tokens: padded tokens per batch; None: by device.
-    trust_remote_code: whether the model's own Python code may run.
-    cache: folder in which the hashes of a model's files are cached.
-    server: options for servers; one object for all models of a run, so that its limits hold for
-        them together.
-    typed: how the user named the model, for messages, such as `opt("settings.judge", PATH)`; None:
-        `opt("model", SPEC)`.
-    image_pixels: bounds on the pixels of its images; None: as in its own files.
+    Arguments:
+        spec: a folder, a hub id such as `Qwen/Qwen2.5-VL-7B-Instruct` (`@revision` pins a commit),
+            `demo` (the built-in model), or a server: `http://host:8000/v1#NAME`.
+        device: auto, or a torch device.
+        dtype: auto, or the name of a torch dtype.
+        batch_tokens: padded tokens per batch; None: by device.
+        trust_remote_code: whether the model's own Python code may run.
+        cache: folder in which the hashes of a model's files are cached.
+        server: options for servers; one object for all models of a run, so that its limits hold for
+            them together.
+        typed: how the user named the model, for messages, such as `opt("settings.judge", PATH)`;
+            None: `opt("model", SPEC)`.
+        image_pixels: bounds on the pixels of its images; None: as in its own files.
 
     Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`).
     """

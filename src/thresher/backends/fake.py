@@ -36,7 +36,12 @@ def never(sample: Sample) -> str:
 
 def by_hash(sample: Sample, query: Query) -> Sequence[float]:
     """A log-probability for each answer: a total probability of about 0.9, divided by a hash of
-    row, query and answer."""
+    row, query and answer.
+
+    Arguments:
+        sample: the row.
+        query: its text and answers.
+    """
     weight = np.array(
         [_nats(query.text.encode(), sample.digest + a.encode()) + 1e-3 for a in query.answers]
     )
@@ -58,6 +63,15 @@ class FakeBackend:
     writes: gives the generated text of a row.
 
     `scored` counts the rows.
+
+    Arguments:
+        fails: returns the error of a row, or "".
+        seconds_per_row: how long a row takes.
+        piece: rows per `Scored`.
+        log: file that gets a line (the digest) for every row, even if the process is killed right
+            after.
+        answers: returns the log-probabilities of a query's answers.
+        writes: returns the generated text of a row.
     """
 
     reuses_prefix = True
@@ -168,7 +182,12 @@ class FakeBackend:
             yield Scored(index, values, [self.fails(s) for s in part])
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Measured:
-        """A hundredth of a second and ten tokens a row, 1 MiB."""
+        """A hundredth of a second and ten tokens a row, 1 MiB.
+
+        Arguments:
+            samples: rows to measure.
+            pool: not used.
+        """
         return Measured(0.01 * len(samples), 10 * len(samples), 1 << 20)
 
     def _pieces(self, samples: Sequence[Sample]) -> Iterator[np.ndarray]:

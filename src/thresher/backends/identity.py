@@ -67,7 +67,18 @@ def identify(
     typed: str | None = None,
     image_pixels: ImagePixels | None = None,
 ) -> ModelHandle:
-    """The handle of a model that runs in this process; arguments as in `backends.resolve`."""
+    """The handle of a model that runs in this process.
+
+    Arguments:
+        spec: a folder, a hub id (`@revision` pins a commit), or `demo`.
+        device: auto, or a torch device.
+        dtype: auto, or the name of a torch dtype.
+        batch_tokens: padded tokens per batch; None: by device.
+        trust_remote_code: whether the model's own Python code may run.
+        cache: folder in which the hashes of a model's files are cached; None: no cache.
+        typed: how the user named the model, for messages; None: `opt("model", spec)`.
+        image_pixels: bounds on the pixels of its images; None: as in its own files.
+    """
     found = find(spec, trust_remote_code, cache, typed)
     return handle(spec, found, device, dtype, batch_tokens, trust_remote_code, typed, image_pixels)
 
@@ -82,8 +93,21 @@ def handle(
     typed: str | None = None,
     image_pixels: ImagePixels | None = None,
 ) -> ModelHandle:
-    """The handle of a found model. Raises ConfigError for a device that is not available, and for
-    images that cannot be bounded like this."""
+    """The handle of a found model.
+
+    Arguments:
+        spec: how the user named the model.
+        found: its files.
+        device: auto, or a torch device.
+        dtype: auto, or the name of a torch dtype.
+        batch_tokens: padded tokens per batch; None: by device.
+        trust_remote_code: whether the model's own Python code may run.
+        typed: the name of the model in messages; None: `opt("model", spec)`.
+        image_pixels: bounds on the pixels of its images; None: as in its own files.
+
+    Raises ConfigError for a device that is not available, and for images that cannot be bounded
+    like this.
+    """
     from thresher.backends.hf.image_tokens import image_tokens
     from thresher.backends.hf.load import load, resolve_device, resolve_dtype
     from thresher.backends.hf.processor import load_processor, torchvision_works
@@ -133,7 +157,13 @@ def _context(config: dict[str, Any]) -> int | None:
 
 
 def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | None = None) -> Found:
-    """Find a model's files; arguments as in `backends.resolve`.
+    """Find a model's files.
+
+    Arguments:
+        spec: a folder, a hub id, or `demo`.
+        trust_remote_code: whether the model's own Python code may run.
+        cache: folder in which hashes are cached; None: no cache.
+        typed: the name of the model in messages; None: `opt("model", spec)`.
 
     Raises NotAModel, and ModelError if its files are damaged.
     """

@@ -59,7 +59,12 @@ def spherical_kmeans(vectors: np.ndarray, k: int, iterations: int = 15) -> Clust
 
 
 def nearest(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest centre of each row, int32 [n] (the first if tied), and its score, int32 [n]."""
+    """Nearest centre of each row, int32 [n] (the first if tied), and its score, int32 [n].
+
+    Arguments:
+        vectors: int16 [n, d], unit vectors in fixed point.
+        centres: int16 [k, d], unit vectors in fixed point.
+    """
     label, score = np.empty(len(vectors), np.int32), np.empty(len(vectors), np.int32)
     table = np.ascontiguousarray(centres.T, np.float32)
     step = max(_PRODUCTS // max(len(centres), 1), 1)

@@ -224,7 +224,8 @@ class _CellRunner:
         """A finished cell whose model was trained on the same rows with the same recipe, so that
         another training would give the same model; None if there is none.
 
-        rows: int64 [k], of the pool.
+        Arguments:
+            rows: int64 [k], of the pool.
         """
         for other in self.job.cells():
             if other == cell or other.recipe != cell.recipe:

@@ -90,11 +90,12 @@ def answer_style(answer: str) -> str:
 def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: int) -> None:
     """Run the demo: generate the pool, select, compare with random rows, and print the result.
 
-    console: for the report.
-    progress: for scoring and training.
-    out: output folder.
-    rows: number of rows of the pool.
-    seed: of the pool, the selection and the trainings.
+    Arguments:
+        console: for the report.
+        progress: for scoring and training.
+        out: output folder.
+        rows: number of rows of the pool.
+        seed: of the pool, the selection and the trainings.
 
     Raises the same errors as a selection.
     """

@@ -30,13 +30,14 @@ def make_evaluation(
 
     Yes and no are equally frequent; a third of the questions with options is multiple choice.
 
-    folder: where to write.
-    per_kind: number of questions of each kind.
-    seed: of the generator.
-    split: "evaluation", or "development" for a set on other scenes, to make decisions on.
-    kinds: of question.
-    house_style: write short answers in the format of their kind, as `make_pool` does; no multiple
-        choice.
+    Arguments:
+        folder: where to write.
+        per_kind: number of questions of each kind.
+        seed: of the generator.
+        split: "evaluation", or "development" for a set on other scenes, to make decisions on.
+        kinds: of question.
+        house_style: write short answers in the format of their kind, as `make_pool` does; no
+            multiple choice.
 
     Returns the path of evaluation.json. Raises ValueError for another split.
     """

@@ -81,11 +81,12 @@ def hidden_label(identity: str, row: Row) -> dict[str, object]:
 def write_rows(folder: Path, stem: str, labels: str, prefix: str, rows: Sequence[Row]) -> Path:
     """Write rows as LLaVA JSON, their images, and their hidden labels as JSON lines.
 
-    folder: where to write.
-    stem: file name of the JSON file, without extension.
-    labels: file name of the hidden labels.
-    prefix: of the rows' ids.
-    rows: the rows.
+    Arguments:
+        folder: where to write.
+        stem: file name of the JSON file, without extension.
+        labels: file name of the hidden labels.
+        prefix: of the rows' ids.
+        rows: the rows.
 
     Returns the path of the JSON file.
     """

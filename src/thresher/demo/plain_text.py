@@ -50,10 +50,11 @@ def text_turn(
 ) -> Turn:
     """A random text-only turn.
 
-    rng: random generator.
-    wording: "pool" or that of pretraining.
-    instruct: add a format instruction.
-    noisy: use a wrong answer of the same type.
+    Arguments:
+        rng: random generator.
+        wording: "pool" or that of pretraining.
+        instruct: add a format instruction.
+        noisy: use a wrong answer of the same type.
     """
     pool = wording == "pool"
     draw = rng.random()

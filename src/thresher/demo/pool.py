@@ -30,11 +30,12 @@ def make_pool(
 ) -> Path:
     """Write pool.json, images/ and hidden_labels.jsonl. The same arguments give the same bytes.
 
-    folder: where to write.
-    rows: number of rows.
-    seed: of the generator.
-    mix: the sources.
-    house_style: write short answers in the format of their kind (house_style.py).
+    Arguments:
+        folder: where to write.
+        rows: number of rows.
+        seed: of the generator.
+        mix: the sources.
+        house_style: write short answers in the format of their kind (house_style.py).
 
     Returns the path of pool.json.
     """

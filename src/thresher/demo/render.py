@@ -41,7 +41,8 @@ _FONT = ImageFont.load_default(15)
 def render(scene: Scene, rng: Random) -> np.ndarray:
     """Render a scene; returns uint8 [48, 48, 3].
 
-    rng: for background, shifts, sizes and noise.
+    Arguments:
+        rng: for background, shifts, sizes and noise.
     """
     light = tuple(rng.randint(228, 255) for _ in range(3))
     image = Image.new("RGB", (SIDE, SIDE), light if scene.large else rng.choice(_BACKGROUNDS))

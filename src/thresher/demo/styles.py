@@ -76,13 +76,14 @@ def phrase(
 ) -> Turn:
     """Write a question as a turn.
 
-    rng: for wording, options and instruction.
-    question: the question.
-    style: requested answer style, one of STYLES.
-    wording: set of wordings.
-    instruct: add a format instruction.
-    lowercase: write short answers as "red" instead of "Red".
-    wrong: a wrong answer to use; None: the correct one.
+    Arguments:
+        rng: for wording, options and instruction.
+        question: the question.
+        style: requested answer style, one of STYLES.
+        wording: set of wordings.
+        instruct: add a format instruction.
+        lowercase: write short answers as "red" instead of "Red".
+        wrong: a wrong answer to use; None: the correct one.
     """
     style = style_of(question, style)
     answer = question.answer if wrong is None else wrong

@@ -23,8 +23,9 @@ Values = Mapping[str, np.ndarray]
 def exact_groups(texts: Values, images: Values) -> np.ndarray:
     """Group labels, int64 [m], equal for exact duplicates.
 
-    `texts`, `images`: fields of `TextMinhash` and `ImageHash`, or twice those of `ExactHash`, [m]
-    each.
+    Arguments:
+        texts, images: fields of `TextMinhash` and `ImageHash`, or twice those of `ExactHash`, [m]
+            each.
     """
     m = len(texts["exact"])
     table = np.hstack(

@@ -148,7 +148,8 @@ def from_bytes(column: np.ndarray) -> np.ndarray:
 def connected_components(groups: int, pairs: np.ndarray) -> np.ndarray:
     """Connected components: the smallest member of each item's component, int64 [groups].
 
-    `pairs`: int64 [p, 2].
+    Arguments:
+        pairs: int64 [p, 2].
 
     >>> connected_components(5, np.array([[0, 3], [3, 4]])).tolist()
     [0, 1, 2, 0, 0]

@@ -39,4 +39,9 @@ class ColumnCache(Protocol):
         """The column for these rows and inputs; None: not in the cache."""
 
     def put(self, query: CacheQuery, column: RowColumn) -> None:
-        """Keep a column that was computed for these rows and inputs."""
+        """Keep a column that was computed for these rows and inputs.
+
+        Arguments:
+            query: the signal and what its column depends on.
+            column: the column that was computed for it.
+        """

@@ -145,8 +145,12 @@ class EligibleRows:
 
 
 class PoolLimit:
-    """The limit that the option `on_missing` sets for a pool. `rows`: number of rows that are
-    considered."""
+    """The limit that the option `on_missing` sets for a pool.
+
+    Arguments:
+        on_missing: "auto", "exclude" or "refuse".
+        rows: number of rows that are considered.
+    """
 
     def __init__(self, on_missing: OnMissing, rows: int) -> None:
         if on_missing not in ("auto", "exclude", "refuse"):

@@ -154,7 +154,12 @@ class Models:
         self.notes += [note for note in getattr(backend, "notes", ()) if note not in self.notes]
 
     def record_training(self, signal: RowSignal, label: str) -> None:
-        """Record what it cost to train the model of a resolved signal, now or in an earlier run."""
+        """Record what it cost to train the model of a resolved signal, now or in an earlier run.
+
+        Arguments:
+            signal: resolved.
+            label: its name in the record.
+        """
         identity = model_of(signal)
         if not isinstance(identity, TrainedIdentity):
             return

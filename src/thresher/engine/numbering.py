@@ -36,7 +36,12 @@ class RowNumbering:
 
     @classmethod
     def of(cls, pool: PoolView, seed: int) -> RowNumbering:
-        """The numbering of `pool`; `ties` are derived from `seed`."""
+        """The numbering of a pool.
+
+        Arguments:
+            pool: n rows.
+            seed: of `ties`.
+        """
         digest = pool.digest[pool.order]  # [n] DIGEST
         return cls(
             pool.order,

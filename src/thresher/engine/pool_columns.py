@@ -30,7 +30,12 @@ class PoolColumn:
 
     @classmethod
     def of(cls, signal: StoredPoolSignal, digest: np.ndarray) -> PoolColumn:
-        """The column of m rows. `digest`: DIGEST [m], sorted."""
+        """The column of m rows.
+
+        Arguments:
+            signal: the signal that the values are of.
+            digest: DIGEST [m], sorted.
+        """
         content = np.ascontiguousarray(digest).tobytes()
         return cls(signal, "sha256:" + hashlib.sha256(content).hexdigest())
 

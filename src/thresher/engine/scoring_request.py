@@ -174,7 +174,9 @@ def image_order(pool: PoolView, pool_rows: np.ndarray, keys: np.ndarray) -> np.n
 def blank(values: Mapping[str, np.ndarray], positions: np.ndarray) -> None:
     """Mark rows without a value: NaN in floats, "" in texts; other fields are zero already.
 
-    `values`: field -> array [n], changed in place; `positions`: int64 [r], rows with a value.
+    Arguments:
+        values: field -> array [n], changed in place.
+        positions: int64 [r], rows with a value.
     """
     for array in values.values():
         if array.dtype.kind in "fO":

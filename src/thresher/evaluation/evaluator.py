@@ -136,11 +136,16 @@ def evaluate(
 
 
 def check_rows(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") -> None:
-    """Raises what `evaluate` would raise for these rows before it opens a model: for commands that
+    """Raise what `evaluate` would raise for these rows before it opens a model: for commands that
     train or select first.
 
     ConfigError (`score`, no set of candidates), TooManyFailures (rows without an image or an
     answer).
+
+    Arguments:
+        pool: the questions with their expected answers.
+        score: "auto", "generate" or "choice", as in `evaluate`.
+        on_missing: "auto", "exclude" or "refuse", as in `evaluate`.
     """
     _questions(pool, score, on_missing)
 

@@ -23,6 +23,10 @@ def group_names(pool: Pool, by: str) -> list[str]:
     `source` is the pool's source (data_source, else source, else the file's name); values other
     than text are written as JSON; records without the field, and unreadable ones, are "(none)".
 
+    Arguments:
+        pool: n rows.
+        by: a field of the records, or "source".
+
     Raises ConfigError if no record has the field `by`.
     """
     if by == BY_SOURCE:

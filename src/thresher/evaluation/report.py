@@ -166,6 +166,11 @@ def write_evaluation(content: dict[str, Any], rows: pa.Table | None, out: Path) 
     """Write the JSON file and, with `rows`, the parquet file beside it; neither is replaced before
     both are complete.
 
+    Arguments:
+        content: of the JSON file.
+        rows: a table with one line per row; None: no parquet file.
+        out: path of the JSON file.
+
     Raises StoreError (disk full, no permission).
     """
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

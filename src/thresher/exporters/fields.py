@@ -57,7 +57,8 @@ class Fields:
     def split(self, row: Row, extra_json: dict[str, Any]) -> dict[str, Any]:
         """The row's fields as columns, `extra_json` last.
 
-        `extra_json`: further content for that column, besides fields without a column.
+        Arguments:
+            extra_json: further content for that column, besides fields without a column.
         """
         out: dict[str, Any] = dict.fromkeys(self.types)
         extra: dict[str, Any] = {}

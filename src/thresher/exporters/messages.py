@@ -35,7 +35,8 @@ def export(
 ) -> tuple[str, ...]:
     """See `thresher.exporters.export`.
 
-    `format`: "messages", "messages-json" or "messages-jsonl".
+    Arguments:
+        format: "messages", "messages-json" or "messages-jsonl".
     """
     path = target.file(path)
     stream, images = Rows(pool, rows), ExportImages(pool, path, options)

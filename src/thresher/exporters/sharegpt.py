@@ -30,7 +30,8 @@ def export(
 ) -> tuple[str, ...]:
     """See `thresher.exporters.export`.
 
-    `format`: "sharegpt", "sharegpt-json" or "sharegpt-jsonl".
+    Arguments:
+        format: "sharegpt", "sharegpt-json" or "sharegpt-jsonl".
     """
     path = target.file(path)
     stream, images = Rows(pool, rows), ExportImages(pool, path, options)

@@ -78,8 +78,9 @@ def method_class(name: str) -> type[Any]:
 def load(name: str, settings: Mapping[str, str] | None = None) -> Method:
     """Create a method.
 
-    name: of the method.
-    settings: name -> value as the user types it after `--set`.
+    Arguments:
+        name: of the method.
+        settings: name -> value as the user types it after `--set`.
 
     Raises ConfigError.
     """

@@ -298,13 +298,24 @@ def mean_of_passes(*passes: np.ndarray) -> np.ndarray:
 
 def without_room(columns: Columns, kind: str) -> int:
     """Number of rows that have a demonstration of `kind` ("p" or "w") but do not fit into the
-    model's context together with it."""
+    model's context together with it.
+
+    Arguments:
+        columns: of a pool, with a demonstration and a one-shot loss for each kind.
+        kind: "p" (parametric knowledge) or "w" (no knowledge).
+    """
     has = np.asarray(columns[f"demonstration_{kind}"]["digest"], "S32") != b""
     return int((has & np.isnan(columns[f"one_shot_{kind}"]["nll"])).sum())
 
 
 def mirrored(nll: np.ndarray, perplexity: np.ndarray, kept: np.ndarray) -> str:
-    """How well the kept rows match both perplexity distributions, as a note."""
+    """How well the kept rows match both perplexity distributions, as a note.
+
+    Arguments:
+        nll: float32 [n], zero-shot loss of the pool's rows, in nats per token.
+        perplexity: float32 [n], their one-shot loss.
+        kept: int64 [k], indices of the kept rows.
+    """
     zero, one = ks_distance(nll, nll[kept]), ks_distance(perplexity, perplexity[kept])
     return (
         f"Distance from the pool's distribution of log-perplexity (KS): zero-shot {zero:.4f}, "
@@ -344,7 +355,8 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
 def change_of_loss(effect: float) -> str:
     """What a demonstration does to a row's loss, in words.
 
-    effect: nats per token; positive: the loss falls.
+    Arguments:
+        effect: nats per token; positive: the loss falls.
 
     >>> [change_of_loss(x) for x in (0.25, -0.25, 0.001, float("nan"))]
     ['a demonstration lowers its loss by 0.25 nats per token',
@@ -365,8 +377,9 @@ def change_of_loss(effect: float) -> str:
 def preference(effect: float, least: bool) -> str:
     """How a preferred row compares with its bin, in words.
 
-    effect: nats per token; positive: a demonstration helps.
-    least: whether rows that are helped least are preferred.
+    Arguments:
+        effect: nats per token; positive: a demonstration helps.
+        least: whether rows that are helped least are preferred.
 
     >>> preference(0.25, False), preference(-0.25, False)
     ('among the most helped of its bin', 'among the least harmed of its bin')

@@ -332,10 +332,11 @@ def _reasons(
 def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool) -> Findings:
     """Counts of the validation set, and a record of every wrong row.
 
-    target: columns of the validation set.
-    wanted: int64 [validation rows], rows of the pool that each retrieved.
-    waiting: searches that the budget did not reach.
-    switches: whether the mistaken step is where the teacher's answer switches.
+    Arguments:
+        target: columns of the validation set.
+        wanted: int64 [validation rows], rows of the pool that each retrieved.
+        waiting: searches that the budget did not reach.
+        switches: whether the mistaken step is where the teacher's answer switches.
     """
     rationales, mistake, gap = target["rationale"], target["mistake"], target["gap"]
     wrong = np.flatnonzero(~np.asarray(rationales["right"], bool))

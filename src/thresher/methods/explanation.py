@@ -47,13 +47,23 @@ class Evidence:
 
     def standing(self, name: str, i: int) -> str:
         """The rank of row `i` by the reason `name`, such as "above 37% of the rows"; "" if the
-        value is unknown."""
+        value is unknown.
+
+        Arguments:
+            name: of a numeric reason.
+            i: index of a row.
+        """
         return standing(
             float(self._cached(f"percentile {name}", lambda: percentile(self.reasons[name]))[i])
         )
 
     def tied(self, name: str, i: int) -> bool:
-        """Whether both kept and other rows have the value of row `i`, so that the seed decided."""
+        """Whether both kept and other rows have the value of row `i`, so that the seed decided.
+
+        Arguments:
+            name: of a reason.
+            i: index of a row.
+        """
         values = self.reasons[name]
         both = self._cached(
             f"tied {name}",
@@ -202,7 +212,8 @@ def percentile(values: np.ndarray) -> np.ndarray:
 def standing(percent: float) -> str:
     """The rank of a value among all rows, in words.
 
-    percent: of the rows with a smaller value; rounded down, so that no row is above all rows.
+    Arguments:
+        percent: of the rows with a smaller value; rounded down, so that no row is above all rows.
 
     "" if `percent` is NaN.
 
@@ -228,11 +239,12 @@ def by_one_number(
 ) -> Callable[[int], Why] | None:
     """`Explanation.why` for methods that keep one end, or the middle, of a single number.
 
-    evidence: the selection.
-    name: the reason with the number.
-    what: its name in words.
-    unit: "" for none.
-    rule: what is kept, such as "the longest answers are kept".
+    Arguments:
+        evidence: the selection.
+        name: the reason with the number.
+        what: its name in words.
+        unit: "" for none.
+        rule: what is kept, such as "the longest answers are kept".
 
     None if the reason does not exist.
     """

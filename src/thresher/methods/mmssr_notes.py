@@ -42,11 +42,12 @@ def taken_notes(
     """How many rows each capability took, which ran out, and why there are fewer rows than the
     budget.
 
-    taken: the result of the sampler.
-    capabilities: their names.
-    budget: rows to take.
-    threshold: score above which a row may be taken.
-    any_score: whether any row has a score.
+    Arguments:
+        taken: the result of the sampler.
+        capabilities: their names.
+        budget: rows to take.
+        threshold: score above which a row may be taken.
+        any_score: whether any row has a score.
     """
     notes = []
     count = np.bincount(taken.capability[taken.rows], minlength=len(capabilities))
@@ -89,9 +90,10 @@ def taken_notes(
 def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) -> list[str]:
     """Warnings about constant scores, low probability of the valid answers, and invalid answers.
 
-    columns: of the pool.
-    capabilities: their names.
-    bits: int32 [n], the styles.
+    Arguments:
+        columns: of the pool.
+        capabilities: their names.
+        bits: int32 [n], the styles.
     """
     if not len(columns):
         return []
@@ -137,11 +139,12 @@ def agreement(
 ) -> list[str]:
     """Agreement with the teacher on the held-out rows.
 
-    columns: of the pool.
-    capabilities: their names.
-    scores: float32 [n] of each.
-    bits: int32 [n], the styler's styles.
-    taught: int32 [n], the teacher's styles.
+    Arguments:
+        columns: of the pool.
+        capabilities: their names.
+        scores: float32 [n] of each.
+        bits: int32 [n], the styler's styles.
+        taught: int32 [n], the teacher's styles.
     """
     held = np.flatnonzero(columns["sample"]["held_out"])
     by_capability, by_style = [], []

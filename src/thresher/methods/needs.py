@@ -21,7 +21,9 @@ from thresher.types import (
 def no_model(what: str, without: Sequence[str] = ()) -> ConfigError:
     """The error for something that needs a model when none is named; there is no default model.
 
-    `without`: methods to name that need none.
+    Arguments:
+        what: the subject of the message, such as an option.
+        without: names of methods that need no model, to suggest.
     """
     other = f" Methods that need no model: {', '.join(without)} ({opt('method')})."
     return ConfigError(
@@ -33,7 +35,12 @@ def no_model(what: str, without: Sequence[str] = ()) -> ConfigError:
 
 
 def require_model(context: MethodContext, method: str) -> ModelIdentity:
-    """The context's model. Raises ConfigError, which says how to name one."""
+    """The context's model. Raises ConfigError, which says how to name one.
+
+    Arguments:
+        context: of a method.
+        method: its name, for the message.
+    """
     if context.model is None:
         raise no_model(opt("method", method))
     return context.model
@@ -41,7 +48,12 @@ def require_model(context: MethodContext, method: str) -> ModelIdentity:
 
 def require_weights(context: MethodContext, method: str) -> ModelIdentity:
     """The context's model. Raises ConfigError where there is none, and CapabilityError where it is
-    behind a server."""
+    behind a server.
+
+    Arguments:
+        context: of a method.
+        method: its name, for the message.
+    """
     model = require_model(context, method)
     if model.served:
         raise CapabilityError(

@@ -23,10 +23,11 @@ _SWITCH = {"true": "on", "false": "off"}  # what YAML makes of an unquoted on an
 def setting(default: Any, help: str, *, role: bool = False) -> Any:
     """A dataclass field that is a setting of a method.
 
-    default: its value if the user gives none.
-    help: a sentence for `thresher methods`.
-    role: whether the value names a further model (a folder, a hub id, a server's URL), with the
-        field's name as its role; None and "model" mean the model of `--model`.
+    Arguments:
+        default: its value if the user gives none.
+        help: a sentence for `thresher methods`.
+        role: whether the value names a further model (a folder, a hub id, a server's URL), with the
+            field's name as its role; None and "model" mean the model of `--model`.
     """
     return dataclasses.field(default=default, metadata={"help": help, "role": role})
 
@@ -59,9 +60,10 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
 def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
     """Parse the values of settings.
 
-    cls: the method's class.
-    given: name -> value as the user types it.
-    method: the method's name, for messages.
+    Arguments:
+        cls: the method's class.
+        given: name -> value as the user types it.
+        method: the method's name, for messages.
 
     Returns name -> value of the field's type. Raises ConfigError for an unknown name or a value of
     the wrong type.

@@ -41,15 +41,32 @@ class MixtureCache:
         self._scores: dict[tuple[object, ...], SignalScores] = {}
 
     def rows_in_file(self, path: str, option: str, pool: Pool) -> np.ndarray:
-        """bool [n], read-only. Raises as `row_lists.rows_in_file`."""
+        """bool [n], read-only. Raises as `row_lists.rows_in_file`.
+
+        Arguments:
+            path: a file with a list of rows.
+            option: the option that names it, for messages.
+            pool: n rows.
+        """
         return self.rows[path] if path in self.rows else rows_in_file(path, option, pool)
 
     def columns(self, pool: Pool, names: Sequence[str]) -> PoolColumns:
-        """Columns by name; records are read when one of their fields is requested."""
+        """Columns by name; records are read when one of their fields is requested.
+
+        Arguments:
+            pool: n rows.
+            names: of facts and fields.
+        """
         return self._columns.setdefault(tuple(names), PoolColumns(pool, names))
 
     def counts(self, pool: Pool, budget: Tokens, model: ModelHandle | None = None) -> TokenCounts:
-        """Estimated tokens of each row. A copy that the caller may update with measured counts."""
+        """Estimated tokens of each row. A copy that the caller may update with measured counts.
+
+        Arguments:
+            pool: n rows.
+            budget: in tokens, of answers or of whole rows.
+            model: its image tokens are counted; None: they are estimated.
+        """
         key = (budget.total, None if model is None else model.identity)
         if key not in self._counts:
             self._counts[key] = TokenCounts(pool, budget, model)
@@ -69,7 +86,18 @@ class MixtureCache:
         required: bool,
         score: bool,
     ) -> SignalScores:
-        """As `score_signals`; keeps only the latest result."""
+        """As `score_signals`; keeps only the latest result.
+
+        Arguments:
+            pool: n rows.
+            fields: name as typed -> signal field.
+            rows: bool [n], the rows to score.
+            request: seed and handling of failures.
+            context: store and models.
+            option: the option that needs the scores, for messages.
+            required: whether rows that cannot be scored are failures.
+            score: whether the model may run.
+        """
         model = None if context.model is None else context.model.identity
         digest = hashlib.sha256(rows.tobytes()).digest()
         treated = (request.seed, request.unscorable, request.on_missing)
@@ -94,7 +122,16 @@ class MixtureCache:
         *,
         score: bool = True,
     ) -> Representatives:
-        """As `duplicates.stage.representatives`; keeps only the latest result."""
+        """As `duplicates.stage.representatives`; keeps only the latest result.
+
+        Arguments:
+            pool: n rows.
+            within: bool [n], rows that are compared.
+            keep: bool [n], rows that must be kept.
+            request: seed, and how duplicates are found.
+            context: store and models.
+            score: whether the model may run.
+        """
         from thresher.duplicates.stage import representatives
 
         rows = hashlib.sha256(within.tobytes() + keep.tobytes()).digest()

@@ -36,7 +36,12 @@ BATCH_ROWS = 4096  # records at once
 
 
 class PoolColumns:
-    """Columns of one pool, in pool order. `names`: the columns that will be requested."""
+    """Columns of one pool, in pool order.
+
+    Arguments:
+        pool: n rows.
+        names: the columns that will be requested.
+    """
 
     def __init__(self, pool: Pool, names: Sequence[str]) -> None:
         self.pool = pool
@@ -57,8 +62,11 @@ class PoolColumns:
     def values(self, name: str, label: str) -> list[Any]:
         """Each row's value: number, text or bool; None if the record lacks the field.
 
-        `label`: the option that requested it, for the message. Raises ConfigError if no record has
-        the field.
+        Arguments:
+            name: of a fact or a field.
+            label: the option that requested it, for the message.
+
+        Raises ConfigError if no record has the field.
         """
         if name == SOURCE:
             names = self.pool.source_names

@@ -51,7 +51,7 @@ def constrained_selection(
         method: the method.
         columns: n rows.
         k: number of rows, including those of `forced.outside`.
-        given: forced rows.
+        forced: rows that are selected in any case.
         groups: the quotas; None for none.
         group: int [n], the rows' groups; ignored without `groups`.
 

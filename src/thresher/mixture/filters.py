@@ -31,13 +31,24 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
 def filtered(
     rule: Filter, columns: NamedColumns, within: np.ndarray, exempt: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """The rows of `within` (bool [n]) that match or are exempt (bool [n]), and a note."""
+    """The rows of `within` (bool [n]) that match or are exempt (bool [n]), and a note.
+
+    Arguments:
+        rule: the filter.
+        columns: of the pool.
+        within: bool [n], rows that are still considered.
+        exempt: bool [n], rows that stay in any case.
+    """
     fails = within & ~matches(rule, columns) & ~exempt
     return within & ~fails, f"{pluralize(int(fails.sum()))} left out by {opt('filter', rule.text)}."
 
 
 def matches(rule: Filter, columns: NamedColumns) -> np.ndarray:
     """Rows that match a filter, bool [n].
+
+    Arguments:
+        rule: the filter.
+        columns: of the pool, n rows.
 
     Raises ConfigError for an unknown column, or one without numbers where numbers are compared.
     """

@@ -57,7 +57,12 @@ class Bounds:
 
 
 def column_of(quota: Quota, pool: Pool) -> str | None:
-    """The column whose value defines the quota's group; None for a source or text_only."""
+    """The column whose value defines the quota's group; None for a source or text_only.
+
+    Arguments:
+        quota: the quota.
+        pool: whose sources are compared with the quota's group.
+    """
     column, colon, _ = quota.group.partition(":")
     if quota.group in pool.source_names or quota.group == TEXT_ONLY or not colon:
         return None
@@ -69,8 +74,13 @@ def groups(
 ) -> Groups:
     """The group of each row.
 
-    `within`: bool [n], rows that can be selected. Raises ConfigError for unknown, ambiguous or
-    overlapping groups.
+    Arguments:
+        quotas: the quotas.
+        pool: n rows.
+        columns: of the pool.
+        within: bool [n], rows that can be selected.
+
+    Raises ConfigError for unknown, ambiguous or overlapping groups.
     """
     rest = len(quotas)
     label = np.full(len(pool), rest, np.int32)

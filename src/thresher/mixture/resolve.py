@@ -387,7 +387,12 @@ def resolve_mixture(
 
 
 def budget_exceeds_pool(budget: Budget, n: int) -> str:
-    """The note for a number of rows above the pool's n; "" for any other budget."""
+    """The note for a number of rows above the pool's n; "" for any other budget.
+
+    Arguments:
+        budget: of the request.
+        n: number of rows of the pool.
+    """
     if not (isinstance(budget, Rows) and budget.count > n):
         return ""
     given = opt("budget", budget.count)

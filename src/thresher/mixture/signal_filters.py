@@ -40,8 +40,14 @@ class SignalStage:
     def scores(
         self, within: np.ndarray, context: RunContext, cache: MixtureCache, score: bool
     ) -> SignalScores:
-        """Compute the signals of the rows of `within` (bool [n]), and of kept rows if a quota needs
-        their group. `score`: whether the model may be run. Raises as `score_signals`."""
+        """Compute the signals that filters, quotas and `drop_suspects` name.
+
+        Arguments:
+            within: bool [n], the rows to score; kept rows are added if a quota needs their group.
+            context: store and models.
+            cache: of earlier results.
+            score: whether the model may run.
+        """
         least = self.request.drop_suspects
         options = [opt("filter", rule.text) for rule in self._rules]
         quotas = [q for q in self.quotas if column_of(q, self.pool) in self.fields]
@@ -71,6 +77,11 @@ class SignalStage:
         A row that could not be scored is excluded as a failure if a filter or quota needs its
         value, and stays if only `--drop-suspects` does. A row that no model can score stays with
         `--unscorable keep` and `random`, and is excluded with `drop`.
+
+        Arguments:
+            within: bool [n], rows that are still considered.
+            columns: of the pool, signals included.
+            scores: the result of `scores`.
         """
         least = self.request.drop_suspects
         if scores.missing:

@@ -34,6 +34,10 @@ def asks_for_signals(request: RunRequest, pool: Pool) -> str:
     """The first filter or quota that names a signal, as typed; "" if none does.
 
     Reads the records if a name may be either. Raises ConfigError for an unknown name.
+
+    Arguments:
+        request: its filters and quotas.
+        pool: whose records are read if needed.
     """
     if not may_name_signals(request):
         return ""
@@ -49,7 +53,13 @@ def signals_in(
 ) -> tuple[dict[str, NamedField], list[str]]:
     """(name as typed -> signal field, notes about names that are also fields of the records).
 
-    `columns`: opened with all names. Raises ConfigError for an unknown name.
+    Arguments:
+        rules: the filters.
+        quotas: the quotas.
+        pool: n rows.
+        columns: opened with all names.
+
+    Raises ConfigError for an unknown name.
     """
     signals: dict[str, NamedField] = {}
     notes: list[str] = []

@@ -131,7 +131,12 @@ class SignalScores:
 
 
 class NamedColumns:
-    """Columns of a pool by name: facts, fields of records and signals."""
+    """Columns of a pool by name: facts, fields of records and signals.
+
+    Arguments:
+        pool: columns that are read from the records.
+        signals: computed columns, by name.
+    """
 
     def __init__(self, pool: PoolColumns, signals: Mapping[str, SignalColumn]) -> None:
         self._pool, self._signals = pool, signals
@@ -153,7 +158,12 @@ class NamedColumns:
 
 
 def is_unscorable(request: RunRequest, error: str) -> bool:
-    """Whether a row with this error counts for --unscorable rather than as a failure."""
+    """Whether a row with this error is treated by the option `unscorable` instead of as a failure.
+
+    Arguments:
+        request: of the run.
+        error: of the row.
+    """
     return request.unscorable is not None and RowError.parse(error).kind in UNSCORABLE_ERRORS
 
 

@@ -34,7 +34,12 @@ _T = TypeVar("_T")
 
 
 def estimate_tokens(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
-    """Estimated tokens of texts, float64 [n], from their numbers of words and characters."""
+    """Estimated tokens of texts, float64 [n], from their numbers of words and characters.
+
+    Arguments:
+        words: int [n], number of words of each text.
+        chars: int [n], number of characters of each text.
+    """
     return np.maximum(
         TOKENS_PER_WORD * np.asarray(words, np.float64),
         np.asarray(chars, np.float64) / CHARS_PER_TOKEN,
@@ -42,7 +47,14 @@ def estimate_tokens(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
 
 
 class TokenCounts:
-    """Tokens of each row of a pool, float64 [n], pool order. `how`: the counting method as text."""
+    """Tokens of each row of a pool, float64 [n], pool order. The attribute `how` describes how they
+    were counted.
+
+    Arguments:
+        pool: n rows.
+        budget: in tokens, of answers or of whole rows.
+        model: its image tokens are counted; None: they are estimated.
+    """
 
     def __init__(self, pool: Pool, budget: Tokens, model: ModelHandle | None = None) -> None:
         self.budget = budget
@@ -60,7 +72,9 @@ class TokenCounts:
     def use_measured(self, columns: Columns, rows: np.ndarray) -> None:
         """Use answer lengths measured by a loss signal, if `columns` has one.
 
-        `rows`: int64 [m], the pool rows of `columns`.
+        Arguments:
+            columns: m rows, with the signals of a method.
+            rows: int64 [m], the pool rows of `columns`.
         """
         for name, values in columns.values.items():
             if "nll" in values and "tokens" in values:
@@ -77,7 +91,12 @@ class TokenCounts:
 
 def estimate_rows(counts: TokenCounts, rows: np.ndarray) -> int:
     """Estimated number of rows that fill the budget, 1 … len(rows), at the mean length of
-    `rows`."""
+    `rows`.
+
+    Arguments:
+        counts: tokens of each row of the pool.
+        rows: int64 [r], pool rows that can be selected.
+    """
     mean = float(counts.tokens[rows].mean()) if len(rows) else 1.0
     return max(min(int(counts.budget.amount / max(mean, 1e-9)), len(rows)), 1)
 
@@ -99,7 +118,7 @@ def largest_selection(
         choose: selects k rows; may raise ConfigError for quotas that cannot be met.
         tokens: total tokens of a selection.
         amount: maximum number of tokens.
-        most: maximum k.
+        max_rows: maximum k.
         guess: where the search starts.
 
     Raises ConfigError if a single row exceeds the budget, or no k meets the quotas.
@@ -149,7 +168,12 @@ def largest_selection(
 
 
 def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
-    """(tokens per image, how they were counted). Processes at most `SAMPLE_IMAGES` images."""
+    """(tokens per image, how they were counted). Processes at most `SAMPLE_IMAGES` images.
+
+    Arguments:
+        pool: the images.
+        model: whose image tokens are counted; None: they are estimated.
+    """
     from thresher.errors import ImageError, MissingExtra, ModelError
 
     if model is not None and model.image_tokens is not None:

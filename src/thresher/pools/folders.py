@@ -160,7 +160,7 @@ def held_out_files(spec: str, splits: Sequence[str]) -> tuple[list[str], str]:
 
     Arguments:
         spec: a path.
-        wanted: "test" and "validation" in order of preference. A folder is divided only if it
+        splits: "test" and "validation" in order of preference. A folder is divided only if it
             has other files too.
     """
     if not os.path.isdir(spec):

@@ -52,7 +52,8 @@ def saved_dataset_files(folder: str, images: str | None) -> list[FileSpec]:
 def cached_dataset_files(folder: str, info: dict[str, Any], images: str | None) -> list[FileSpec]:
     """The Arrow files of a folder of the datasets cache.
 
-    `info`: its dataset_info.json. Raises PoolError if it is unclear which split to read.
+    Arguments:
+        info: its dataset_info.json. Raises PoolError if it is unclear which split to read.
     """
     arrow_files = sorted(
         f

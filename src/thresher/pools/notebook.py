@@ -130,7 +130,8 @@ def _largest_sources(pool: DescribedPool) -> list[int]:
 def source_shares(pool: DescribedPool, selected: np.ndarray | None) -> tuple[Share, ...]:
     """The largest sources, and all others in one line; () if there is only one.
 
-    `selected`: int [sources], selected rows of each source; None: not displayed.
+    Arguments:
+        selected: int [sources], selected rows of each source; None: not displayed.
     """
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))
     if len(names) < 2:

@@ -58,7 +58,8 @@ def training_files(
     """(files to read, files of test and validation splits). If there is nothing else, the latter
     are read.
 
-    `declared`: splits that the folder's metadata declares.
+    Arguments:
+        declared: splits that the folder's metadata declares.
     """
     splits = {f: (declared or {}).get(f) or split_of(f) for f in files}
     rest = [f for f in files if splits[f] not in HELD_OUT]

@@ -20,8 +20,9 @@ NAME = "report.html"
 def write(folder: str | Path, pool: Pool | None = None) -> Path:
     """Write report.html into an output folder of `select` or `compare`; returns its path.
 
-    folder: the output folder.
-    pool: the selection's pool; None: opened from the path in run.yaml.
+    Arguments:
+        folder: the output folder.
+        pool: the selection's pool; None: opened from the path in run.yaml.
 
     Raises ConfigError (no such folder), PoolError (the pool is missing or changed), StoreError (not
     writable).

@@ -126,8 +126,9 @@ def styles(selection: LoadedSelection) -> Panel:
 def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
     """Panel by a text or boolean value; beyond MOST_TEXTS values the rarest are merged.
 
-    values: [c], one per row that the method saw.
-    kept: bool [c].
+    Arguments:
+        values: [c], one per row that the method saw.
+        kept: bool [c].
     """
     names, code = np.unique(values.astype(str), return_inverse=True)
     groups = [

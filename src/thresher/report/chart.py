@@ -59,9 +59,10 @@ class Scale:
 def scale(groups: Sequence[Sequence[Series]], clip: float = 0.5) -> Scale | None:
     """The common scale of several panels; None if there is nothing to plot.
 
-    groups: the series of each panel.
-    clip: percentile, 0 to 50; the range is from the `clip`-th to the (100 - clip)-th percentile of
-        all values, and the tails are counted in the outermost bins.
+    Arguments:
+        groups: the series of each panel.
+        clip: percentile, 0 to 50; the range is from the `clip`-th to the (100 - clip)-th percentile
+            of all values, and the tails are counted in the outermost bins.
     """
     every = [finite(s.values) for panel in groups for s in panel]
     joined = np.concatenate(every) if every else np.zeros(0)
@@ -90,11 +91,12 @@ def distribution(
 ) -> Markup:
     """Overlaid histograms: share of each series' rows (percent) by value; the first is filled.
 
-    panel: the series.
-    scale: common scale.
-    axis: title of the value axis, with its unit.
-    alt: text alternative.
-    cuts: (value, label) of dashed vertical lines.
+    Arguments:
+        panel: the series.
+        scale: common scale.
+        axis: title of the value axis, with its unit.
+        alt: text alternative.
+        cuts: (value, label) of dashed vertical lines.
     """
     edges = _edges(scale)
     top, ticks_y = ceiling(scale.top)
@@ -126,10 +128,11 @@ def gaps(panel: Sequence[Series], scale: Scale, axis: str, alt: str) -> Markup:
     """Difference between the cumulative distribution of each series and that of the first, in
     percentage points; its maximum is the KS distance.
 
-    panel: the series.
-    scale: common scale.
-    axis: title of the value axis, with its unit.
-    alt: text alternative.
+    Arguments:
+        panel: the series.
+        scale: common scale.
+        axis: title of the value axis, with its unit.
+        alt: text alternative.
     """
     values = finite(panel[0].values)
     # evaluate densely where there are many rows, and at even distances everywhere
@@ -163,11 +166,12 @@ def columns(
 ) -> Markup:
     """A grouped bar chart.
 
-    labels: of the groups of bars.
-    groups: (css class, one height per label).
-    axis: title of the horizontal axis.
-    measure: title of the value axis.
-    alt: text alternative.
+    Arguments:
+        labels: of the groups of bars.
+        groups: (css class, one height per label).
+        axis: title of the horizontal axis.
+        measure: title of the value axis.
+        alt: text alternative.
     """
     height = max((float(v) for _, values in groups for v in values), default=0.0)
     top, ticks_y = ceiling(height)

@@ -102,7 +102,8 @@ KNOWN: dict[str, Meaning] = {
 def meaning(name: str, settings: Mapping[str, Any]) -> Meaning:
     """Metadata of the column `name`; for an unknown name, derived from the name.
 
-    settings: of the method.
+    Arguments:
+        settings: of the method.
     """
     if name == "length":
         return Meaning(

@@ -69,7 +69,8 @@ def read(folder: Path) -> dict[str, Any]:
 def build(content: dict[str, Any]) -> str:
     """Render the page.
 
-    content: the parsed compare.json.
+    Arguments:
+        content: the parsed compare.json.
     """
     cells, verdicts = content["cells"], content["verdicts"]
     budgets = list(dict.fromkeys(c["budget"] for c in cells if c["method"] != FULL))

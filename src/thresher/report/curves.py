@@ -45,12 +45,13 @@ def curves(
 ) -> Markup:
     """Draw the chart.
 
-    curves: one per method.
-    budgets: labels of the budget axis.
-    title: title of the value axis, with its unit.
-    alt: text alternative.
-    level: value of a dashed line, such as the accuracy with the full pool.
-    zero: whether to mark 0.
+    Arguments:
+        curves: one per method.
+        budgets: labels of the budget axis.
+        title: title of the value axis, with its unit.
+        alt: text alternative.
+        level: value of a dashed line, such as the accuracy with the full pool.
+        zero: whether to mark 0.
     """
     values = [
         v

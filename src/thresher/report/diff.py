@@ -93,7 +93,8 @@ class Difference:
     def to_json(self, examples: int = 10) -> dict[str, Any]:
         """Counts, scores and example rows as plain values.
 
-        examples: number of rows of each part, best rank first.
+        Arguments:
+            examples: number of rows of each part, best rank first.
         """
         parts = {
             "only_a": (self.a, self.only_a),

@@ -30,7 +30,8 @@ def write(difference: Difference, path: Path) -> Path:
 def build(d: Difference, rows: int = ROWS) -> str:
     """Render the page.
 
-    rows: maximum number of examples of each part: the best by rank, then a random sample.
+    Arguments:
+        rows: maximum number of examples of each part: the best by rank, then a random sample.
     """
     a, b = label(d.a, d.b), label(d.b, d.a)
     n = len(d.only_a) + len(d.both) + len(d.only_b)

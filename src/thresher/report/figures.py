@@ -58,8 +58,9 @@ def cuts(values: np.ndarray, kept: np.ndarray) -> list[float]:
     """Ends of the interval of kept values that have dropped rows beyond them; [] if the kept rows
     do not form one interval.
 
-    values: the reason, [c].
-    kept: bool [c].
+    Arguments:
+        values: the reason, [c].
+        kept: bool [c].
     """
     inside, outside = finite(values[kept]), finite(values[~kept])
     if not len(inside) or not len(outside):

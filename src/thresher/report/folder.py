@@ -82,8 +82,9 @@ class LoadedSelection:
 def load(folder: str | Path, pool: Pool | None = None) -> LoadedSelection:
     """Load the selection in `folder`.
 
-    folder: an output folder of `select`.
-    pool: its pool; None: opened from the path in run.yaml.
+    Arguments:
+        folder: an output folder of `select`.
+        pool: its pool; None: opened from the path in run.yaml.
 
     Raises ConfigError (not a selection, or no evidence) and PoolError (the pool has changed).
     """

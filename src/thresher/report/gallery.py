@@ -73,7 +73,8 @@ class Gallery:
 def gallery(selection: LoadedSelection, rows: int = ROWS) -> Gallery:
     """A deterministic sample of kept and dropped rows.
 
-    rows: maximum number of rows on each side.
+    Arguments:
+        rows: maximum number of rows on each side.
     """
     kept_rows = selection.kept_rows
     best = kept_rows[: min(BEST, rows // 4 or 1)]
@@ -106,10 +107,11 @@ def make_cards(
 ) -> list[Card]:
     """Cards of the given pool rows, in the same order.
 
-    rows: int64, pool rows.
-    failed: pool row -> why it could not be used.
-    images: maximum number of images per row.
-    max_image_bytes: maximum total size of the thumbnails; None: the default of `plain_cards`.
+    Arguments:
+        rows: int64, pool rows.
+        failed: pool row -> why it could not be used.
+        images: maximum number of images per row.
+        max_image_bytes: maximum total size of the thumbnails; None: the default of `plain_cards`.
     """
     explain = explainer(selection)
     samples = selection.pool.samples(rows)
@@ -143,8 +145,9 @@ def explained(
 ) -> Card:
     """The card with the row's state, rank, reason and scores.
 
-    at: position in `selection.rows`; -1: the method did not see the row.
-    error: why the row could not be used, if known.
+    Arguments:
+        at: position in `selection.rows`; -1: the method did not see the row.
+        error: why the row could not be used, if known.
     """
     if at < 0 and not error and not sample.problem:
         return replace(card, state="dropped", kind="left out", reason=LEFT_OUT)

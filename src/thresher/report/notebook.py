@@ -38,10 +38,11 @@ KEPT = 4  # of a selection's rows; half of them the best by rank
 def chosen_html(outcome: Outcome, pool: Pool, settings: Mapping[str, str], what: object) -> str:
     """HTML of a selection in memory: counts, method, and example rows kept and not kept.
 
-    outcome: the selection.
-    pool: its pool.
-    settings: the method settings that the user gave.
-    what: the object to describe if rendering fails.
+    Arguments:
+        outcome: the selection.
+        pool: its pool.
+        settings: the method settings that the user gave.
+        what: the object to describe if rendering fails.
     """
     return render_notebook_view(lambda: _chosen(outcome, pool, settings), what)
 

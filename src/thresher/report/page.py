@@ -22,8 +22,9 @@ from thresher.storage.lock import folder_lock
 def render(template: str, values: dict[str, Any]) -> str:
     """Render a page.
 
-    template: file name of the template.
-    values: its variables.
+    Arguments:
+        template: file name of the template.
+        values: its variables.
     """
     style, script = asset("page.css"), asset("page.js")
     policy = (

@@ -18,10 +18,11 @@ def radar(
 ) -> Markup:
     """Draw a radar chart from 0 in the centre to the largest value at the rim.
 
-    labels: of the spokes, three or more.
-    groups: (css class, one value per spoke).
-    unit: of the values.
-    alt: text alternative.
+    Arguments:
+        labels: of the spokes, three or more.
+        groups: (css class, one value per spoke).
+        unit: of the values.
+        alt: text alternative.
     """
     width, height, radius = 480, 340, 108
     cx, cy = width / 2, height / 2 - 4

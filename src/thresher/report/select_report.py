@@ -46,7 +46,8 @@ def write(folder: str | Path, pool: Pool | None = None) -> Path:
 def build(selection: LoadedSelection, rows: int = ROWS) -> str:
     """Render the page.
 
-    rows: number of kept rows, and of dropped rows, in the sample.
+    Arguments:
+        rows: number of kept rows, and of dropped rows, in the sample.
     """
     k, n = len(selection.kept_rows), len(selection.pool)
     every, found = panels(selection), remarks(selection)

@@ -40,6 +40,10 @@ def parse_devices(text: str) -> tuple[str, ...]:
 def first_device(device: str, devices: str | None) -> str:
     """The device of the process that the user started.
 
+    Arguments:
+        device: of the request, such as "auto" or "cuda:1".
+        devices: of the request, such as "0,1" or "all"; None: one process.
+
     >>> first_device("auto", None), first_device("auto", "2,3"), first_device("auto", "all")
     ('auto', 'cuda:2', 'cuda:0')
     """

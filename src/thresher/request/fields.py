@@ -114,7 +114,12 @@ def _docs(cls: type) -> dict[str, str]:
 
 
 def help_of(cls: type, name: str) -> str:
-    """The help text of a field's option."""
+    """The help text of a field's option.
+
+    Arguments:
+        name: of a field.
+        cls: a dataclass whose fields have docstrings, such as `RunRequest`.
+    """
     field = fields_of(cls)[name]
     text = field.option.help or docs_of(cls).get(name, "").partition("\n\n")[0]
     if field.type is tuple:

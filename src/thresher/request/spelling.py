@@ -22,7 +22,12 @@ def flag_of(name: str) -> str:
 
 
 def as_flag(name: str, value: object) -> str:
-    """An option as it is typed: `--budget 30%`, `--set keep=0.3`, `--force`."""
+    """An option as it is typed: `--budget 30%`, `--set keep=0.3`, `--force`.
+
+    Arguments:
+        name: as in `errors.opt`.
+        value: of the option; None: the name alone.
+    """
     given = "…" if value is None else value
     if name == "pool":
         return "POOL" if value is None else str(value)
@@ -38,7 +43,12 @@ def _typed(value: object) -> str:
 
 
 def as_yaml(name: str, value: object) -> str:
-    """An option as a line of a file: `budget: 30%`, `settings: {keep: 0.3}`."""
+    """An option as a line of a file: `budget: 30%`, `settings: {keep: 0.3}`.
+
+    Arguments:
+        name: as in `errors.opt`.
+        value: of the option; None: the name alone.
+    """
     text = "" if value is None else f": {str(value).lower() if isinstance(value, bool) else value}"
     if name.startswith(SETTING):
         return f"settings: {{{name[len(SETTING) :]}{text}}}"

@@ -21,8 +21,9 @@ _WORD = r"(?u)\b\w\w+\b"
 class Bm25:
     """A BM25 index.
 
-    documents: n texts, one per row.
-    ties: uint64 [n], smallest first among equal scores.
+    Arguments:
+        documents: n texts, one per row.
+        ties: uint64 [n], smallest first among equal scores.
 
     Raises MissingExtra without bm25s.
     """
@@ -50,8 +51,9 @@ class Bm25:
     def ranked(self, query: str, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """The best rows for a query: rows, int64 [k], and scores, float32 [k], best first.
 
-        query: a text.
-        depth: maximum number of rows; rows with a score of 0 are not returned.
+        Arguments:
+            query: a text.
+            depth: maximum number of rows; rows with a score of 0 are not returned.
         """
         nothing = np.zeros(0, np.int64), np.zeros(0, np.float32)
         if self.index is None:
@@ -68,7 +70,12 @@ class Bm25:
 
 
 def best(scores: np.ndarray, depth: int) -> np.ndarray:
-    """Positions of the `depth` largest scores above 0, best first; ties by position."""
+    """Positions of the `depth` largest scores above 0, best first; ties by position.
+
+    Arguments:
+        scores: float32 [n], higher is better.
+        depth: maximum number of positions.
+    """
     positive = np.flatnonzero(scores > 0)
     if len(positive) > depth:
         least = np.partition(scores[positive], len(positive) - depth)[len(positive) - depth]

@@ -12,9 +12,10 @@ from thresher.retrieval.bm25 import best
 class Cosine:
     """Vectors of rows and queries.
 
-    rows: float32 [n, d], unit vectors; a zero vector (no text) is never retrieved.
-    ties: uint64 [n], smallest first among equal scores.
-    queries: text -> unit vector, float32 [d].
+    Arguments:
+        rows: float32 [n, d], unit vectors; a zero vector (no text) is never retrieved.
+        ties: uint64 [n], smallest first among equal scores.
+        queries: text -> unit vector, float32 [d].
     """
 
     def __init__(
@@ -27,8 +28,9 @@ class Cosine:
     def ranked(self, query: str, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """The best rows for a query: rows, int64 [k], and cosines, float32 [k], best first.
 
-        query: a key of `queries`.
-        depth: maximum number of rows; rows with a cosine of 0 or less are not returned.
+        Arguments:
+            query: a key of `queries`.
+            depth: maximum number of rows; rows with a cosine of 0 or less are not returned.
         """
         scores = self.rows @ self.queries[query].astype(np.float32)
         rows = best(scores, depth)

@@ -44,6 +44,10 @@ def median_random_ks(n: int, k: int) -> float:
     Kolmogorov's median 0.8276 with the correction for sampling without replacement; smaller with
     ties.
 
+    Arguments:
+        n: number of rows.
+        k: size of the subset, 1 to n.
+
     >>> round(median_random_ks(38575, 11572), 4)
     0.0064
     """

@@ -59,6 +59,11 @@ def cached(name: str, arrays: tuple[np.ndarray, ...], make: Callable[[], _T]) ->
     """`make()`, cached by `name` and the content of `arrays`, which must determine it.
 
     The arrays that `make` returns must not be modified.
+
+    Arguments:
+        name: of the computation.
+        arrays: the arrays that its result depends on.
+        make: computes the result.
     """
     cache = _current.get()
     if cache is None or len(arrays[0]) < MIN_ROWS:
@@ -71,7 +76,12 @@ def cached(name: str, arrays: tuple[np.ndarray, ...], make: Callable[[], _T]) ->
 
 
 def stable_order(values: np.ndarray, ties: np.ndarray | None = None) -> np.ndarray:
-    """Row indices that sort `values` ascending, int64 [n]; ties by `ties`, else by position."""
+    """Row indices that sort `values` ascending, int64 [n]; ties by `ties`, else by position.
+
+    Arguments:
+        values: [n].
+        ties: uint64 [n], smallest first among equal values.
+    """
     arrays = (values,) if ties is None else (values, ties)
     return cached("order", arrays, lambda: np.lexsort(arrays[::-1]))
 
@@ -79,6 +89,10 @@ def stable_order(values: np.ndarray, ties: np.ndarray | None = None) -> np.ndarr
 def order_by(major: np.ndarray, minor: np.ndarray | None = None) -> np.ndarray:
     """As `np.lexsort((minor, major))` for integers >= 0, in a third of the time if they fit in 63
     bits.
+
+    Arguments:
+        major: integers [n], >= 0: the first key.
+        minor: integers [n], >= 0: orders rows with equal `major`.
 
     >>> order_by(np.array([1, 0, 1, 0]), np.array([0, 5, 0, 4])).tolist()
     [3, 1, 0, 2]

@@ -22,6 +22,10 @@ class Ranking(Protocol):
     def ranked(self, query: str, depth: int) -> tuple[np.ndarray, np.ndarray]:
         """(rows, scores): int64 [m] best first and float32 [m], m <= depth; m < depth at the end of
         the list.
+
+        Arguments:
+            query: the text that rows are searched for.
+            depth: maximum number of rows.
         """
 
 

@@ -13,7 +13,9 @@ from thresher.samplers.ordering import stable_order
 def rank_within(group: np.ndarray, order: np.ndarray) -> np.ndarray:
     """Rank of each position within its group, int64 [n], 0 = first.
 
-    `order`: all positions, sorted by group first.
+    Arguments:
+        group: int [n], the group of each position.
+        order: int64 [n], all positions, sorted by group first.
     """
     g = group[order]
     n = len(g)

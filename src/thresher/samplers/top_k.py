@@ -30,5 +30,10 @@ def top_k(score: np.ndarray, k: int, ties: np.ndarray) -> np.ndarray:
     """The `min(k, n)` rows with the highest `score`, best first, int64.
 
     Nested: a larger k gives the same rows and more.
+
+    Arguments:
+        score: float [n]; higher is better.
+        k: number of rows, at least 0.
+        ties: uint64 [n], smallest first among equal scores.
     """
     return argsort_descending(score, ties)[: max(k, 0)]

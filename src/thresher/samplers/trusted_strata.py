@@ -92,9 +92,10 @@ def trusted_strata(
 def _medians(values: np.ndarray, order: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Median of a subset of rows per group, float64 [groups]; 0 for a group without such rows.
 
-    values: [n].
-    order: int64, the rows of the subset sorted by group and value.
-    count: int64 [groups], rows of the subset in each group.
+    Arguments:
+        values: [n].
+        order: int64, the rows of the subset sorted by group and value.
+        count: int64 [groups], rows of the subset in each group.
     """
     ordered = np.append(np.asarray(values[order], np.float64), 0.0)
     start, last = np.cumsum(count) - count, len(ordered) - 1

@@ -204,8 +204,9 @@ def refuse_other_request(out: str | Path, config: Mapping[str, Any]) -> None:
     """Raises ConfigError where `out` holds a selection that was made by another request than
     `config`.
 
-    `config`: the `config` section of a run.yaml, with paths as they are stored or as they are
-    given.
+    Arguments:
+        config: the `config` section of a run.yaml, with paths as they are stored or as they are
+            given.
     """
     out = Path(out)
     if not ((out / RUN).exists() or (out / NEXT).exists()):

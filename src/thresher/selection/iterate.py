@@ -44,7 +44,8 @@ def shares(budget: int, rounds: int) -> list[int]:
 def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = None) -> Outcome:
     """As `select.select`, in `rounds` rounds of the request (None or 1: it is that).
 
-    `recipe`: of the students (None: the default).
+    Arguments:
+        recipe: of the students (None: the default).
 
     The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1
     = first; 0: not selected), the findings of the first round, each round's error rate in

@@ -233,8 +233,9 @@ def open_the_pool(
     """The pool, from the cache next to the store if it was opened before. Raises PoolError,
     ConfigError (`format`).
 
-    `splits`: of evaluation data, the splits of a folder to read instead of its training split, the
-    one to take first.
+    Arguments:
+        splits: of evaluation data, the splits of a folder to read instead of its training split,
+            the one to take first.
     """
     from thresher.console.progress import ReadProgress
     from thresher.pools import open_pool

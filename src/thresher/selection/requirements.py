@@ -14,9 +14,11 @@ def check_extras(
 ) -> None:
     """Check the extras that a selection needs.
 
-    `model`: as the user named it, None for one behind a server; `uses_model`: whether it is used;
-    `dedup`: None, exact, near or semantic; `rounds`: of selecting and training. Opens and reads
-    nothing. Raises MissingExtra.
+    Arguments:
+        model: as the user named it, None for one behind a server.
+        uses_model: whether it is used.
+        dedup: None, exact, near or semantic.
+        rounds: of selecting and training. Opens and reads nothing. Raises MissingExtra.
     """
     option = opt("method", method.name)
     if dedup == "near":

@@ -104,11 +104,12 @@ def leaks(
 ) -> tuple[np.ndarray, str]:
     """Rows of the pool that repeat a question of the target, and a note about them.
 
-    pool, target: the rows to train on, and those to evaluate on.
-    on_leak: "refuse" raises PoolError where there are any; "drop" returns them.
-    names: names of the two in the message.
-    instead: an alternative for the user.
-    near: as in `find_contamination`.
+    Arguments:
+        pool, target: the rows to train on, and those to evaluate on.
+        on_leak: "refuse" raises PoolError where there are any; "drop" returns them.
+        names: names of the two in the message.
+        instead: an alternative for the user.
+        near: as in `find_contamination`.
 
     Returns int64 [d] and the note, "" if there are none.
     """

@@ -27,7 +27,17 @@ class GenerateBackend(Protocol):
 
     def generate(
         self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int
-    ) -> Iterator[Scored]: ...
+    ) -> Iterator[Scored]:
+        """Greedy decoding of an answer in place of each row's last one.
+
+        Arguments:
+            samples: n rows.
+            pool: where images are loaded from.
+            max_new_tokens: maximum number of generated tokens.
+
+        Yields `text` (str), `tokens` int32 (number of generated tokens) and `finished` bool
+        (whether the model ended the text).
+        """
 
 
 @dataclass(frozen=True)

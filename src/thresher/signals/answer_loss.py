@@ -32,7 +32,17 @@ class LogprobBackend(Protocol):
 
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool
-    ) -> Iterator[Scored]: ...
+    ) -> Iterator[Scored]:
+        """The loss of each row's answers.
+
+        Arguments:
+            samples: n rows.
+            pool: where images are loaded from.
+            among_images: encode images as in a conversation with several.
+
+        Yields `nll` float32 [m], mean nats per answer token; `tokens` int32 [m], their number;
+        `greedy_match` bool [m], whether greedy decoding gives exactly these answers.
+        """
 
 
 @dataclass(frozen=True)
@@ -113,7 +123,11 @@ def losses_without_images(
     """`AnswerLoss` of rows whose images are left out: the other tokens, and the template, as if the
     conversation had no image. Rows without an image have NaN.
 
-    `refused`: rows that cannot be asked without their images have an error; False: NaN.
+    Arguments:
+        samples: n rows.
+        backend: computes the losses.
+        pool: where images are loaded from; none is.
+        refused: whether rows that cannot be scored without their images have an error; False: NaN.
     """
     bare = {i: without_images(sample) for i, sample in enumerate(samples) if sample.images}
     if not refused:
@@ -134,9 +148,11 @@ def score_some(
 ) -> Iterator[Scored]:
     """Score rows made from some of `n` samples; the others have no value (NaN and 0).
 
-    made: index of a sample -> the row made from it, or its error.
-    fields: of the values.
-    score: scores the rows.
+    Arguments:
+        n: number of samples.
+        made: index of a sample -> the row made from it, or its error.
+        fields: of the values.
+        score: scores the rows.
     """
     index = np.array([i for i, row in made.items() if isinstance(row, Sample)], np.int64)
     rest = np.setdiff1d(np.arange(n), index)

@@ -46,7 +46,14 @@ class IncrementalBackend(AskBackend, Protocol):
         pool: SampleSource,
     ) -> Iterator[Scored]:
         """`ask` for each row's turn followed by its first 0, 1, … pieces: logprob float32 [m, most
-        pieces + 1, answers]."""
+        pieces + 1, answers].
+
+        Arguments:
+            samples: n rows, each ending with a user turn.
+            pieces: for each row, the pieces that extend its user turn, in order.
+            query: asked before the first piece and after each.
+            pool: where images are loaded from.
+        """
 
 
 @dataclass(frozen=True)
@@ -111,8 +118,9 @@ class AnswerSwitch(SwitchSignal):
 def margin(logprob: np.ndarray, right: int, wrong: int) -> np.ndarray:
     """p(wrong) - p(right) among the options, float64 [t]; NaN where no option has a probability.
 
-    logprob: float [t, options], in nats.
-    right, wrong: indices of options.
+    Arguments:
+        logprob: float [t, options], in nats.
+        right, wrong: indices of options.
     """
     top = logprob.max(axis=1, keepdims=True)
     with np.errstate(invalid="ignore"):

@@ -86,7 +86,8 @@ _NAME = re.compile(r"[a-z0-9_]+")
 def read_capabilities(file: Path) -> tuple[Capability, ...]:
     """Read the user's own capabilities.
 
-    file: a YAML map of name to definition, or a list of maps with `name` and `definition`.
+    Arguments:
+        file: a YAML map of name to definition, or a list of maps with `name` and `definition`.
 
     Raises ConfigError for anything else, for a name used twice and for a built-in name.
     """

@@ -81,7 +81,14 @@ class Case:
 def cases_of(
     samples: Sequence[Sample], inputs: Columns, prior: float, prompt: str
 ) -> tuple[dict[int, Case], Scored]:
-    """Index -> case of the rows that have one, and the result for the other rows."""
+    """Index -> case of the rows that have one, and the result for the other rows.
+
+    Arguments:
+        samples: n validation rows.
+        inputs: their columns "rationale" (text, answer) and "others" (answers, as JSON).
+        prior: probability of the right option before the first step, 0 to 1.
+        prompt: template of the question.
+    """
     rationales, others = inputs["rationale"], inputs["others"]["answers"]
     cases: dict[int, Case] = {}
     rest: list[int] = []
@@ -115,12 +122,13 @@ def make_case(
 ) -> Case | None:
     """The case of one row; None if the student's answer cannot be an option.
 
-    sample: the row.
-    rationale: the student's text.
-    answer: the student's answer.
-    others: further options for a question without options of its own.
-    prior: probability of the right answer that the prompt states.
-    prompt: a template with {question}, {options}, {right} and {prior}.
+    Arguments:
+        sample: the row.
+        rationale: the student's text.
+        answer: the student's answer.
+        others: further options for a question without options of its own.
+        prior: probability of the right answer that the prompt states.
+        prompt: a template with {question}, {options}, {right} and {prior}.
     """
     steps = split_reasoning(rationale).steps
     if not answer.strip() or not steps:
@@ -179,7 +187,12 @@ def margins_json(margins: np.ndarray) -> str:
 
 
 def with_steps(case: Case, steps: int) -> Sample:
-    """The case's prompt followed by its first `steps` steps."""
+    """The case's prompt followed by its first `steps` steps.
+
+    Arguments:
+        case: the case.
+        steps: number of steps, 0 to len(case.pieces).
+    """
     turn = case.sample.turns[-1]
     text = turn.text + "".join(case.pieces[:steps])
     return Sample(case.sample.id, (Turn("user", text),), (), case.sample.source)

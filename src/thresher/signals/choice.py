@@ -33,7 +33,13 @@ class ChoiceBackend(Protocol):
         self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
     ) -> Iterator[Scored]:
         """Yields `picked` int32, index into the row's candidates (at least one), and `margin`
-        float32."""
+        float32.
+
+        Arguments:
+            samples: n rows.
+            candidates: for each row, the texts to choose from.
+            pool: where images are loaded from.
+        """
 
 
 @dataclass(frozen=True)

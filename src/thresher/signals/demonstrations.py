@@ -87,8 +87,9 @@ class Demonstrations:
     def _bank(self, candidates: np.ndarray, tokens: np.ndarray) -> np.ndarray:
         """The digests of the demonstrations, [min(m, bank)].
 
-        candidates: distinct digests [m].
-        tokens: int [m], of their answers.
+        Arguments:
+            candidates: distinct digests [m].
+            tokens: int [m], of their answers.
         """
         # short answers are equal here: the hash decides among them
         too_long = np.maximum(tokens, self.most_tokens)
@@ -108,7 +109,12 @@ class Demonstrations:
 
 def halves(digest: np.ndarray, seed: int) -> np.ndarray:
     """0 or 1 for each DIGEST, int32 [n]: the same for equal digests, whatever else is in the
-    pool."""
+    pool.
+
+    Arguments:
+        digest: DIGEST [n].
+        seed: other seeds give other halves.
+    """
     return (_hash(digest, f"half {seed}") >> np.uint64(63)).astype(np.int32)
 
 

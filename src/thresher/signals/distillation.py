@@ -87,9 +87,10 @@ class StyleExamples:
 def distillation_example(row: Sample, query: str, answer: str) -> Sample:
     """A training example.
 
-    row: from `query.judge_prompt`.
-    query: appended to its user turn.
-    answer: the assistant's turn.
+    Arguments:
+        row: from `query.judge_prompt`.
+        query: appended to its user turn.
+        answer: the assistant's turn.
     """
     turns = (*row.turns[:-1], Turn("user", row.turns[-1].text + query), Turn("assistant", answer))
     return Sample(row.id, turns, row.images, row.source, row.problem, row.media)
@@ -106,7 +107,8 @@ def teacher_score(values: Mapping[str, np.ndarray]) -> np.ndarray:
 def teacher_styles(values: Sequence[Mapping[str, np.ndarray]]) -> np.ndarray:
     """A teacher's styles, int32 [n]; bit k: style k; 0: not asked, or none recognised.
 
-    values: columns of `StyleExamples.styles`.
+    Arguments:
+        values: columns of `StyleExamples.styles`.
     """
     if len(values) == 1 and "styles" in values[0]:
         return np.asarray(values[0]["styles"], np.int32)

@@ -63,7 +63,8 @@ class Embedding(ReadTogether):
     def array(column: Mapping[str, np.ndarray]) -> np.ndarray:
         """The vectors of a column, float32 [n, 256].
 
-        column: this signal's values, `columns["name"]`.
+        Arguments:
+            column: this signal's values, `columns["name"]`.
 
         A hidden size below 256 is padded with zeros; a larger one is reduced to 256 by a fixed
         random projection.

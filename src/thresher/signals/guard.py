@@ -158,6 +158,10 @@ def sign_test(better: int, worse: int) -> float:
     """One-sided sign test: probability of at least `worse` tails in `better` + `worse` fair coin
     tosses.
 
+    Arguments:
+        better: number of pairs in which the first value is better.
+        worse: number of pairs in which it is worse; ties are left out.
+
     >>> [round(sign_test(*pair), 4) for pair in ((0, 0), (2, 0), (0, 2), (20, 40))]
     [1.0, 1.0, 0.25, 0.0067]
     """

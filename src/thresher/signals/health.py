@@ -24,10 +24,11 @@ def warnings(
 ) -> list[str]:
     """Warnings about a judge's columns, one sentence per problem.
 
-    scores: capability -> float [n], 0 … 5.
-    masses: capability -> float [n], 0 … 1: probability of the valid answers, for scores that are
-        expectations.
-    known: capabilities whose lack of any score is reported elsewhere.
+    Arguments:
+        scores: capability -> float [n], 0 … 5.
+        masses: capability -> float [n], 0 … 1: probability of the valid answers, for scores that
+            are expectations.
+        known: capabilities whose lack of any score is reported elsewhere.
     """
     none, same, low = [], [], []
     answers = doubtful = rows = 0
@@ -71,8 +72,9 @@ def warnings(
 def parse_warnings(parsed: Mapping[str, np.ndarray], texts: Mapping[str, np.ndarray]) -> list[str]:
     """Warnings about generated scores.
 
-    parsed: capability -> bool [n].
-    texts: capability -> str [n], the generated texts.
+    Arguments:
+        parsed: capability -> bool [n].
+        texts: capability -> str [n], the generated texts.
     """
     bad = {name: int((~good).sum()) for name, good in parsed.items()}
     if not any(bad.values()):
@@ -116,7 +118,12 @@ def style_warnings(parsed: np.ndarray) -> list[str]:
 
 
 def chosen_warnings(names: tuple[str, ...], chosen: np.ndarray) -> list[str]:
-    """Warnings about styles by likelihood. chosen: bool [n, styles]."""
+    """Warnings about styles by likelihood. chosen: bool [n, styles].
+
+    Arguments:
+        names: of the styles.
+        chosen: bool [n, styles].
+    """
     n = len(chosen)
     if n < 2:
         return []

@@ -62,7 +62,8 @@ class Judge(QuerySignalBase):
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """The fields, and each row's error or "".
 
-        logprob: float64 [m, 6], in nats.
+        Arguments:
+            logprob: float64 [m, 6], in nats.
         """
         safe, p, invalid = relative_probabilities(logprob)
         score = (p * np.arange(len(ANSWERS))).sum(axis=1) / p.sum(axis=1)

@@ -25,9 +25,10 @@ How = Literal["switch", "random", "last"]
 def switch_step(margins: Sequence[float], delta: float, lam: int) -> int | None:
     """The mistaken step, counted from 0; None if the answer never switches.
 
-    margins: p(wrong) - p(right); `margins[0]` before the first step, `margins[t]` after step t.
-    delta: smallest margin of a switch, exclusive.
-    lam: further steps for which it has to hold.
+    Arguments:
+        margins: p(wrong) - p(right); `margins[0]` before the first step, `margins[t]` after step t.
+        delta: smallest margin of a switch, exclusive.
+        lam: further steps for which it has to hold.
 
     >>> switch_step([-0.5, -0.2, 0.3, 0.4], 0.1, 1), switch_step([-0.5, 0.3, -0.2, 0.4], 0.1, 1)
     (1, 2)

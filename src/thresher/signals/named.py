@@ -117,6 +117,10 @@ def all_names() -> list[str]:
 def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str, Signal]:
     """The signals of these fields by name, each after its inputs.
 
+    Arguments:
+        fields: the fields that filters and quotas name.
+        model: that computes them.
+
     Raises CapabilityError for a model behind a server that cannot compute one of them.
     """
     table = signals_by_name(model)

@@ -52,7 +52,14 @@ class OneShotBackend(Protocol):
 
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
-    ) -> Iterator[Scored]: ...
+    ) -> Iterator[Scored]:
+        """The loss of each row's answer after a demonstration. Yields `nll` and `tokens`.
+
+        Arguments:
+            samples: n rows.
+            demonstrations: n rows, the one before each sample.
+            pool: where images are loaded from.
+        """
 
 
 @dataclass(frozen=True)

@@ -49,9 +49,11 @@ class AskBackend(Protocol):
     ) -> Iterator[Scored]:
         """Log-probabilities of the answers to several queries.
 
-        samples: each an optional system turn and one user turn.
-        queries: the text of each is appended to the user turn, followed by the template's
-            generation prompt.
+        Arguments:
+            samples: each an optional system turn and one user turn.
+            queries: the text of each is appended to the user turn, followed by the template's
+                generation prompt.
+            pool: where images are loaded from.
 
         Yields `logprob`: float32 [m, answers of all queries], in nats under the full vocabulary,
         queries in order.
@@ -69,7 +71,8 @@ class QuerySignal(Protocol):
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """The fields, each [m], and each row's error or "".
 
-        logprob: float [m, answers], in nats.
+        Arguments:
+            logprob: float [m, answers], in nats.
         """
 
 
@@ -100,7 +103,12 @@ def format_exchanges(sample: Sample) -> str:
 
 def judge_prompt(sample: Sample, system: str) -> Sample:
     """The judge's prompt without a query: a system turn (unless `system` is empty) and one user
-    turn with all images, then the exchanges."""
+    turn with all images, then the exchanges.
+
+    Arguments:
+        sample: the row to judge.
+        system: text of the system turn; "": none.
+    """
     text = f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + format_exchanges(sample)
     turns = (Turn("system", system), Turn("user", text)) if system else (Turn("user", text),)
     return Sample(sample.id, turns, sample.images, sample.source, sample.problem, sample.media)
@@ -108,7 +116,13 @@ def judge_prompt(sample: Sample, system: str) -> Sample:
 
 def generation_prompt(sample: Sample, system: str, query: str) -> Sample:
     """`judge_prompt` with the query at the end of the user turn, and an empty answer to
-    generate."""
+    generate.
+
+    Arguments:
+        sample: the row to judge.
+        system: text of the system turn; "": none.
+        query: the question.
+    """
     row = judge_prompt(sample, system)
     user = Turn("user", row.turns[-1].text + query)
     return Sample(
@@ -143,10 +157,12 @@ def ask_batch(
 ) -> Iterator[list[Scored]]:
     """One pass for several signals.
 
-    signals: `QuerySignal`s of one model with the same system turn; those with the same query (the
-        interaction styles) share its answers.
-    samples: the rows.
-    pool: where images are loaded from.
+    Arguments:
+        signals: `QuerySignal`s of one model with the same system turn; those with the same query
+            (the interaction styles) share its answers.
+        samples: the rows.
+        backend: computes the probabilities of the answers.
+        pool: where images are loaded from.
 
     Yields lists with one Scored per signal, all with the same index.
     """
@@ -209,7 +225,8 @@ class QuerySignalBase:
 def relative_probabilities(logprob: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Probabilities relative to the largest of each row, robust to invalid rows.
 
-    logprob: float64 [m, answers], in nats.
+    Arguments:
+        logprob: float64 [m, answers], in nats.
 
     Returns (`logprob` with zeros in invalid rows; relative probabilities [m, answers], 0 … 1;
     invalid: bool [m], rows with NaN or without a finite value).

@@ -71,7 +71,9 @@ def turn_around(sample: Sample, prompt: str) -> Sample | str | None:
     """The row as a conversation in which the model asks: each exchange becomes the prompt, with the
     exchange's images, and the question as the answer to it.
 
-    prompt: `{answer}` in it is replaced by the exchange's answer.
+    Arguments:
+        sample: the row.
+        prompt: `{answer}` in it is replaced by the exchange's answer.
 
     Exchanges without a question or without an answer are left out, but not their images; so are
     system turns. None: no exchange is left. A text: why the row cannot be turned around.

@@ -101,8 +101,9 @@ class Rationale:
 def with_instruction(sample: Sample, instruction: str) -> Sample:
     """The row with an instruction after its last question, and a placeholder for the answer.
 
-    sample: the row.
-    instruction: follows the question, of which instructions for a bare answer are removed.
+    Arguments:
+        sample: the row.
+        instruction: follows the question, of which instructions for a bare answer are removed.
 
     >>> turns = Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant", "Yes")
     >>> row = Sample("1", turns)

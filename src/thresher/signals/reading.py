@@ -32,7 +32,19 @@ class ReadingBackend(Protocol):
         states: Sequence[tuple[float, str]],
         light_spans: Callable[[str], Sequence[tuple[int, int]]] | None,
         among_images: bool,
-    ) -> Iterator[Scored]: ...
+    ) -> Iterator[Scored]:
+        """One forward pass over each row; yields the fields that are requested.
+
+        Arguments:
+            samples: n rows.
+            pool: where images are loaded from.
+            loss: yield the loss of the answers.
+            spread: yield entropy and own_gap.
+            states: (layer, part) of each hidden state to yield; layer: 0 … 1 of the depth; part:
+                image, question, answer or all.
+            light_spans: returns the character spans of light words in an answer; None: not needed.
+            among_images: encode images as in a conversation with several.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +66,9 @@ class ReadSignal(Protocol):
     def values(self, found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[str]]:
         """(fields of m rows, "" or an error for each row).
 
-        found: the result of `ReadingBackend.read`; `found["states"]`: float32 [m, d], of this
-            signal's own layer and part.
+        Arguments:
+            found: the result of `ReadingBackend.read`; `found["states"]`: float32 [m, d], of this
+                signal's own layer and part.
         """
 
 
@@ -120,6 +133,11 @@ class ReadTogether:
 
 
 def finite(values: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The values, and an error for each row with a value that is not finite."""
+    """The values, and an error for each row with a value that is not finite.
+
+    Arguments:
+        values: field -> float [m].
+        what: the subject of the error.
+    """
     odd = ~np.all([np.isfinite(column) for column in values.values()], axis=0)
     return values, [f"{what} is not a finite number" if o else "" for o in odd.tolist()]

@@ -65,8 +65,9 @@ def split_reasoning(text: str) -> Reasoning:
 def final_answer(text: str, finished: bool) -> str:
     r"""The answer in a model's text; "" if the text was cut off before the answer.
 
-    text: as generated.
-    finished: whether the model stopped by itself.
+    Arguments:
+        text: as generated.
+        finished: whether the model stopped by itself.
 
     >>> [final_answer("I see 3 dogs.\nAnswer: 3", finished) for finished in (True, False)]
     ['3', '']

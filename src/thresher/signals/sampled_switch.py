@@ -47,7 +47,16 @@ class SampleBackend(Protocol):
         max_new_tokens: int,
         seed: int,
     ) -> Iterator[Scored]:
-        """`n` answers of each row sampled at `temperature`: yields text_0 … text_{n-1} (str)."""
+        """Sampled answers of each row: yields text_0 … text_{n-1} (str).
+
+        Arguments:
+            samples: rows.
+            pool: where images are loaded from.
+            n: number of answers per row.
+            temperature: of the sampling, above 0.
+            max_new_tokens: maximum number of tokens of an answer.
+            seed: random seed; a row's answers do not depend on the other rows.
+        """
 
 
 @dataclass(frozen=True)
@@ -121,5 +130,10 @@ class SampledSwitch(SwitchSignal):
 
 def named_option(text: str, case: Case) -> int | None:
     """The option whose letter a text gives as its answer; None if it names none or it is
-    unclear."""
+    unclear.
+
+    Arguments:
+        text: a generated answer.
+        case: its options.
+    """
     return parse_option(text, LETTERS[: len(case.options)])

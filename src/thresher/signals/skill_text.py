@@ -23,6 +23,10 @@ _EMPTY = ("no", "yes", "none", "n/a", "no skill", "nothing", "unknown", "null")
 def read_skills(text: str, most: int) -> tuple[str, ...]:
     r"""The first `most` distinct skills in a text.
 
+    Arguments:
+        text: a teacher's answer.
+        most: maximum number of skills.
+
     >>> read_skills("1. Counting objects.\n2. Reading  digits\n- counting objects", 3)
     ('counting objects', 'reading digits')
     >>> read_skills("counting objects, reading digits; comparing bars", 2)

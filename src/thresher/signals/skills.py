@@ -81,9 +81,10 @@ class Skills:
 def skills_of(model: AnyModel, leaves: int | None = None, layer: float = 0.5) -> Skills:
     """Skills from the model's hidden states of question and answer.
 
-    model: the model.
-    leaves: number of skills; None: one per 30 rows.
-    layer: depth of the hidden states, 0 (embeddings) to 1 (last layer).
+    Arguments:
+        model: the model.
+        leaves: number of skills; None: one per 30 rows.
+        layer: depth of the hidden states, 0 (embeddings) to 1 (last layer).
     """
     return Skills(Embedding(model, layer, "question"), Embedding(model, layer, "answer"), leaves)
 
@@ -93,9 +94,10 @@ def balanced_groups(
 ) -> np.ndarray | None:
     """The groups to balance over, int [m]; None for `balance` "none".
 
-    columns: of the method; skills are read from `columns["skills"]`.
-    balance: setting of a method.
-    rows: int64 [m] or bool [n], the rows.
+    Arguments:
+        columns: of the method; skills are read from `columns["skills"]`.
+        balance: setting of a method.
+        rows: int64 [m] or bool [n], the rows.
     """
     if balance == "none":
         return None
@@ -105,7 +107,13 @@ def balanced_groups(
 
 def typical_rows(leaf: np.ndarray, typicality: np.ndarray, most: int) -> np.ndarray:
     """The `most` rows of each leaf nearest to its centre, int64, leaf by leaf, nearest first; ties
-    in the order of rows."""
+    in the order of rows.
+
+    Arguments:
+        leaf: int32 [n], the cluster of each row.
+        typicality: float [n], cosine with the centre of the cluster.
+        most: maximum number of rows per cluster.
+    """
     order = np.lexsort((-typicality, leaf))
     start = np.searchsorted(leaf[order], leaf[order])
     rows: np.ndarray = order[np.arange(len(order)) - start < most]

@@ -80,7 +80,8 @@ class Style(QuerySignalBase):
     def read(self, logprob: np.ndarray) -> tuple[dict[str, np.ndarray], list[str]]:
         """The fields, and each row's error or "".
 
-        logprob: float64 [m, styles], in nats.
+        Arguments:
+            logprob: float64 [m, styles], in nats.
         """
         safe, p, invalid = relative_probabilities(logprob)
         k = self.styles.index(self.style)
@@ -135,7 +136,12 @@ class WrittenStyles:
 
 
 def with_styles(prompt: str, styles: Sequence[str]) -> str:
-    """The prompt with `{styles}` replaced by their names."""
+    """The prompt with `{styles}` replaced by their names.
+
+    Arguments:
+        prompt: a text with `{styles}` in it.
+        styles: names of the styles.
+    """
     return prompt.replace("{styles}", ", ".join(styles))
 
 
@@ -145,6 +151,10 @@ def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
     Parts are separated by commas or newlines; case, brackets, quotes, a final full stop and a
     leading "Styles:" are ignored, as are unknown parts. Reasoning is not a list; a list of all
     styles is a repetition of the question.
+
+    Arguments:
+        text: a generated list.
+        styles: names of the styles, in the order of the bits.
 
     >>> style_bits("[yes/no, Word/short-phrase].") == 0b1100
     True
@@ -169,5 +179,10 @@ def _plain(part: str) -> str:
 
 
 def style_names(bits: int, styles: Sequence[str] = STYLES) -> tuple[str, ...]:
-    """The styles whose bit is set, in the order of `styles`."""
+    """The styles whose bit is set, in the order of `styles`.
+
+    Arguments:
+        bits: the styles as an integer.
+        styles: names of the styles, in the order of the bits.
+    """
     return tuple(style for k, style in enumerate(styles) if bits >> k & 1)

@@ -11,8 +11,9 @@ _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 def render_template(template: str, values: Mapping[str, object]) -> str:
     """The template with its placeholders replaced. Raises KeyError for a missing value.
 
-    template: with `{name}` placeholders.
-    values: name -> value.
+    Arguments:
+        template: with `{name}` placeholders.
+        values: name -> value.
 
     >>> render_template("Q: {question} A:", {"question": "what is {x}?"})
     'Q: what is {x}? A:'

@@ -22,6 +22,10 @@ def project(vectors: np.ndarray, width: int) -> np.ndarray:
     """Project vectors to `width`, float32 [m, d] -> float32 [m, width]; zero-padded if d <= width.
 
     Each row separately and in double precision, so that its result depends on nothing else.
+
+    Arguments:
+        vectors: float32 [m, d].
+        width: number of dimensions of the result.
     """
     m, d = vectors.shape
     if d <= width:

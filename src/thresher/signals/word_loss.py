@@ -79,8 +79,9 @@ def word_values(found: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], list[s
 def weighted_mean(column: Mapping[str, np.ndarray], weight: float) -> np.ndarray:
     """Nats per token, float64 [n]; NaN where a row was not asked.
 
-    column: with `WORD_FIELDS`.
-    weight: of a token of function words, above 0; others have 1.
+    Arguments:
+        column: with `WORD_FIELDS`.
+        weight: of a token of function words, above 0; others have 1.
     """
     total = np.asarray(column["content"], np.float64) + weight * column["light"]
     tokens = column["content_tokens"] + weight * column["light_tokens"]

@@ -76,8 +76,9 @@ class WrittenScore:
 def score_of(text: str, finished: bool = True) -> float:
     """The rating in a judge's text, 0 … 5; NaN if it is unclear (`answers.parsing.parse_rating`).
 
-    text: as generated.
-    finished: whether the judge stopped by itself.
+    Arguments:
+        text: as generated.
+        finished: whether the judge stopped by itself.
 
     >>> score_of("4"), score_of("I rate it 3/5.")
     (4.0, 3.0)

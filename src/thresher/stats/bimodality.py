@@ -63,9 +63,10 @@ def best_cuts(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 def _between(centred: np.ndarray, of: np.ndarray, size: np.ndarray) -> np.ndarray:
     """Between-class sum of squares of a threshold after each value, divided by the group's rows.
 
-    centred: [n], sorted by group and value, minus the group's mean.
-    of: int [n], group of each value.
-    size: int [groups].
+    Arguments:
+        centred: [n], sorted by group and value, minus the group's mean.
+        of: int [n], group of each value.
+        size: int [groups].
     """
     start = np.cumsum(size) - size
     running = np.cumsum(centred)  # over all groups; the sum of each group is about 0

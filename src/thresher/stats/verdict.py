@@ -109,6 +109,10 @@ def compare_to_random(
 def describe(kind: Kind, gap: Interval) -> str:
     """The verdict as a phrase.
 
+    Arguments:
+        kind: of the verdict: "beats", "worse" or "no gain".
+        gap: difference from random in points.
+
     >>> describe("beats", Interval(4.1, 1.6)), describe("worse", Interval(-2.0, 1.0))
     ('beats random by 4.1 ± 1.6 points', 'worse than random by 2.0 ± 1.0 points')
     >>> describe("no gain", Interval(-0.3, 1.9))
@@ -124,11 +128,13 @@ def describe(kind: Kind, gap: Interval) -> str:
 def describe_random_rows(seeds: Sequence[int], of: int) -> str:
     """A phrase on the seeds for which a method selected the rows of random; "" for none.
 
-    `of`: number of seeds.
+    Arguments:
+        seeds: the seeds, from 0.
+        of: number of all seeds.
 
     >>> describe_random_rows([0, 2], 3), describe_random_rows([0, 1, 2], 3)
     ('; it selected the rows of random in seeds 0 and 2', '; it selected the rows of random in \
-every seed')
+    every seed')
     """
     if not seeds:
         return ""

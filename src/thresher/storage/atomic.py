@@ -57,6 +57,11 @@ def write_bytes(
 ) -> None:
     """Write `data` to `path` atomically.
 
+    Arguments:
+        path: the file to write; missing parent folders are created.
+        data: its content.
+        advice: end of the message of an error.
+
     Raises StoreError (disk full, no permission) whose message ends with `advice`.
     """
     try:
@@ -76,12 +81,14 @@ def fsync(path: Path) -> None:
 
 
 def remove_stale(folder: Path, *, locked: bool = False) -> None:
-    """Delete temporary files and folders in `folder` whose writer is dead.
+    """Delete temporary files and folders whose writer is dead. Never raises: what cannot be deleted
+    now is left to the next run.
 
-    `locked`: this process holds the folder's lock, so nobody else writes here. Otherwise a writer
-    on this machine is looked up by process id, and files of other machines (or earlier versions)
-    are deleted after `STALE_AFTER` seconds. Never raises: what cannot be deleted now is left to
-    the next run.
+    Arguments:
+        folder: where they are.
+        locked: whether this process holds the folder's lock, so that no other process writes here.
+            Otherwise a writer on this machine is looked up by process id, and files of other
+            machines (or earlier versions) are deleted after `STALE_AFTER` seconds.
     """
     try:
         with os.scandir(folder) as entries:
@@ -97,7 +104,9 @@ def remove_stale(folder: Path, *, locked: bool = False) -> None:
 def is_orphan(path: Path, locked: bool = False) -> bool:
     """Whether a temporary file or folder of thresher was left by a dead process. Never raises.
 
-    `locked`: as for `remove_stale`.
+    Arguments:
+        path: a temporary file or folder.
+        locked: as for `remove_stale`.
     """
     match = _TEMPORARY_NAME.fullmatch(path.name)
     if match is None:

@@ -30,8 +30,11 @@ def seal(content: Mapping[str, Any]) -> bytes:
 def unseal(data: bytes, *, required: bool = True) -> dict[str, Any]:
     """Inverse of `seal`.
 
-    `required`: False accepts an object without a checksum, as written by earlier versions. Raises
-    CorruptFile.
+    Arguments:
+        data: as `seal` returned it.
+        required: False accepts an object without a checksum, as written by earlier versions.
+
+    Raises CorruptFile.
     """
     try:
         content = json.loads(data)
@@ -47,7 +50,12 @@ def unseal(data: bytes, *, required: bool = True) -> dict[str, Any]:
 
 
 def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of each file, hexadecimal, by name. Raises OSError."""
+    """SHA-256 of each file, hexadecimal, by name. Raises OSError.
+
+    Arguments:
+        folder: the folder of the files.
+        names: relative paths of the files.
+    """
     out = {}
     for name in names:
         with open(folder / name, "rb") as f:
@@ -56,7 +64,12 @@ def file_digests(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def check_files(folder: Path, expected: Mapping[str, str]) -> None:
-    """Raises CorruptFile if a file is missing, unreadable or does not match its digest."""
+    """Raises CorruptFile if a file is missing, unreadable or does not match its digest.
+
+    Arguments:
+        folder: the folder of the files.
+        expected: relative path -> SHA-256, hexadecimal.
+    """
     for name, digest in expected.items():
         try:
             found = file_digests(folder, [name])[name]

@@ -187,7 +187,13 @@ class Store:
                 warnings.warn(f"Small parts were not merged: {e}", stacklevel=2)
 
     def record_cost(self, fp: str, rows: int, seconds: float) -> None:
-        """Record that scoring `rows` rows took `seconds`, for the cost report of later runs."""
+        """Record that scoring `rows` rows took `seconds`, for the cost report of later runs.
+
+        Arguments:
+            fp: fingerprint of the column.
+            rows: number of rows that were scored; nothing is recorded for 0.
+            seconds: that it took.
+        """
         if rows:
             text = json.dumps({"rows": rows, "seconds": round(seconds, 4)})
             self._write(self.folder(fp) / f"cost-{uuid.uuid4().hex}.json", text.encode())
@@ -258,6 +264,10 @@ class Store:
         added.
 
         Damaged parts are skipped here; `load` renames them.
+
+        Arguments:
+            fp: fingerprint of the column.
+            seen: names of the parts that were read before; changed in place.
         """
         out = []
         for path in self.parts(fp):

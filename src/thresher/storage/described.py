@@ -12,6 +12,10 @@ def described(store: Store, kind: str) -> list[tuple[str, dict[str, Any]]]:
     """(fingerprint, fields of the identity) of every column of this kind of signal, sorted.
 
     A column without a readable description is not listed: it can still be loaded by its signal.
+
+    Arguments:
+        store: the store to search.
+        kind: of the signal, such as "answer_loss".
     """
     out = []
     for path in sorted((store.root / "columns").glob("*/signal.json")):

@@ -108,14 +108,26 @@ def hash_descriptor(descriptor: int) -> FileHash:
 
 def sample_descriptor(descriptor: int, size: int) -> bytes:
     """The 16 bytes that a spot check compares: a hash of a file up to `WHOLE`, else of some
-    blocks."""
+    blocks.
+
+    Arguments:
+        descriptor: of the open file.
+        size: of the file in bytes.
+    """
     if size > WHOLE:
         return hash_blocks(descriptor, size)
     return hash_descriptor(descriptor).digest[:16]
 
 
 def hash_blocks(descriptor: int, size: int, blocks: int = BLOCKS, block: int = BLOCK) -> bytes:
-    """Hash of the size and of evenly spaced blocks (or of a whole small file), 16 bytes."""
+    """Hash of the size and of evenly spaced blocks (or of a whole small file), 16 bytes.
+
+    Arguments:
+        descriptor: of the open file.
+        size: of the file in bytes.
+        blocks: number of blocks, at least 2.
+        block: bytes of a block.
+    """
     state = hashlib.sha256(str(size).encode())
     if size <= blocks * block:
         state.update(os.pread(descriptor, size, 0))
@@ -172,7 +184,14 @@ class HashCache:
     def add(
         self, names: Sequence[bytes], stamps: np.ndarray, digest: np.ndarray, sample: np.ndarray
     ) -> None:
-        """Store digests, best effort: if writing fails, the files are read again next time."""
+        """Store digests, best effort: if writing fails, the files are read again next time.
+
+        Arguments:
+            names: m relative names.
+            stamps: int64 [m, 4], the fields of `Stamp`.
+            digest: DIGEST [m], of the whole files.
+            sample: S16 [m], what a spot check compares.
+        """
         if self.folder is None or not len(names):
             return
         entries = np.zeros(len(names), _ENTRY)

@@ -44,6 +44,11 @@ class Transfer:
 def export_columns(root: Path, target: Path, fingerprints: Collection[str]) -> Transfer:
     """Write columns of the store `root` to the tar file `target`, atomically.
 
+    Arguments:
+        root: folder of the store.
+        target: the tar file to write.
+        fingerprints: of the columns.
+
     Raises StoreError if a file cannot be read or written.
     """
     parts = size = 0
@@ -79,6 +84,10 @@ def import_columns(archive: Path, root: Path) -> Transfer:
 
     The archive is checked whole before the first file is written. A part that the store has is
     left as it is; rows that both have are duplicates of one key, which the store allows.
+
+    Arguments:
+        archive: the tar file.
+        root: folder of the store.
 
     Raises ConfigError if the file is no such archive, StoreError if a part of it is damaged or
     cannot be written.

@@ -15,7 +15,9 @@ from thresher.storage.atomic import NAME_BYTES, temporary_path
 def check_folder(folder: str | Path, option: str = "out") -> Path:
     """Create `folder` and check that it is writable. Raises ConfigError.
 
-    `option`: the option that it was given by, for the message.
+    Arguments:
+        folder: the folder.
+        option: name of the option that it was given by, for the message.
     """
     folder = Path(folder)
     if os.path.lexists(folder) and not folder.is_dir():

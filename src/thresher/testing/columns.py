@@ -14,9 +14,10 @@ from thresher.types import Columns, Field, Signal, digests_to_array, seeded_ties
 def planted_columns(signals: Mapping[str, Signal], n: int, seed: int = 0) -> Columns:
     """Columns of `n` rows from three sources, with values for every field of every signal.
 
-    signals: name -> signal, as `Method.signals` returns them.
-    n: rows, at least 0.
-    seed: of values and ties; the digests are the same for every seed.
+    Arguments:
+        signals: name -> signal, as `Method.signals` returns them.
+        n: rows, at least 0.
+        seed: of values and ties; the digests are the same for every seed.
     """
     digest = np.sort(digests_to_array([hashlib.sha256(b"row %d" % i).digest() for i in range(n)]))
     rng = np.random.default_rng(seed)

@@ -47,15 +47,16 @@ def check_method(
     the same rows for another order of the rows, and in another process with another hash seed;
     `explain`, if there is one, explains every row.
 
-    cls: the class, a frozen dataclass that can be pickled.
-    settings: as the user types them (`--set key=value`); None: the defaults.
-    columns: of at least 20 rows, with the fields of the method's signals; None: synthetic values
-        (`planted_columns`).
-    target: the same for the target set, for a method that uses one.
-    fills_budget: whether the method has to return exactly as many rows as requested; False: it may
-        return fewer.
-    nested: whether a larger budget has to contain a smaller one.
-    other_process: also run in another process; takes about half a second.
+    Arguments:
+        cls: the class, a frozen dataclass that can be pickled.
+        settings: as the user types them (`--set key=value`); None: the defaults.
+        columns: of at least 20 rows, with the fields of the method's signals; None: synthetic
+            values (`planted_columns`).
+        target: the same for the target set, for a method that uses one.
+        fills_budget: whether the method has to return exactly as many rows as requested; False: it
+            may return fewer.
+        nested: whether a larger budget has to contain a smaller one.
+        other_process: also run in another process; takes about half a second.
 
     Raises AssertionError, which says what is wrong.
     """

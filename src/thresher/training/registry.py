@@ -166,7 +166,8 @@ def training_seconds(store: Store, fp: str) -> float:
 def trained_identity(model: TrainedModel, digests: np.ndarray) -> TrainedIdentity:
     """The identity of a model given its training samples (rows or distillation examples).
 
-    `digests`: DIGEST [m], in any order; duplicates count.
+    Arguments:
+        digests: DIGEST [m], in any order; duplicates count.
     """
     rows = hashlib.sha256(b"".join(sorted(digests_to_bytes(digests)))).hexdigest()
     return TrainedIdentity(model.base, model.recipe, "sha256:" + rows)

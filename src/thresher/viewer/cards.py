@@ -50,7 +50,9 @@ def items(
 ) -> list[Item]:
     """The pool rows `rows`, in this order.
 
-    `sign`: the path of an image -> its address. `suspects`: what is known of these rows' answers.
+    Arguments:
+        sign: the path of an image -> its address.
+        suspects: what is known of these rows' answers.
     """
     samples = displayed.pool.samples(rows)
     plain = plain_cards(displayed.pool, rows, samples, max_images=0)

@@ -27,9 +27,10 @@ class AnswerEnds:
     def find(cls, ids: np.ndarray, answers: np.ndarray, stop_ids: frozenset[int]) -> AnswerEnds:
         """Locate the ends of a row's answers.
 
-        ids: int64 [tokens], token ids of the row.
-        answers: int64 [m >= 1], positions of the answer tokens, ascending.
-        stop_ids: ids of the tokens that end an answer.
+        Arguments:
+            ids: int64 [tokens], token ids of the row.
+            answers: int64 [m >= 1], positions of the answer tokens, ascending.
+            stop_ids: ids of the tokens that end an answer.
         """
         last = answers[np.append(answers[1:] != answers[:-1] + 1, True)]
         return cls(tuple(_up_to_stop(ids, p, stop_ids) for p in last.tolist()), stop_ids)
@@ -42,8 +43,9 @@ class AnswerEnds:
     def reached(self, ids: np.ndarray, predicted: dict[int, int]) -> bool:
         """Whether greedy decoding ends every answer.
 
-        ids: int64 [tokens], token ids of the row.
-        predicted: for each of `flat_positions`, the likeliest next token id.
+        Arguments:
+            ids: int64 [tokens], token ids of the row.
+            predicted: for each of `flat_positions`, the likeliest next token id.
         """
         return all(self._reached(positions, ids, predicted) for positions in self.positions)
 

@@ -58,9 +58,10 @@ def ask(
 ) -> Iterator[Scored]:
     """Log-probability of every answer of every query, for each sample.
 
-    samples: each ends with a user turn, to which a query's text is appended.
-    queries: asked of every sample.
-    pool: where images are loaded from.
+    Arguments:
+        samples: each ends with a user turn, to which a query's text is appended.
+        queries: asked of every sample.
+        pool: where images are loaded from.
 
     Yields, about once a second, `logprob`: float32 [m, answers of all queries], in nats, queries in
     order. Raises ModelError, and ConfigError where answers cannot be distinguished.
@@ -153,8 +154,9 @@ def _run_paths(
 ) -> list[Result]:
     """Log-probabilities of each row's targets, float64 [targets], every path of its trie by itself.
 
-    reuse: continue from the keys and values of the trunk, except for its last token, whose logits
-        are needed.
+    Arguments:
+        reuse: continue from the keys and values of the trunk, except for its last token, whose
+            logits are needed.
     """
     out: list[Result] = []
     path_rows: list[EncodedRow] = []
@@ -206,7 +208,8 @@ def _target_logprobs(
     """Log-probabilities of each row's targets, float64 [targets], of rows of equal shape, in one
     pass.
 
-    packed: the rows' tries have nodes; otherwise none has.
+    Arguments:
+        packed: the rows' tries have nodes; otherwise none has.
     """
     start, width, _ = rows[0].shape  # T = width
     device = forward.device

@@ -35,10 +35,11 @@ def fastest_exact_mode(
 ) -> QueryMode | None:
     """The first of packed, batched and full that gives the numbers of separate full passes.
 
-    row: one user turn with an image.
-    official_ids: its token ids by the model's own processor, generation prompt included.
-    pool: where the image is loaded from.
-    tolerance: largest allowed difference of a log-probability, in nats.
+    Arguments:
+        row: one user turn with an image.
+        official_ids: its token ids by the model's own processor, generation prompt included.
+        pool: where the image is loaded from.
+        tolerance: largest allowed difference of a log-probability, in nats.
 
     None if our own prompt does not begin with `official_ids`, or the queries cannot be encoded.
     """

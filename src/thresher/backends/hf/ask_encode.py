@@ -69,9 +69,10 @@ class _Plan:
 class AskEncoder:
     """Encodes conversations that end with a user turn, with queries appended to that turn.
 
-    encoder, prompts: encode whole conversations, and conversations as prompts.
-    queries: each with at least one non-empty answer.
-    stop_ids: ids of the tokens that end an answer.
+    Arguments:
+        encoder, prompts: encode whole conversations, and conversations as prompts.
+        queries: each with at least one non-empty answer.
+        stop_ids: ids of the tokens that end an answer.
 
     `encode` raises ConfigError where the first tokens of two answers are the same.
     """

@@ -67,10 +67,11 @@ def ask_incrementally(
 ) -> Iterator[Scored]:
     """Log-probabilities of the answers after every number of pieces, as `ask` gives them.
 
-    samples: each an optional system turn and one user turn, without images.
-    pieces: for each sample, the pieces that extend its user turn, in order.
-    query: asked after each piece, and before the first.
-    pool: not used.
+    Arguments:
+        samples: each an optional system turn and one user turn, without images.
+        pieces: for each sample, the pieces that extend its user turn, in order.
+        query: asked after each piece, and before the first.
+        pool: not used.
 
     Yields `logprob`: float32 [m, most pieces + 1, answers], in nats under the full vocabulary, of
     each answer's first token; [., t] after t pieces, NaN after a row's last.

@@ -96,17 +96,19 @@ class HFBackend(BlockPipeline):
     ) -> Iterator[Scored]:
         """One teacher-forced pass per row; a number that is not finite is not an error here.
 
-        loss: yield `nll` float32 [m], the mean negative log-likelihood of the answer tokens in
-            nats; `tokens` int32 [m], their number; `greedy_match` bool [m], whether greedy decoding
-            gives exactly these answers.
-        spread: yield `entropy` and `own_gap` float32 [m], means over the answer tokens in nats.
-        states: (layer, part) of each hidden state in `states` float32 [m, len(states), hidden
-            size], of length 1. layer: 0 … 1 of the depth; part: image, question, answer or all.
-        light_spans: gives the character spans of words in an answer. Yield `content` float32 [m],
-            the summed loss in nats of the answer tokens outside of these words, `light` float32
-            [m], that of the tokens inside, and their numbers `content_tokens` and `light_tokens`
-            int32 [m]. A token is inside if all its characters but white space are.
-        among_images: encode images as in a conversation of several.
+        Arguments:
+            loss: yield `nll` float32 [m], the mean negative log-likelihood of the answer tokens in
+                nats; `tokens` int32 [m], their number; `greedy_match` bool [m], whether greedy
+                decoding gives exactly these answers.
+            spread: yield `entropy` and `own_gap` float32 [m], means over the answer tokens in nats.
+            states: (layer, part) of each hidden state in `states` float32 [m, len(states), hidden
+                size], of length 1. layer: 0 … 1 of the depth; part: image, question, answer or all.
+            light_spans: gives the character spans of words in an answer. Yield `content` float32
+                [m], the summed loss in nats of the answer tokens outside of these words, `light`
+                float32 [m], that of the tokens inside, and their numbers `content_tokens` and
+                `light_tokens` int32 [m]. A token is inside if all its characters but white space
+                are.
+            among_images: encode images as in a conversation of several.
         """
         return read(
             self,

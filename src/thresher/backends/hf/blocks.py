@@ -55,11 +55,12 @@ class Block:
 class BlockPipeline:
     """A model with its processor: prepares blocks of rows, and computes their images' features.
 
-    forward: runs the model.
-    encoder: conversations to token ids.
-    preparer: images to tensors.
-    context: most tokens of a row.
-    shrinks_images: whether the model gives an image fewer tokens in a conversation of several.
+    Arguments:
+        forward: runs the model.
+        encoder: conversations to token ids.
+        preparer: images to tensors.
+        context: most tokens of a row.
+        shrinks_images: whether the model gives an image fewer tokens in a conversation of several.
     """
 
     def __init__(
@@ -104,8 +105,9 @@ class BlockPipeline:
     ) -> Iterator[Block]:
         """Blocks of consecutive items, each prepared while the one before it is being used.
 
-        items: samples, or whatever `to_conversation` takes.
-        pool, multi_image, encoder: as in `prepare`.
+        Arguments:
+            items: samples, or whatever `to_conversation` takes.
+            pool, multi_image, encoder: as in `prepare`.
         """
         with ThreadPoolExecutor(1) as executor:
             start = 0
@@ -149,10 +151,11 @@ class BlockPipeline:
     ) -> Block:
         """Encode texts and process images.
 
-        index: for each conversation, its index into the samples.
-        pool: where images are loaded from.
-        multi_image: prepare a single image as one of several, too.
-        encoder: instead of `self.encoder`.
+        Arguments:
+            index: for each conversation, its index into the samples.
+            pool: where images are loaded from.
+            multi_image: prepare a single image as one of several, too.
+            encoder: instead of `self.encoder`.
         """
         errors: dict[int, str] = {}
         keys_of: list[list[ImageKey]] = []  # of each conversation

@@ -46,11 +46,12 @@ def open_weights(
 ) -> tuple[Any, dict[str, Any]]:
     """The model and transformers' loading info.
 
-    where: a folder or hub id.
-    revision: the commit of a hub id.
-    dtype: a torch dtype.
-    trust_remote_code: whether the model's own Python code may run.
-    typed: how the user named the model, for messages.
+    Arguments:
+        where: a folder or hub id.
+        revision: the commit of a hub id.
+        dtype: a torch dtype.
+        trust_remote_code: whether the model's own Python code may run.
+        typed: how the user named the model, for messages.
 
     Raises MissingExtra where a package is needed that is not installed, else ModelError.
     """
@@ -113,8 +114,9 @@ def check_index(folder: Path, typed: str) -> None:
 def shards(index: Path, typed: str) -> list[Path]:
     """The files that a weight index names, without repetition, sorted by name. Raises ModelError.
 
-    index: such as model.safetensors.index.json.
-    typed: how the user named the model, for messages.
+    Arguments:
+        index: such as model.safetensors.index.json.
+        typed: how the user named the model, for messages.
     """
     try:
         named = json.loads(index.read_text("utf-8"))["weight_map"].values()
@@ -144,9 +146,10 @@ def missing_package(
 ) -> MissingExtra:
     """The error for a model that needs a package that is not installed, or is too old.
 
-    typed: how the user named the model, for messages.
-    where, revision: its folder or hub id, and the commit of the latter.
-    error: what transformers raised.
+    Arguments:
+        typed: how the user named the model, for messages.
+        where, revision: its folder or hub id, and the commit of the latter.
+        error: what transformers raised.
     """
     config = _config(where, revision)
     method = _quantisation(config)

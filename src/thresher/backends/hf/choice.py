@@ -47,8 +47,9 @@ def choice(
 ) -> Iterator[Scored]:
     """The most likely candidate answer of each sample.
 
-    candidates: for each sample, at least one text to put in place of its last answer.
-    pool: where images are loaded from.
+    Arguments:
+        candidates: for each sample, at least one text to put in place of its last answer.
+        pool: where images are loaded from.
 
     Yields `picked` int32, index into the sample's candidates (the first of equal ones), and
     `margin` float32, its log-probability minus that of the second, in nats (inf for a single one).

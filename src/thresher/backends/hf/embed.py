@@ -76,7 +76,8 @@ def embed_rows(
 ) -> Iterator[Scored]:
     """Three vectors for each sample.
 
-    pool: where images are loaded from.
+    Arguments:
+        pool: where images are loaded from.
 
     Yields, about once a second, `images`, `question` and `answer`: float32 [m, hidden size] of
     length 1, zeros where a row has no such token.

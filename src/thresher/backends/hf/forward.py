@@ -99,10 +99,11 @@ class EncodedRow:
 class Forward:
     """Runs a model over encoded rows.
 
-    model: a transformers model in eval mode.
-    vision: its vision tower; None for a model without images.
-    image_token_id: id of the placeholder token of an image.
-    batch_tokens: padded tokens per batch; lowered when memory runs out.
+    Arguments:
+        model: a transformers model in eval mode.
+        vision: its vision tower; None for a model without images.
+        image_token_id: id of the placeholder token of an image.
+        batch_tokens: padded tokens per batch; lowered when memory runs out.
     """
 
     reuses_prefix = True  # whether rows may continue from a `Prefix`
@@ -195,7 +196,8 @@ class Forward:
     ) -> Iterator[tuple[list[int], list[Loss | str]]]:
         """Losses batch by batch: indices into `rows`, and for each its loss or an error.
 
-        outputs: what to compute; states only for rows without a prefix.
+        Arguments:
+            outputs: what to compute; states only for rows without a prefix.
         """
         batches = list(
             self.make_batches(rows, lambda r: r.shape, MAX_LOGIT_VALUES // self.vocabulary)
@@ -213,8 +215,9 @@ class Forward:
     ) -> Iterator[list[int]]:
         """Group rows of equal shape into batches of at most `batch_tokens` padded tokens.
 
-        shape: gives a row's (encoded tokens, tokens to run, images).
-        max_answer_tokens: most answer tokens of a batch.
+        Arguments:
+            shape: gives a row's (encoded tokens, tokens to run, images).
+            max_answer_tokens: most answer tokens of a batch.
 
         Yields indices into `rows`, shortest shapes first.
         """
@@ -329,9 +332,10 @@ class Forward:
     ) -> Iterator[Loss]:
         """Run the model and compute each row's loss.
 
-        ids: int64 (B, T), padded.
-        inputs: keyword arguments of the model.
-        spread: also compute entropy and own_gap.
+        Arguments:
+            ids: int64 (B, T), padded.
+            inputs: keyword arguments of the model.
+            spread: also compute entropy and own_gap.
         """
         start = rows[0].start
         predicts_answer = np.zeros(ids.shape, bool)  # (B, T)
@@ -391,7 +395,8 @@ class Forward:
     ) -> dict[str, Any]:
         """Keyword arguments of the model for the images after the rows' prefixes.
 
-        width: tokens of the batch, if it is not the rows' padded length.
+        Arguments:
+            width: tokens of the batch, if it is not the rows' padded length.
         """
         new = [
             features[key] for r in rows for key in r.images[r.prefix.images if r.prefix else 0 :]
@@ -444,7 +449,8 @@ class Forward:
     ) -> dict[str, torch.Tensor]:
         """Further keyword arguments of the model for each generated token, batch dimension first.
 
-        prompt_inputs: `image_inputs` of the prompts.
+        Arguments:
+            prompt_inputs: `image_inputs` of the prompts.
         """
         return {}
 

@@ -50,8 +50,9 @@ def generate(
 ) -> Iterator[Scored]:
     """The model's own answer in place of each sample's last answer.
 
-    pool: where images are loaded from.
-    max_new_tokens: most tokens of an answer.
+    Arguments:
+        pool: where images are loaded from.
+        max_new_tokens: most tokens of an answer.
 
     Yields, batch by batch, `text` (str, stripped), `tokens` int32 (their number) and `finished`
     bool (whether the model stopped by itself).

@@ -19,10 +19,11 @@ def image_tokens(
 ) -> list[int]:
     """Tokens of each image.
 
-    name, revision: the model's folder or hub id, and the commit of the latter.
-    trust_remote_code: whether the model's own Python code may run.
-    image_pixels: bounds on the pixels of an image; None: the model's own.
-    images: RGB `PIL.Image`; those that the processor refuses are left out.
+    Arguments:
+        name, revision: the model's folder or hub id, and the commit of the latter.
+        trust_remote_code: whether the model's own Python code may run.
+        image_pixels: bounds on the pixels of an image; None: the model's own.
+        images: RGB `PIL.Image`; those that the processor refuses are left out.
 
     Empty for a model whose images are not tokens of the prompt (Llama-3.2-Vision). Raises
     ModelError, MissingExtra.

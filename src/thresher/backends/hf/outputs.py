@@ -60,8 +60,9 @@ def word_losses(nll: np.ndarray, light: np.ndarray) -> tuple[float, int, float, 
     """The summed loss in nats and the number of the tokens that are not marked, then of those that
     are.
 
-    nll: float64 [m], of the answer tokens.
-    light: bool [m], the marked ones.
+    Arguments:
+        nll: float64 [m], of the answer tokens.
+        light: bool [m], the marked ones.
     """
     return float(nll[~light].sum()), int((~light).sum()), float(nll[light].sum()), int(light.sum())
 
@@ -70,8 +71,9 @@ def entropy_and_gap(logits: torch.Tensor, target: torch.Tensor) -> tuple[np.ndar
     """Entropy of each position's distribution, and the log-probability of its likeliest token
     minus that of `target`: float64 [n] each, in nats.
 
-    logits: float32 [n, vocabulary].
-    target: int64 [n], token ids.
+    Arguments:
+        logits: float32 [n, vocabulary].
+        target: int64 [n], token ids.
     """
     step = max(CHUNK_LOGITS // logits.shape[-1], 1)
     chunks = zip(logits.split(step), target.split(step), strict=True)

@@ -101,9 +101,10 @@ def _mapped(
 ) -> Any:
     """A copy of a layer with changed tensors.
 
-    change: of keys and values, which a layer replaces.
-    change_state: of recurrent states, which are in dicts, and which a layer changes in place;
-        default: `change`.
+    Arguments:
+        change: of keys and values, which a layer replaces.
+        change_state: of recurrent states, which are in dicts, and which a layer changes in place;
+            default: `change`.
     """
     out = copy.copy(layer)
     of_state = change_state or change

@@ -67,9 +67,10 @@ class LayerStates:
     ) -> Iterator[None]:
         """A context in which a forward pass of this thread stores hidden states in `found`.
 
-        found: depth -> [batch, tokens, width]; filled by the pass.
-        depths: which states to store.
-        only: nothing else of the pass is needed, so it ends as soon as all are stored.
+        Arguments:
+            found: depth -> [batch, tokens, width]; filled by the pass.
+            depths: which states to store.
+            only: nothing else of the pass is needed, so it ends as soon as all are stored.
         """
         self._pass.depths, self._pass.found, self._pass.only = depths, found, only
         try:
@@ -108,10 +109,11 @@ def mean_states(
     """Mean hidden states of each row: float32 [len(states), width] of length 1; zeros where the row
     has no token of the part.
 
-    rows: the rows of the batch, without prefixes.
-    found: depth -> [batch, tokens, width].
-    states: (depth, part) of each mean; see `part_positions` for the parts.
-    image_token: id of an image's own tokens.
+    Arguments:
+        rows: the rows of the batch, without prefixes.
+        found: depth -> [batch, tokens, width].
+        states: (depth, part) of each mean; see `part_positions` for the parts.
+        image_token: id of an image's own tokens.
     """
     out: list[torch.Tensor] = []
     for depth, part in states:
@@ -131,9 +133,10 @@ def mean_states(
 def part_positions(row: Tokens, part: str, image_token: int) -> np.ndarray:
     """int64: positions of the tokens of a part, up to the row's last answer token.
 
-    part: image: the images' own tokens; answer: those with text of an answer; question: all
-        others, the template's tokens and a system turn included; all: all three.
-    image_token: id of an image's own tokens.
+    Arguments:
+        part: image: the images' own tokens; answer: those with text of an answer; question: all
+            others, the template's tokens and a system turn included; all: all three.
+        image_token: id of an image's own tokens.
     """
     answer = row.answer_positions[~np.isin(row.answer_positions, row.separators)]
     if part == "answer":

@@ -27,7 +27,8 @@ def token_type_argument(forward: Forward, ids: Sequence[int]) -> str | None:
     """Name of the argument of the model that says which tokens are of images, if attention depends
     on it; else None.
 
-    ids: token ids of a text.
+    Arguments:
+        ids: token ids of a text.
     """
     named = inspect.signature(forward.model.forward).parameters
     row = EncodedRow(np.resize(np.array(ids, np.int64), PROBE_TOKENS), np.zeros(0, np.int64), ())

@@ -111,9 +111,10 @@ class AnswerLossFn:
     ) -> torch.Tensor:
         """Summed negative log-likelihood of all targets of the rows.
 
-        model: the backend's, or its PEFT wrapper.
-        rows, targets: equally many.
-        images: the rows' images.
+        Arguments:
+            model: the backend's, or its PEFT wrapper.
+            rows, targets: equally many.
+            images: the rows' images.
 
         Returns a float32 scalar, in nats.
         """

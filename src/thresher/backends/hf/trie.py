@@ -140,8 +140,9 @@ def paths(trie: Trie) -> list[tuple[np.ndarray, Trie, np.ndarray]]:
 def position_ids(trunk: int, trie: Trie, width: int) -> np.ndarray:
     """int64 [width]: the position of each token of the packed sequence in its own prompt.
 
-    trunk: tokens of the trunk.
-    width: tokens of the packed sequence with padding; padding has position 0.
+    Arguments:
+        trunk: tokens of the trunk.
+        width: tokens of the packed sequence with padding; padding has position 0.
     """
     out = np.zeros(width, np.int64)
     out[:trunk] = np.arange(trunk)
@@ -156,10 +157,11 @@ def attention_mask(
 
     Padding attends to the trunk, so that no softmax is over nothing.
 
-    trunk: tokens of the trunk.
-    width: tokens of the packed sequence with padding.
-    bidirectional: int64 [trunk] or None; tokens of the trunk with the same number > 0 attend to
-        each other in both directions (the image tokens of some models).
+    Arguments:
+        trunk: tokens of the trunk.
+        width: tokens of the packed sequence with padding.
+        bidirectional: int64 [trunk] or None; tokens of the trunk with the same number > 0 attend to
+            each other in both directions (the image tokens of some models).
     """
     out = np.zeros((width, width), bool)
     out[:trunk, :trunk] = np.tri(trunk, dtype=bool)

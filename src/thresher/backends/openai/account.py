@@ -29,10 +29,11 @@ class Account:
     ) -> bool:
         """Whether a row may start; if so, its requests are reserved.
 
-        requests: of the row.
-        most: limit on the requests of the run; None: no limit.
-        spent: the cost so far; None: unknown.
-        most_cost: limit on the cost; None: no limit.
+        Arguments:
+            requests: of the row.
+            most: limit on the requests of the run; None: no limit.
+            spent: the cost so far; None: unknown.
+            most_cost: limit on the cost; None: no limit.
 
         A row's cost is known only afterwards: it is expected to be the mean of the rows so far.
         """
@@ -50,7 +51,8 @@ class Account:
     def finish_row(self, unsent: int) -> None:
         """Record that a row ended.
 
-        unsent: of its reserved requests.
+        Arguments:
+            unsent: of its reserved requests.
         """
         with self.lock:
             self.reserved -= unsent
@@ -60,8 +62,9 @@ class Account:
     def send(self, most: int | None, *, again: bool) -> bool:
         """Count one request; False if the limit has no room for a retry.
 
-        most: limit on the requests of the run; None: no limit.
-        again: a retry, which is not reserved.
+        Arguments:
+            most: limit on the requests of the run; None: no limit.
+            again: a retry, which is not reserved.
         """
         with self.lock:
             if again:

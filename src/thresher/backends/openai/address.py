@@ -77,7 +77,8 @@ def parse(spec: str) -> Address:
 def read_key(variable: str | None) -> str | None:
     """Read the API key.
 
-    variable: name of the environment variable; None: OPENAI_API_KEY.
+    Arguments:
+        variable: name of the environment variable; None: OPENAI_API_KEY.
 
     Returns None if no variable is named and OPENAI_API_KEY is not set. Raises ConfigError, which
     never shows the key, nor `variable`: people paste the key where its name belongs.

@@ -54,9 +54,10 @@ class QueryLike(Protocol):
 class OpenAIBackend:
     """One model of one server.
 
-    address: the server and the model.
-    key: API key; None: requests have none.
-    options: of the run.
+    Arguments:
+        address: the server and the model.
+        key: API key; None: requests have none.
+        options: of the run.
     """
 
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
@@ -80,9 +81,10 @@ class OpenAIBackend:
     ) -> Iterator[Scored]:
         """Log-probability of the first token of every answer of every query.
 
-        samples: each ends with a user turn, to which a query's text is appended.
-        queries: asked of every sample, one request each.
-        pool: where images are loaded from.
+        Arguments:
+            samples: each ends with a user turn, to which a query's text is appended.
+            queries: asked of every sample, one request each.
+            pool: where images are loaded from.
 
         Yields `logprob` float32 [m, answers of all queries] in nats, queries in order. The server
         reports its most likely tokens only (20, or as many as it allows): an answer that is not
@@ -153,10 +155,11 @@ class OpenAIBackend:
     ) -> Iterator[Scored]:
         """Sampled answers in place of each row's last answer.
 
-        n: answers per row.
-        temperature: of the sampling.
-        max_new_tokens: most tokens of an answer.
-        seed: each row's seed is derived from it and the row's digest; not every server uses it.
+        Arguments:
+            n: answers per row.
+            temperature: of the sampling.
+            max_new_tokens: most tokens of an answer.
+            seed: each row's seed is derived from it and the row's digest; not every server uses it.
 
         Yields text_0 … text_{n-1} (str). One request per row if the server supports `n`, else one
         per answer.

@@ -78,9 +78,10 @@ class _Call(Generic[T]):
 class Client:
     """One model of one server. Safe to use from several threads.
 
-    address: the server and the model.
-    key: API key; None: requests have none.
-    options: of the run.
+    Arguments:
+        address: the server and the model.
+        key: API key; None: requests have none.
+        options: of the run.
     """
 
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
@@ -137,12 +138,14 @@ class Client:
     ) -> T:
         """Request one chat completion.
 
-        messages: of the request.
-        length: most new tokens.
-        settings: further parameters: temperature, n, seed.
-        read: makes the result from a response; may raise Transient (unusable: ask again), Refused.
-        stop: once it is set, nothing is sent again.
-        top: request the log-probabilities of the most likely first tokens.
+        Arguments:
+            messages: of the request.
+            length: most new tokens.
+            settings: further parameters: temperature, n, seed.
+            read: makes the result from a response; may raise Transient (unusable: ask again),
+                Refused.
+            stop: once it is set, nothing is sent again.
+            top: request the log-probabilities of the most likely first tokens.
 
         Raises Transient if all tries failed, Refused, CapReached, ServerError, and CapabilityError
         if the server gives no log-probabilities at all.

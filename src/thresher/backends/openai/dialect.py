@@ -73,8 +73,9 @@ class Dialect:
     ) -> dict[str, Any]:
         """The JSON body of a request.
 
-        settings: temperature, n, seed.
-        top: request the log-probabilities of the most likely first tokens.
+        Arguments:
+            settings: temperature, n, seed.
+            top: request the log-probabilities of the most likely first tokens.
         """
         read_top_logprobs = {"logprobs": True, "top_logprobs": self.top} if top else {}
         limit = {self.length: max(length, self.min_length)}
@@ -93,8 +94,9 @@ class Dialect:
     def adapt(self, sent: dict[str, Any], refusal: Refused) -> bool:
         """Adapt to a refusal.
 
-        sent: the body of the refused request.
-        refusal: of the server.
+        Arguments:
+            sent: the body of the refused request.
+            refusal: of the server.
 
         Returns whether a new body would differ from `sent`; another thread may have adapted
         already.

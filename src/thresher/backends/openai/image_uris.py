@@ -23,8 +23,9 @@ MAX_CACHED = 64  # the images used last: rows of one image are requested one aft
 def data_uri(image: Any, side: int) -> str:
     """An image as it is sent.
 
-    image: RGB `PIL.Image`.
-    side: longest side in pixels; larger images are reduced to it.
+    Arguments:
+        image: RGB `PIL.Image`.
+        side: longest side in pixels; larger images are reduced to it.
     """
     from PIL import Image
 

@@ -35,8 +35,9 @@ def question(sample: Sample, text: str) -> Conversation:
 def messages(conv: Conversation, uri: Callable[[ImageRef], str]) -> Messages:
     """The messages in order.
 
-    conv: a conversation.
-    uri: gives an image's data URI.
+    Arguments:
+        conv: a conversation.
+        uri: gives an image's data URI.
 
     The content of a message without images is a string, which every server accepts. Raises what
     `uri` raises.

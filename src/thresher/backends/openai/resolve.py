@@ -20,8 +20,9 @@ ARCHITECTURE = "openai"
 def resolve(spec: str, options: ServerOptions) -> ModelHandle:
     """The model behind a server.
 
-    spec: `http://host:port/v1#NAME`; without `#NAME` the server must have exactly one model.
-    options: of the run.
+    Arguments:
+        spec: `http://host:port/v1#NAME`; without `#NAME` the server must have exactly one model.
+        options: of the run.
 
     The identity consists of the model's name and of how images are sent, not of the URL or the key:
     two servers that use one name for different weights share their scores. Raises ConfigError,

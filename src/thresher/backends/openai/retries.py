@@ -29,8 +29,9 @@ MAX_EQUAL_FAILURES = 5
 def retry_after(header: str | None, now: datetime | None = None) -> float | None:
     """Seconds that a Retry-After header asks for.
 
-    header: a number, or an HTTP date.
-    now: the current time.
+    Arguments:
+        header: a number, or an HTTP date.
+        now: the current time.
 
     None if it cannot be read.
 
@@ -74,7 +75,8 @@ def wait_strategy(backoff: float) -> Callable[[RetryCallState], float]:
 class StopOnEqualFailures(stop_base):
     """For tenacity: stop after repeated equal failures that the server explained.
 
-    known: whether other rows were at fault with this reason, so that no explanation is needed.
+    Arguments:
+        known: whether other rows were at fault with this reason, so that no explanation is needed.
     """
 
     def __init__(self, known: Callable[[str], bool]) -> None:
@@ -96,7 +98,8 @@ class StopOnEqualFailures(stop_base):
 class StopOnTimeouts(stop_base):
     """For tenacity: stop after repeated timeouts of a server that has answered nothing so far.
 
-    answered: whether it has given a usable answer.
+    Arguments:
+        answered: whether it has given a usable answer.
     """
 
     def __init__(self, answered: Callable[[], bool]) -> None:

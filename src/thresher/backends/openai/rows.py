@@ -47,9 +47,10 @@ class ServerHealth:
     def is_down(self, given_up: int, unreachable: int, concurrency: int) -> bool:
         """Whether the server is considered down.
 
-        given_up: consecutive rows given up; each after a failed probe request (`Client.chat`).
-        unreachable: consecutive rows without a connection.
-        concurrency: rows requested at the same time.
+        Arguments:
+            given_up: consecutive rows given up; each after a failed probe request (`Client.chat`).
+            unreachable: consecutive rows without a connection.
+            concurrency: rows requested at the same time.
         """
         if not self.answered:
             return given_up > 0
@@ -99,11 +100,12 @@ def ask_rows(
 ) -> Iterator[list[RowResult]]:
     """Run all rows and yield results as soon as they are complete.
 
-    count: rows, numbered from 0.
-    requests: of each row.
-    ask: computes a row's value.
-    options: of the run.
-    health: of the server.
+    Arguments:
+        count: rows, numbered from 0.
+        requests: of each row.
+        ask: computes a row's value.
+        options: of the run.
+        health: of the server.
 
     Rows that the server refuses, or fails while it answers others, have an error. Raises, after all
     results were yielded: CapReached; ServerError if the server answers nothing; and what a worker

@@ -30,7 +30,8 @@ _PARAMETER_FIELDS = ("param", "parameter", "loc", "field")
 class NotJSON(ValueError):
     """A body that is not JSON. The message says what it is instead.
 
-    truncated: whether it may be JSON of which the end is missing.
+    Arguments:
+        truncated: whether it may be JSON of which the end is missing.
     """
 
     def __init__(self, message: str, truncated: bool = False) -> None:
@@ -81,8 +82,9 @@ def redact_key(text: str, key: str | None) -> str:
 def body_message(body: bytes, key: str | None = None) -> str:
     """The message of a response, on one line, without the key and a final full stop.
 
-    body: of the response; "" is returned for an empty one.
-    key: API key to hide.
+    Arguments:
+        body: of the response; "" is returned for an empty one.
+        key: API key to hide.
     """
     try:
         found = parse(body)

@@ -59,9 +59,10 @@ class Transport:
     def send(self, method: str, path: str, content: bytes | None) -> Reply:
         """Send one request.
 
-        method: GET or POST.
-        path: appended to the server's URL.
-        content: JSON body, or None.
+        Arguments:
+            method: GET or POST.
+            path: appended to the server's URL.
+            content: JSON body, or None.
 
         Raises Transient, and ServerError for a fault that a retry cannot fix.
         """

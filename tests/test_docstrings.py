@@ -1,0 +1,152 @@
+"""Public functions, methods and classes document every argument, in a section `Arguments:`.
+
+A method that implements a protocol is documented there. Functions of one argument document it in
+their summary.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import thresher
+
+SOURCES = Path(thresher.__file__).parent
+FEW = 2  # arguments from which a section is required
+CHECKED = (
+    "answers",
+    "api.py",
+    "backends/__init__.py",
+    "backends/fake.py",
+    "backends/identity.py",
+    "clusters",
+    "engine",
+    "errors.py",
+    "evaluation",
+    "extras.py",
+    "html.py",
+    "methods",
+    "mixture",
+    "request",
+    "retrieval",
+    "samplers",
+    "signals",
+    "stats",
+    "storage",
+    "testing",
+    "text.py",
+    "types.py",
+)
+"""What users and authors of plug-ins import, and what it is made of."""
+BY_DECORATOR = {"api.py select"}  # its section is generated from the fields of the request
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Public:
+    """A public function, method, or class (its constructor)."""
+
+    name: str  # of the module, and its own
+    parameters: tuple[str, ...]
+    docstring: str
+
+    @property
+    def missing(self) -> list[str]:
+        """Parameters without an entry."""
+        return [name for name in self.parameters if name not in documented(self.docstring)]
+
+
+def documented(docstring: str) -> set[str]:
+    """Names with an entry in the section on arguments.
+
+    >>> sorted(documented("A sum.\\n\\nArguments:\\n    a, b: numbers.\\n    c: another."))
+    ['a', 'b', 'c']
+    """
+    _, found, section = docstring.partition("Arguments:\n")
+    if not found:
+        return set()
+    names: set[str] = set()
+    for line in section.splitlines():
+        if line and not line.startswith(" "):
+            break
+        if entry := re.match(r"    (\w+(?:, \w+)*): \S", line):
+            names.update(entry[1].split(", "))
+    return names
+
+
+def parameters(function: Function, *, method: bool) -> tuple[str, ...]:
+    a = function.args
+    every = [p.arg for p in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if p]
+    static = any(ast.unparse(d) == "staticmethod" for d in function.decorator_list)
+    return tuple(every[1:] if method and not static else every)
+
+
+def is_checked(function: Function) -> bool:
+    """Not private, not an overload."""
+    decorators = {ast.unparse(d).split("(")[0] for d in function.decorator_list}
+    return not function.name.startswith("_") and not decorators & {"overload", "override"}
+
+
+def public(path: Path, inherited: set[str]) -> Iterator[Public]:
+    """The public functions, classes and methods of a module.
+
+    Arguments:
+        path: of the module.
+        inherited: methods that a protocol documents for all classes.
+    """
+    name = path.relative_to(SOURCES).as_posix()
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in tree.body:
+        if isinstance(node, Function) and is_checked(node):
+            place = f"{name} {node.name}"
+            yield Public(place, parameters(node, method=False), ast.get_docstring(node) or "")
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            docstring = ast.get_docstring(node) or ""
+            for inner in node.body:
+                if not isinstance(inner, Function):
+                    continue
+                place = f"{name} {node.name}.{inner.name}"
+                if inner.name == "__init__":
+                    yield Public(place, parameters(inner, method=True), docstring)
+                elif is_checked(inner) and (is_protocol(node) or inner.name not in inherited):
+                    yield Public(
+                        place, parameters(inner, method=True), ast.get_docstring(inner) or ""
+                    )
+
+
+def is_protocol(node: ast.ClassDef) -> bool:
+    return any(ast.unparse(base).split("[")[0] == "Protocol" for base in node.bases)
+
+
+def protocol_methods() -> set[str]:
+    """Names of the methods of all protocols: implementations need not document them again."""
+    found = set()
+    for path in SOURCES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef) and is_protocol(node):
+                found |= {f.name for f in node.body if isinstance(f, Function)}
+    return found
+
+
+def test_every_argument_is_documented() -> None:
+    inherited, missing = protocol_methods(), []
+    for name in CHECKED:
+        where = SOURCES / name
+        for path in sorted(where.rglob("*.py")) if where.is_dir() else [where]:
+            for item in public(path, inherited):
+                if len(item.parameters) >= FEW and item.missing and item.name not in BY_DECORATOR:
+                    missing.append(f"{item.name}: {', '.join(item.missing)}")
+    assert not missing, "\n".join(missing)
+
+
+def test_no_entry_is_left_of_an_argument_that_was_renamed() -> None:
+    """Entries of classes may also describe attributes, so only functions are checked."""
+    inherited, left = protocol_methods(), []
+    for path in sorted(SOURCES.rglob("*.py")):
+        for item in public(path, inherited):
+            unknown = documented(item.docstring) - set(item.parameters)
+            left += [f"{item.name}: {name}" for name in sorted(unknown)]
+    assert not left, "\n".join(left)
