@@ -481,8 +481,7 @@ class Columns:
 
     `digest`: DIGEST [n]. `ties`: uint64 [n], a seeded hash of the digest that breaks ties, smallest
     first. `source`: int32 [n], index into `source_names`. `values["loss"]["nll"]`: array [n], by
-    the
-    names that the method gave its signals.
+    the names that the method gave its signals.
     """
 
     digest: np.ndarray

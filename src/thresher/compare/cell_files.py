@@ -59,7 +59,12 @@ class Result:
 
 
 def work_folder(out: Path, cell: Cell) -> Path:
-    """The folder in which a cell is being computed."""
+    """The folder in which a cell is being computed.
+
+    Arguments:
+        out: folder of the comparison.
+        cell: the cell.
+    """
     return out / "cells" / cell.fingerprint
 
 
@@ -69,9 +74,12 @@ def write_cell(
     """Write a finished cell.
 
     Arguments:
+        out: folder of the comparison.
+        cell: the finished cell.
         result: its row of compare.json.
         table: the evaluation's rows.
         chosen: int64 [k], rows of `pool`, best first.
+        pool: the pool of the comparison.
 
     Raises StoreError (disk full).
     """
@@ -100,7 +108,13 @@ def copy_cell(
 ) -> None:
     """Write a finished cell with the scores and answers of the finished cell `source`.
 
-    Arguments: as `write_cell`. Raises StoreError (disk full).
+    Arguments:
+        out: folder of the comparison.
+        source: a finished cell with the same training rows and seed.
+        cell: the cell to write.
+        result: its row of compare.json.
+        chosen: int64 [k], rows of `pool`, best first.
+        pool: the pool of the comparison.
     """
     work, finished = work_folder(out, cell), work_folder(out, source)
     work.mkdir(parents=True, exist_ok=True)
@@ -126,7 +140,12 @@ def _publish(work: Path, result: Result) -> None:
 
 
 def read_cell(out: Path, cell: Cell) -> tuple[Result, np.ndarray, np.ndarray] | None:
-    """(result, scores [N], image [N]) of a finished cell, or None. Raises CorruptFile."""
+    """(result, scores [N], image [N]) of a finished cell; None if it is not finished.
+
+    Arguments:
+        out: folder of the comparison.
+        cell: the cell.
+    """
     path = _checked_path(out, cell)
     if path is None:
         return None
@@ -142,7 +161,12 @@ def read_cell(out: Path, cell: Cell) -> tuple[Result, np.ndarray, np.ndarray] | 
 
 
 def is_finished(out: Path, cell: Cell) -> bool:
-    """Whether a cell is finished and undamaged."""
+    """Whether a cell is finished and undamaged.
+
+    Arguments:
+        out: folder of the comparison.
+        cell: the cell.
+    """
     try:
         return read_cell(out, cell) is not None
     except CorruptFile:
@@ -150,7 +174,12 @@ def is_finished(out: Path, cell: Cell) -> bool:
 
 
 def delete_cell(out: Path, cell: Cell) -> None:
-    """Delete the files of a finished cell, so that it is computed again. Raises OSError."""
+    """Delete the files of a finished cell, so that it is computed again. Raises OSError.
+
+    Arguments:
+        out: folder of the comparison.
+        cell: the cell.
+    """
     path = out / "cells" / f"{cell.fingerprint}.json"
     for suffix in (".json", ".npz", ".parquet"):
         path.with_suffix(suffix).unlink(missing_ok=True)
@@ -181,7 +210,13 @@ def _checked_path(out: Path, cell: Cell) -> Path | None:
 
 
 def chosen_rows(out: Path, cell: Cell, pool: Pool) -> np.ndarray:
-    """The subset of a finished cell: rows of `pool`, int64 [k], best first. Raises StoreError."""
+    """The subset of a finished cell: rows of `pool`, int64 [k], best first. Raises StoreError.
+
+    Arguments:
+        out: folder of the comparison.
+        cell: a finished cell.
+        pool: the pool of the comparison.
+    """
     path = out / "cells" / f"{cell.fingerprint}.npz"
     try:
         with np.load(path) as arrays:
@@ -195,6 +230,10 @@ def chosen_rows(out: Path, cell: Cell, pool: Pool) -> np.ndarray:
 def read_answers(out: Path, cell: Cell) -> pa.Table:
     """The answers of a finished cell's model: the evaluation's rows, without the columns that are
     equal in every cell. Raises StoreError.
+
+    Arguments:
+        out: folder of the comparison.
+        cell: a finished cell.
     """
     import pyarrow.parquet as pq
 

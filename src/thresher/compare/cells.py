@@ -68,7 +68,12 @@ class Job:
     request: RunRequest = field(default_factory=RunRequest)  # what to do about rows that fail
 
     def context_of(self, name: str, context: RunContext) -> RunContext:
-        """The context of a method: with its own models."""
+        """The context of a method: with its own models.
+
+        Arguments:
+            name: of the method.
+            context: of the comparison.
+        """
         return dataclasses.replace(context, model=self.model, roles=self.roles.get(name, {}))
 
     def cells(self) -> list[Cell]:
@@ -164,6 +169,7 @@ def make_job(
         score: how the evaluation scores answers.
         roles: method -> role -> further model.
         target: the validation set, for methods that use one.
+        request: options of the selections; their seed is set by the cells.
 
     Raises ConfigError.
     """

@@ -11,7 +11,12 @@ from thresher.storage.atomic import write_bytes
 
 
 def write_comparison(comparison: Comparison, out: Path) -> None:
-    """Write compare.svg and compare.json. Raises StoreError (disk full)."""
+    """Write compare.svg and compare.json. Raises StoreError (disk full).
+
+    Arguments:
+        comparison: the comparison.
+        out: folder of the comparison.
+    """
     write_bytes(out / "compare.svg", plot(comparison.lines).encode())
     write_bytes(
         out / "compare.json",

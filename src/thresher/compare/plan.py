@@ -52,6 +52,7 @@ def plan(job: Job, context: RunContext, out: str | Path, *, probe: bool = True) 
     """Plan a comparison.
 
     Arguments:
+        job: the comparison.
         context: the store, models and progress.
         out: the folder of the comparison.
         probe: measure the model's speed.

@@ -261,6 +261,10 @@ def check_leaks(job: Job, context: RunContext) -> None:
     """Check that pool, validation set and evaluation set ask different questions.
 
     Exact copies always, near ones where the extra `duplicates` is installed. Raises PoolError.
+
+    Arguments:
+        job: the comparison.
+        context: its progress is used.
     """
     remedy = (
         f". `thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY` writes a "

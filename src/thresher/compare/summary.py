@@ -24,9 +24,10 @@ def summarise_cells(
     finished: Sequence[tuple[Cell, tuple[Result, np.ndarray, np.ndarray]]],
     with_random_rows: Collection[str] = (),
 ) -> Comparison:
-    """The comparison.
+    """Summarise the finished cells as a comparison.
 
     Arguments:
+        job: the comparison.
         finished: each cell with the result of `read_cell`.
         with_random_rows: fingerprints of the cells whose method selected the rows of random.
 

@@ -53,7 +53,17 @@ def diagnose(
     context: int = CONTEXT,
     image_tokens: float = TOKENS_PER_IMAGE,
 ) -> Diagnosis:
-    """The diagnosis of a pool. Arguments as for `find_problems`."""
+    """The diagnosis of a pool: every row is checked and every image decoded once.
+
+    Arguments:
+        pool: the pool.
+        workers: threads; None: one per CPU, at most 16.
+        progress: displays the rows and images done.
+        near: find near duplicates too (needs the extra `duplicates`; without it a note says so).
+        evals: evaluation sets, each with its name, whose questions must not appear in the pool.
+        context: rows with more tokens than this, estimated from words and images, are reported.
+        image_tokens: tokens of an image.
+    """
     return find_problems(
         pool,
         workers=workers,

@@ -29,8 +29,10 @@ def find_near_duplicates(
     separately.
 
     Arguments:
+        pool: the pool.
         findings: where to add them.
         images: [m] signatures of the pool's image table; None: not read.
+        progress: displays the rows done.
     """
     index = pool.index
     rows = np.flatnonzero(index.problem < 0)
@@ -63,6 +65,13 @@ def find_eval_leaks(
 ) -> None:
     """Add rows that repeat a question of `evaluation`; a note says if only exact copies can be
     found.
+
+    Arguments:
+        pool: the pool.
+        findings: where to add them.
+        name: of the evaluation set, for messages.
+        evaluation: the evaluation set.
+        progress: displays the rows done.
     """
     missing = int(evaluation.facts["missing_images"].sum())
     if missing:

@@ -55,8 +55,7 @@ ODDITIES = (
 @dataclass(frozen=True)
 class ImageReport:
     """One image: kind -> detail of its findings, content hash (b"" = not read), signature (None:
-    not
-    computed).
+    not computed).
     """
 
     kinds: dict[str, str] = field(default_factory=dict)
@@ -68,6 +67,13 @@ def check_images(
     pool: Pool, findings: Findings, workers: int, progress: Progress, near: bool
 ) -> list[image_signatures.ImageSignature | None]:
     """Read every image and add what is found.
+
+    Arguments:
+        pool: the pool.
+        findings: where to add what is found.
+        workers: number of threads.
+        progress: displays the images done.
+        near: also compute signatures for finding near duplicates.
 
     Returns the signature of each image of the pool's table (None: not read, or `near` is false).
     """
@@ -238,6 +244,10 @@ def _alternative_note(pool: Pool, path: str) -> str:
 def find_alternatives(pool: Pool, path: str) -> list[str]:
     """Paths of existing files that a missing path may mean, most likely first: another spelling of
     the path, else the same name with another image extension.
+
+    Arguments:
+        pool: whose image folder is searched.
+        path: of the missing image, as the record names it.
     """
     if is_remote(pool.image_root):
         return []

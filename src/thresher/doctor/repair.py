@@ -56,6 +56,10 @@ class RepairResult:
 def check_target(pool: Pool, path: Path) -> Path:
     """The path of the log for a copy at `path`. Raises ConfigError where `repair` would, before the
     pool is read.
+
+    Arguments:
+        pool: the pool.
+        path: of the copy.
     """
     if path.suffix not in (".json", ".jsonl"):
         raise ConfigError(
@@ -91,6 +95,11 @@ def check_target(pool: Pool, path: Path) -> Path:
 def repair(pool: Pool, findings: Findings, path: Path) -> RepairResult:
     """Write the copy to `path` and the log beside it (`.changes.jsonl`). Both appear complete or
     not at all.
+
+    Arguments:
+        pool: the pool.
+        findings: of `find_problems`.
+        path: of the copy, .json or .jsonl.
 
     Raises ConfigError (a file of the pool, no .json or .jsonl, embedded images) or StoreError (not
     writable).

@@ -35,7 +35,12 @@ _FLAGS = {
 
 
 def check_rows(pool: Pool, findings: Findings) -> None:
-    """Findings from the pool's index; only the first bytes of each file are read."""
+    """Findings from the pool's index; only the first bytes of each file are read.
+
+    Arguments:
+        pool: the pool.
+        findings: where to add what is found.
+    """
     index = pool.index
     kinds: dict[str, list[int]] = {}  # problem kind -> codes
     for code, text in enumerate(index.problem_texts):
@@ -58,7 +63,15 @@ def check_texts(
     progress: Progress,
     image_tokens: float = TOKENS_PER_IMAGE,
 ) -> None:
-    """Findings from the texts; reads every row. Unreadable rows are reported by `check_rows`."""
+    """Findings from the texts; reads every row. Unreadable rows are reported by `check_rows`.
+
+    Arguments:
+        pool: the pool.
+        findings: where to add what is found.
+        context: rows with more estimated tokens than this are reported.
+        progress: displays the rows done.
+        image_tokens: tokens of an image.
+    """
     nul, crlf = [], []
     tokens = np.asarray(pool.facts["images"], np.float64) * image_tokens
     readable = np.flatnonzero(~pool.unreadable)

@@ -27,7 +27,12 @@ _TYPES = {
 
 
 def write_suspects(found: Suspects, path: Path) -> None:
-    """Write one record a row, the likeliest wrong first. `path` ends in one of `SUFFIXES`."""
+    """Write one record per row, the most likely wrong first.
+
+    Arguments:
+        found: the list.
+        path: ends in one of `SUFFIXES`.
+    """
     with atomic_write(path) as aside:
         if path.suffix == ".jsonl":
             with open(aside, "w", encoding="utf-8", newline="\n") as out:

@@ -32,7 +32,12 @@ PARTS = ("images", "question", "answer")
 
 class EmbedRows(Protocol):
     def embed_rows(self, samples: Sequence[Sample], pool: SampleSource) -> Iterator[Scored]:
-        """images, question, answer: float32 [m, d] of length 1, or zeros where a row has none."""
+        """images, question, answer: float32 [m, d] of length 1, or zeros where a row has none.
+
+        Arguments:
+            samples: m rows.
+            pool: where images are loaded from.
+        """
 
 
 @dataclass(frozen=True)

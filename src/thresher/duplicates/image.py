@@ -72,7 +72,12 @@ def image_signature(image: Image) -> ImageSignature:
 
 
 def are_similar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Element-wise similarity of PERCEPTUAL arrays [m], bool [m]."""
+    """Element-wise similarity of PERCEPTUAL arrays [m], bool [m].
+
+    Arguments:
+        a: PERCEPTUAL [m].
+        b: PERCEPTUAL [m].
+    """
     ta, tb = a["thumbnail"].astype(np.int16), b["thumbnail"].astype(np.int16)
     difference = np.abs(ta - tb)
     rms = np.sqrt((difference.astype(np.float32) ** 2).mean(axis=1))

@@ -71,6 +71,10 @@ def coarse(thumbnail: np.ndarray, shift: int) -> np.ndarray:
     """The thumbnail's four quadrants in 32 steps per colour, hashed, uint64 [n].
 
     Finds pairs of flat images, whose hashes are noise.
+
+    Arguments:
+        thumbnail: uint8 [n, SIDE * SIDE * 3], RGB averages.
+        shift: added before rounding, so that two values near a boundary agree for some shift.
     """
     n = len(thumbnail)
     half = image.SIDE // 2

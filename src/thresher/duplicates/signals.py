@@ -91,7 +91,12 @@ class TextMinhash(_ScoredTogether):
     )
 
     def scored(self, samples: Sequence[Sample], start: int) -> Scored:
-        """Score `samples`, whose first row has index `start`."""
+        """Score `samples`, whose first row has index `start`.
+
+        Arguments:
+            samples: m rows.
+            start: index of the first one.
+        """
         values = {
             "exact": np.array([exact_text_hash(s) for s in samples], "S16"),
             "roles": np.array([role_order_hash(s) for s in samples], "S8"),
@@ -136,7 +141,12 @@ class ImageHash(_ScoredTogether):
     def scored(
         self, signatures_by_row: Sequence[list[image.ImageSignature] | str], start: int
     ) -> Scored:
-        """Score rows from their images' signatures or errors; the first row has index `start`."""
+        """Score rows from the signatures of their images.
+
+        Arguments:
+            signatures_by_row: for each row, a signature per image, or an error.
+            start: index of the first row.
+        """
         readable = [
             signatures if isinstance(signatures, list) else [] for signatures in signatures_by_row
         ]

@@ -69,7 +69,12 @@ def normalise_question(text: str) -> str:
 
 
 def text_of(sample: Sample, *roles: str) -> str:
-    """The normalised, concatenated turns of the given roles."""
+    """The normalised, concatenated turns of the given roles.
+
+    Arguments:
+        sample: the row.
+        roles: whose turns are included.
+    """
     return normalise("\n".join(t.text for t in sample.turns if t.role in roles))
 
 
@@ -128,6 +133,10 @@ def similarity(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     row.
 
     0 if one of the texts is short and the other differs.
+
+    Arguments:
+        a: signatures [m, PERMUTATIONS + 1].
+        b: signatures [m, PERMUTATIONS + 1].
     """
     equal = (a[:, :-1] == b[:, :-1]).mean(axis=1, dtype=np.float32)
     short = np.minimum(a[:, -1], b[:, -1]) < SHORT
@@ -149,6 +158,7 @@ def connected_components(groups: int, pairs: np.ndarray) -> np.ndarray:
     """Connected components: the smallest member of each item's component, int64 [groups].
 
     Arguments:
+        groups: number of items.
         pairs: int64 [p, 2].
 
     >>> connected_components(5, np.array([[0, 3], [3, 4]])).tolist()

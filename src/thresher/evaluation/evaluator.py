@@ -64,15 +64,13 @@ def evaluate(
         score: "auto": rows with recognised candidates (`answers/candidates.py`) are scored by
             likelihood, the others by generated answers; "generate": all by generated answers;
             "choice": all by likelihood, rows without candidates among all answers of such rows
-                in the
-            pool, if these are at most 32.
+            in the pool, if these are at most 32.
         by: the field that groups rows; "source": the pool's sources.
         store: where answers are stored.
         progress: displays the rows done.
         max_new_tokens: limit of a generated answer.
         on_missing: "auto" tolerates failed rows up to 5% of the pool, "exclude" any number,
-            "refuse"
-            none.
+            "refuse" none.
         retry_errors: try rows again whose failure is stored.
 
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.

@@ -15,6 +15,10 @@ def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]
 
     Turns that do not fit (not an object, role or value not text, invalid Unicode) go to
     `extra_json` unchanged and to the list as close as text can represent them.
+
+    Arguments:
+        row: the row to convert.
+        rows: all rows of the export, which count what is lost.
     """
     out: list[dict[str, Any]] = []
     fits = True

@@ -30,7 +30,12 @@ def _kind(value: Any) -> type | None:
 
 
 class Fields:
-    """The columns for some rows: name -> type. `native`: names of NATIVE that the format has."""
+    """The columns for the other fields of some rows: name -> type.
+
+    Arguments:
+        rows: the rows of the export.
+        native: names of NATIVE that the format has itself.
+    """
 
     def __init__(self, rows: Rows, native: tuple[str, ...] = ()) -> None:
         self.native = native
@@ -58,6 +63,7 @@ class Fields:
         """The row's fields as columns, `extra_json` last.
 
         Arguments:
+            row: the row.
             extra_json: further content for that column, besides fields without a column.
         """
         out: dict[str, Any] = dict.fromkeys(self.types)

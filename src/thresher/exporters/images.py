@@ -24,7 +24,13 @@ if TYPE_CHECKING:
 
 
 class ExportImages:
-    """The images of one export to `path`."""
+    """The images of one export.
+
+    Arguments:
+        pool: where they are loaded from.
+        path: the file that is exported to; images are written to a folder beside it.
+        options: of the export.
+    """
 
     def __init__(self, pool: Pool, path: Path, options: Options) -> None:
         self.pool, self.options = pool, options

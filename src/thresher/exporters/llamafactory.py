@@ -100,6 +100,11 @@ def export_as_declared(pool: Pool, rows: np.ndarray, path: Path) -> tuple[str, .
     """Copy `rows` of a pool described by a dataset_info.json, with the same description.
 
     The pool is one JSON or JSONL file (`exporters.declared`).
+
+    Arguments:
+        pool: the pool.
+        rows: int64 [k], pool rows in the order of the export.
+        path: the file to write.
     """
     path = target.file(path)
     pieces = raw.jsonl if raw.is_lines("llamafactory", path) else raw.json_list
@@ -116,6 +121,10 @@ def export_as_declared(pool: Pool, rows: np.ndarray, path: Path) -> tuple[str, .
 def remove_entries(folder: Path, files: Container[str]) -> None:
     """Remove the entries of `files` from the folder's dataset_info.json; deletes it if it is then
     empty.
+
+    Arguments:
+        folder: of the dataset_info.json.
+        files: file names.
     """
     path = folder / INFO
     info = read_dataset_info(path)

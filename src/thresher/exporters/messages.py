@@ -1,10 +1,8 @@
 """Messages whose content is a list of parts, as for TRL, Qwen and OpenAI, JSONL (or JSON).
 
 By default as for TRL: `{"type": "image"}` parts, with paths in `images`. With embedded images as
-for
-OpenAI: `{"type": "image_url", "image_url": {"url": "data:…"}}`. A row whose placeholders do not
-match
-its images keeps them as text. Fields have one type each (`fields.py`). Lossless.
+for OpenAI: `{"type": "image_url", "image_url": {"url": "data:…"}}`. A row whose placeholders do
+not match its images keeps them as text. Fields have one type each (`fields.py`). Lossless.
 """
 
 from __future__ import annotations

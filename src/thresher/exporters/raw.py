@@ -24,7 +24,13 @@ _BREAK = re.compile(rb"(?:(?<![ \t])[ \t]+)?[\r\n][ \t\r\n]*")
 
 
 def fits(pool: Pool, format: str, path: Path) -> bool:
-    """Whether rows of this pool can be copied byte for byte in this format."""
+    """Whether rows of this pool can be copied byte for byte in this format.
+
+    Arguments:
+        pool: the pool.
+        format: name of the format.
+        path: the file to write.
+    """
     part = pool.pool_files[0]
     if (
         len(pool.pool_files) > 1
@@ -37,14 +43,26 @@ def fits(pool: Pool, format: str, path: Path) -> bool:
 
 
 def export(pool: Pool, rows: np.ndarray, path: Path, format: str) -> tuple[str, ...]:
-    """Copy `rows`. `format`: one that `fits`; without -json or -jsonl, the file name decides."""
+    """Copy the exact bytes of rows.
+
+    Arguments:
+        pool: the pool.
+        rows: int64 [k], pool rows in the order of the export.
+        path: the file to write.
+        format: one that `fits`; without -json or -jsonl, the file name decides.
+    """
     pieces = jsonl if is_lines(format, path) else json_list
     target.write(target.file(path), pieces(pool.raw(rows)))
     return ()
 
 
 def is_lines(format: str, path: Path) -> bool:
-    """Whether a format is JSONL, by its name, else by the file's name."""
+    """Whether a format is JSONL, by its name, else by the file's name.
+
+    Arguments:
+        format: name of the format.
+        path: the file to write.
+    """
     kind = format.partition("-")[2]
     return kind == "jsonl" if kind else path.suffix.lower() in (".jsonl", ".ndjson")
 

@@ -38,7 +38,12 @@ class Row:
 
 
 class Rows:
-    """The rows, each read on demand. Can be iterated repeatedly; `lost` counts the last pass."""
+    """The rows, each read on demand. Can be iterated repeatedly; `lost` counts the last pass.
+
+    Arguments:
+        pool: the pool.
+        rows: int64 [k], pool rows in the order of the export.
+    """
 
     def __init__(self, pool: Pool, rows: np.ndarray) -> None:
         self.pool, self.rows = pool, rows
@@ -86,7 +91,12 @@ class Rows:
 
 
 def insert_placeholders(turns: list[Any], sample: Sample) -> list[Any]:
-    """The record's turns with the sample's texts, which have `<image>` for each image, in order."""
+    """The record's turns with the sample's texts, which have `<image>` for each image, in order.
+
+    Arguments:
+        turns: of the record.
+        sample: the same row as a sample.
+    """
     out = []
     for turn, read in zip(turns, sample.turns, strict=True):
         # other turns are left unchanged
@@ -112,7 +122,12 @@ def clean(text: str) -> str:
 
 def to_json(value: Any, lost: Counter[str]) -> bytes:
     """A record as JSON, UTF-8 if possible. Values without a JSON form become text, and are
-    counted."""
+    counted.
+
+    Arguments:
+        value: the record.
+        lost: counts the values that changed, by what happened to them.
+    """
 
     def text_of(inner: Any) -> str:
         lost["a value without a JSON form is written as text"] += 1

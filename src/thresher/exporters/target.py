@@ -39,13 +39,24 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def write(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file of `pieces` atomically. Raises ConfigError or StoreError."""
+    """Write a file of `pieces` atomically. Raises ConfigError or StoreError.
+
+    Arguments:
+        path: the file to write.
+        pieces: its content.
+    """
     with open_atomic(path) as out:
         out.writelines(pieces)
 
 
 def check(pool: Pool, rows: np.ndarray, path: Path) -> None:
-    """Raises, before anything is written, for rows that cannot be exported and unwritable paths."""
+    """Raise, before anything is written, for rows that cannot be exported and unwritable paths.
+
+    Arguments:
+        pool: the pool.
+        rows: int64 [k], pool rows.
+        path: the file to write.
+    """
     if len(rows) and (rows[0] < 0 or rows[-1] >= len(pool)):
         raise IndexError(f"rows {rows[0]} to {rows[-1]} of a pool of {len(pool)}")
     above = next((p for p in path.parents if p.exists()), path.parent)
@@ -64,7 +75,12 @@ def check(pool: Pool, rows: np.ndarray, path: Path) -> None:
 
 
 def refuse_overwrite(pool: Pool, path: Path) -> None:
-    """Raises ConfigError if `path` is a file of the pool."""
+    """Raise ConfigError if `path` is a file of the pool.
+
+    Arguments:
+        pool: the pool.
+        path: the file to write.
+    """
     if path.is_file() and any(
         os.path.exists(s.uri) and os.path.samefile(path, s.uri) for s in pool.file_specs
     ):

@@ -21,8 +21,8 @@ from thresher.text import parse_json
 
 def saved_dataset_files(folder: str, images: str | None) -> list[FileSpec]:
     """The Arrow files of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
-    Raises
-    PoolError: several splits, no files.
+
+    Raises PoolError: several splits, no files.
     """
     state = os.path.join(folder, "state.json")
     if not os.path.exists(state):

@@ -3,8 +3,7 @@
 The file is opened only after its resolved path is known to be in the image folder; its size in
 pixels is read from the header before anything is decoded. Transparency is blended with white, the
 EXIF orientation applied, 16-bit scaled to 8, and the first frame of an animation used. Pillow
-raises
-dozens of exception types on bad files: all become ImageError.
+raises dozens of exception types on bad files: all become ImageError.
 """
 
 from __future__ import annotations

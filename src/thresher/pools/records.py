@@ -51,9 +51,8 @@ class Span:
     """A part of a file: the records that start at byte `start` or later and before `stop`.
 
     `start` must be the first byte of a record (0: the beginning of the file). The reader sets
-    `reached`
-    when it stops because of `stop`, to the first byte of the next record; -1 = the file ended
-    first.
+    `reached` when it stops because of `stop`, to the first byte of the next record; -1: the file
+    ended first.
     """
 
     start: int = 0

@@ -155,8 +155,7 @@ class TarReader:
         except (tarfile.TarError, EOFError, OSError, ValueError) as error:
             raise PoolError(
                 f"{self.name} is cut off or damaged after {members:,} members: {error}. Download "
-                f"or "
-                "write the file again."
+                "or write the file again."
             ) from error
         self._check_end(end, members)
 
@@ -167,8 +166,7 @@ class TarReader:
             problem = "cut off" if len(after) < _BLOCK else "damaged"
             raise PoolError(
                 f"{self.name} is {problem} at byte {end}, after {members:,} members: expected a "
-                f"tar "
-                "header. Download or write the file again."
+                "tar header. Download or write the file again."
             )
         if not after:
             self._about = [

@@ -61,6 +61,7 @@ def split_usable(
     """The rows that can be tried, in an order independent of the file's, and those that cannot.
 
     Arguments:
+        pool: the rows to train on.
         rows: int64 [r], pool rows; None: all.
 
     Raises PoolError if there are no rows, TooManyFailures if none can be tried.
@@ -85,6 +86,12 @@ def split_usable(
 
 
 def describe_unusable(pool: TrainingRows, reasons: dict[int, str]) -> list[UnusableRow]:
+    """Rows that cannot be trained on, with ids and reasons, in the order of the pool.
+
+    Arguments:
+        pool: the rows to train on.
+        reasons: pool row -> why.
+    """
     rows = sorted(reasons)
     return (
         [UnusableRow(row, id, reasons[row]) for row, id in zip(rows, pool.ids(rows), strict=True)]
@@ -107,6 +114,13 @@ class Batches:
 
     `errors`: pool row -> why it could not be encoded, so far (including the run that is resumed);
     `encoded`: rows encoded so far.
+
+    Arguments:
+        backend: encodes rows.
+        ends: the end-of-turn token, which is trained after each answer.
+        pool: the rows to train on.
+        rows: int64 [r], pool rows.
+        plan: for each batch, the indices of its rows into `rows`.
     """
 
     def __init__(
@@ -131,7 +145,12 @@ class Batches:
         return len(self._plan)
 
     def requested(self, start: int, stop: int) -> int:
-        """Rows in the batches start … stop - 1."""
+        """Rows in the batches start … stop - 1.
+
+        Arguments:
+            start: number of the first batch.
+            stop: number after the last batch.
+        """
         return sum(len(b) for b in self._plan[start:stop])
 
     def close(self) -> None:

@@ -200,8 +200,14 @@ def train_backend(
 
     Arguments:
         backend: its model is changed in place and returned, with LoRA in a PEFT wrapper.
+        pool: the rows to train on.
         usable_rows: from `batches.split_usable`.
         unusable: from `batches.split_usable`.
+        recipe: how to train.
+        out: folder of the model; checkpoints are written below it.
+        bf16: compute in bf16.
+        progress: displays the rows trained on; None: no display.
+        checkpoint_every: seconds between checkpoints.
     """
     from thresher.backends.hf.training_loss import AnswerLossFn
     from thresher.training.trainable_weights import lora_config, train_all
@@ -241,7 +247,12 @@ def train_backend(
 
 def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
     """SHA-256 over the sorted digests of the rows, in hexadecimal: independent of order and
-    file."""
+    file.
+
+    Arguments:
+        pool: the rows to train on.
+        rows: int64 [r], pool rows.
+    """
     state = hashlib.sha256()
     for digest in sorted(digests_to_bytes(pool.digest[rows])):
         state.update(digest)

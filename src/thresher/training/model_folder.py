@@ -43,6 +43,11 @@ def find_finished(out: Path, identity: str, resume: bool) -> dict[str, Any] | No
     """The record of this training if `out` contains it, finished (and `resume`); else None. Writes
     nothing.
 
+    Arguments:
+        out: folder of the model.
+        identity: of the training.
+        resume: whether the folder's content may be reused.
+
     Raises ConfigError if `out` holds another model or an unfinished other training.
     """
     record = read_record(out)
@@ -74,7 +79,13 @@ def find_finished(out: Path, identity: str, resume: bool) -> dict[str, Any] | No
 
 def prepare_folder(out: Path, identity: str, resume: bool) -> None:
     """Prepare `out` for the training with this identity. Raises ConfigError if it is not
-    writable."""
+    writable.
+
+    Arguments:
+        out: folder of the model.
+        identity: of the training.
+        resume: whether to continue from the folder's checkpoints.
+    """
     try:
         if (
             not resume or _started_identity(out) is None
@@ -112,8 +123,14 @@ def read_record(out: Path) -> dict[str, Any] | None:
 def move_into_place(
     out: Path, saved: Path, record: dict[str, Any], failures: Sequence[UnusableRow]
 ) -> None:
-    """Move the files saved in `saved` (inside `out`) to their place, the record last, and delete
-    the checkpoints. Raises StoreError.
+    """Move the saved files to their place, the record last, and delete the checkpoints. Raises
+    StoreError.
+
+    Arguments:
+        out: folder of the model.
+        saved: a folder inside `out` with the files.
+        record: of the training, written as JSON.
+        failures: rows that were not trained on; listed in a file if there are any.
     """
     try:
         if failures:
@@ -142,15 +159,27 @@ def move_into_place(
 
 
 def save_model(model: Any, target: Path, base_files: Path) -> None:
-    """Save a whole model with its processing files."""
+    """Save a whole model with its processing files.
+
+    Arguments:
+        model: a transformers model.
+        target: folder to write.
+        base_files: folder with the processing files of the base, which are copied.
+    """
     _save(lambda: model.save_pretrained(target), target, base_files)
 
 
 def save_adapter(
     model: Any, target: Path, base_files: Path, base: str, revision: str | None
 ) -> None:
-    """Save the adapters of a PEFT model. `base`: recorded as their base: `demo`, a folder, or a hub
-    id.
+    """Save the adapters of a PEFT model.
+
+    Arguments:
+        model: a PEFT model.
+        target: folder to write.
+        base_files: folder with the processing files of the base, which are copied.
+        base: recorded as the base of the adapters: `demo`, a folder, or a hub id.
+        revision: the commit of a hub id; None otherwise.
     """
 
     def save() -> None:
@@ -188,7 +217,12 @@ def _save(save: Any, target: Path, base_files: Path) -> None:
 
 
 def write_image_budget(target: Path, changes: dict[str, Any]) -> None:
-    """Write the settings of the image processor that differ from the base's. Raises StoreError."""
+    """Write the settings of the image processor that differ from the base's. Raises StoreError.
+
+    Arguments:
+        target: folder of the saved model.
+        changes: settings of the image processor that differ from the base's.
+    """
     from thresher.backends.hf.image_budget import write_budget
 
     try:
@@ -207,6 +241,10 @@ def _error_text(error: Exception) -> str:
 def processing_files(where: str, revision: str | None) -> Path:
     """The folder with the base's tokenizer and processor: itself, or the downloaded snapshot of a
     hub id.
+
+    Arguments:
+        where: folder or hub id of the base.
+        revision: the commit of a hub id.
     """
     if Path(where).is_dir():
         return Path(where)

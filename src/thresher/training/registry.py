@@ -94,8 +94,15 @@ def make_trainer(
     trust_remote_code: bool = False,
     cache: Path | None = None,
 ) -> Trainer:
-    """The default: `training.fit`, and `backends.resolve` with these options. Heavy packages are
-    imported on use.
+    """The default trainer: `training.fit`, and `backends.resolve` with these options. Heavy
+    packages are imported on use.
+
+    Arguments:
+        device: auto, or a torch device.
+        dtype: auto, or the name of a torch dtype.
+        batch_tokens: padded tokens per batch when the trained model scores rows; None: by device.
+        trust_remote_code: whether the base's own Python code may run.
+        cache: folder in which the hashes of a model's files are cached; None: no cache.
     """
 
     def fit(
@@ -158,7 +165,12 @@ class TrainingRun:
 
 
 def training_seconds(store: Store, fp: str) -> float:
-    """Seconds that training the model with fingerprint `fp` took; 0.0 if unknown."""
+    """Seconds that training the model with fingerprint `fp` took; 0.0 if unknown.
+
+    Arguments:
+        store: where trained models are recorded.
+        fp: fingerprint of the model.
+    """
     record = _read_record(store, fp)
     return 0.0 if record is None else float(record["seconds"])
 
@@ -167,6 +179,7 @@ def trained_identity(model: TrainedModel, digests: np.ndarray) -> TrainedIdentit
     """The identity of a model given its training samples (rows or distillation examples).
 
     Arguments:
+        model: as declared.
         digests: DIGEST [m], in any order; duplicates count.
     """
     rows = hashlib.sha256(b"".join(sorted(digests_to_bytes(digests)))).hexdigest()
@@ -174,10 +187,22 @@ def trained_identity(model: TrainedModel, digests: np.ndarray) -> TrainedIdentit
 
 
 def model_folder(store: Store, identity: TrainedIdentity) -> Path:
+    """The folder of a trained model in the store.
+
+    Arguments:
+        store: the store.
+        identity: of the model.
+    """
     return store.root / "models" / fingerprint(identity)
 
 
 def is_trained(store: Store, identity: TrainedIdentity) -> bool:
+    """Whether the store contains this trained model.
+
+    Arguments:
+        store: the store.
+        identity: of the model.
+    """
     return _read_record(store, fingerprint(identity)) is not None
 
 

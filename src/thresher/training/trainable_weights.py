@@ -18,9 +18,12 @@ def lora_config(model: Any, recipe: Recipe) -> Any:
     unless it is frozen).
 
     The layers are matched by a regular expression that begins with the module's own path, so that
-    layers
-    of the same name elsewhere (a vision tower has a q_proj, too) do not match. The output head is
-    excluded: TRL cannot train it.
+    layers of the same name elsewhere (a vision tower has a q_proj, too) do not match. The output
+    head is excluded: TRL cannot train it.
+
+    Arguments:
+        model: a transformers model.
+        recipe: rank and alpha, and whether the vision tower is frozen.
     """
     from peft import LoraConfig
 
@@ -38,7 +41,12 @@ def lora_config(model: Any, recipe: Recipe) -> Any:
 
 
 def train_all(model: Any, recipe: Recipe) -> None:
-    """Enable gradients for all weights, except the vision tower's if the recipe freezes it."""
+    """Enable gradients for all weights, except the vision tower's if the recipe freezes it.
+
+    Arguments:
+        model: a transformers model, changed in place.
+        recipe: whether the vision tower is frozen.
+    """
     model.requires_grad_(True)
     if recipe.freeze_vision:
         vision_tower(model).requires_grad_(False)

@@ -47,7 +47,17 @@ CHECKPOINTING_PARAMETERS = 1_000_000_000
 
 
 class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
-    """`losses`: mean loss per target token (nats) of each step so far."""
+    """TRL's trainer with the loss of answer tokens only. `losses`: mean loss per target token
+    (nats) of each step so far.
+
+    Arguments:
+        teacher: computes the loss.
+        batches: the encoded rows.
+        model: the transformers model to train.
+        config: an `SFTConfig`.
+        lora: a `peft.LoraConfig`; None: full training.
+        processor: of the model.
+    """
 
     loss_is_scaled_for_ga = True  # compute_loss divides by the tokens of the whole step
 
@@ -154,6 +164,12 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
     and deletes older ones.
 
     `seconds`: of training so far, including earlier runs.
+
+    Arguments:
+        folder: of the checkpoints.
+        every: seconds between checkpoints.
+        batches: of the training; rows that failed are recorded in the checkpoint.
+        progress: displays the rows trained on; None: no display.
     """
 
     def __init__(
@@ -264,12 +280,15 @@ def train(
     """Train `backend`'s model in place.
 
     Arguments:
+        backend: its model is trained.
         batches: the encoded rows.
         teacher: computes the loss.
+        recipe: how to train.
         rate: learning rate after warm-up.
         lora: a `peft.LoraConfig`; None: full training.
         folder: of the checkpoints; training resumes from the last one.
         bf16: compute in bf16.
+        progress: displays the rows trained on; None: no display.
         checkpoint_every: seconds between checkpoints.
 
     Returns the model (in a PEFT wrapper with `lora`), the trainer, the steps of this call, and the

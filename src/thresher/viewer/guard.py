@@ -6,8 +6,8 @@ resolves to it must learn nothing and change nothing:
 
     Host      exactly this address and port, so a foreign name that resolves to 127.0.0.1 is refused
     token     after the `#` of the printed address, which browsers never send; the page's script
-              keeps
-              it (sessionStorage, which belongs to one port) and sends it as `Authorization: Bearer`
+              keeps it (sessionStorage, which belongs to one port) and sends it as
+              `Authorization: Bearer`
     images    `<img>` sends no such header: their addresses are signed one by one
     POST      also needs the page's own Origin
     Origin, Sec-Fetch-Site   foreign ones are refused, except to open the page, which is empty
