@@ -9,7 +9,7 @@ first of the three that gives the numbers of "full". (Rows whose packed sequence
 are not packed.) Logits are computed only at the positions that predict an answer token.
 
 The rules of `forward.py` apply, so a row's numbers do not depend on the other rows of its batch.
-They do depend, by rounding only, on which queries are asked together.
+They do depend, by rounding only, on which queries share a pass.
 
 Shapes in comments: B rows of the batch, T padded tokens, V vocabulary, K positions whose logits are
 computed.
@@ -170,7 +170,7 @@ def _run_paths(
         if isinstance(prefixes[j], str):
             out.append(prefixes[j])
             continue
-        out.append(np.full(len(row.trie.source), np.nan))
+        out.append(np.full(len(row.trie.source), np.nan))  # (targets,)
         for path_ids, outputs, targets in paths(row.trie):
             ids = np.concatenate([row.ids, path_ids])  # (trunk + path,)
             path_rows.append(
@@ -215,8 +215,8 @@ def _target_logprobs(
     device = forward.device
     ids = np.full((len(rows), width), forward.pad, np.int64)  # (B, T)
     needed = np.zeros((len(rows), width), bool)  # (B, T)
-    lines: list[np.ndarray] = []  # of each target: its line among the needed logits
-    targets: list[np.ndarray] = []  # its token id
+    lines: list[np.ndarray] = []  # for each row, (targets,): index into the needed logits
+    targets: list[np.ndarray] = []  # for each row, (targets,): token ids
     n_needed = 0
     for j, row in enumerate(rows):
         trie = row.trie
@@ -250,14 +250,15 @@ def _target_logprobs(
     logits = kept_logits(output.logits, keep)  # (K, V): one line per position in `computed`
     forward.count_pass(tokens)
     if n_needed < MIN_GEMM_ROWS:
-        logits = logits[torch.from_numpy(needed[computed]).to(device)]
+        logits = logits[torch.from_numpy(needed[computed]).to(device)]  # (needed, V)
     logits = logits.float()  # (needed, V)
     line = torch.from_numpy(np.concatenate(lines)).to(device)  # (targets of all rows,)
     target = torch.from_numpy(np.concatenate(targets)).to(device)  # (targets of all rows,)
-    logprobs = (logits[line, target] - logits.logsumexp(-1)[line]).double().cpu().numpy()
+    logprobs = logits[line, target] - logits.logsumexp(-1)[line]  # (targets of all rows,)
+    values = logprobs.double().cpu().numpy()
     begin = 0
     for row_targets in targets:
-        yield logprobs[begin : begin + len(row_targets)]
+        yield values[begin : begin + len(row_targets)]
         begin += len(row_targets)
 
 
@@ -267,11 +268,11 @@ def _packed_positions(forward: Forward, rows: list[EncodedRow], width: int) -> t
     index = np.stack(
         [position_ids(len(r.ids), r.trie, width) for r in rows if r.trie is not None]
     )  # (B, T)
-    positions = torch.from_numpy(index).to(forward.device)
+    positions = torch.from_numpy(index).to(forward.device)  # (B, T)
     if forward.rope_index is None:
         return positions
     sequential = forward.position_ids(rows, 0, int(index.max()) + 1)  # (3, B, longest prompt)
-    return sequential.gather(2, positions.expand(3, *positions.shape))
+    return sequential.gather(2, positions.expand(3, *positions.shape))  # (3, B, T)
 
 
 def additive_mask(forward: Forward, rows: list[EncodedRow], width: int) -> Any:
@@ -324,6 +325,6 @@ def attention_kinds(config: Any) -> tuple[set[str], int]:
 def _to_additive(forward: Forward, attends: np.ndarray) -> torch.Tensor:
     """(B, 1, T, T) in the model's dtype: 0 where `attends`, else the most negative number."""
     dtype = forward.model.dtype
-    hidden = torch.from_numpy(~attends).to(forward.device)
+    hidden = torch.from_numpy(~attends).to(forward.device)  # (B, T, T)
     out = torch.zeros(hidden.shape, dtype=dtype, device=forward.device)
     return out.masked_fill_(hidden, torch.finfo(dtype).min)[:, None]

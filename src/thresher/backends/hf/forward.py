@@ -107,7 +107,7 @@ class Forward:
     """
 
     reuses_prefix = True  # whether rows may continue from a `Prefix`
-    # None: not at all, because our prompts differ from those of the model's processor
+    # None: it cannot answer queries, because our prompts differ from those of its processor
     query_mode: QueryMode | None = None
     # layers in which `bidirectional_groups` attend in both directions; set by the self-check
     bidirectional_layers: frozenset[str] = frozenset({"full_attention", "sliding_attention"})
@@ -182,7 +182,7 @@ class Forward:
 
     @property
     def layers(self) -> LayerStates:
-        """The hidden states of the model's layers. Raises CapabilityError where they cannot be
+        """The hidden states of the model's layers. Raises CapabilityError if they cannot be
         read."""
         if self._layers is None:
             self._layers = LayerStates(self.model)
@@ -242,7 +242,7 @@ class Forward:
         return max(shape[0] + shape[1] + shape[2] * self.extra_tokens_per_image, 1)
 
     def parallel_map(self, job: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-        """`job` of every item, in order; on a CPU one item per core, each on a single thread.
+        """Results of `job` for every item, in order; on a CPU one item per core, single-threaded.
 
         Splitting a matrix product over threads would make its rounding depend on its size;
         running several batches side by side does not.
@@ -349,11 +349,11 @@ class Forward:
         computed = needed.copy()  # (B, T)
         if needed.sum() < MIN_GEMM_ROWS:  # a few positions more, whose logits are discarded
             computed.reshape(-1)[:MIN_GEMM_ROWS] = True
-        keep = torch.from_numpy(computed).to(self.device)
+        keep = torch.from_numpy(computed).to(self.device)  # (B, T)
         logits = kept_logits(self.model(logits_to_keep=keep, **inputs).logits, keep)  # (K, V)
         if needed.sum() < MIN_GEMM_ROWS:
-            logits = logits[torch.from_numpy(needed[computed]).to(self.device)]
-        predicted = np.zeros(needed.shape, np.int64)  # (B, T): the likeliest next token
+            logits = logits[torch.from_numpy(needed[computed]).to(self.device)]  # (needed, V)
+        predicted = np.zeros(needed.shape, np.int64)  # (B, T): the most likely next token
         predicted[needed] = logits.argmax(-1).cpu().numpy()
         if needed.sum() > len(targets):
             logits = logits[torch.from_numpy(predicts_answer[needed]).to(self.device)]
@@ -421,19 +421,19 @@ class Forward:
     def _rope_positions(self, row: EncodedRow, width: int) -> torch.Tensor:
         """Multimodal rotary positions of a row, int64 (3, >= width); cached by where its images
         are."""
-        image_tokens = np.flatnonzero(row.ids == self.image_token_id)
+        image_tokens = np.flatnonzero(row.ids == self.image_token_id)  # (image tokens,)
         key = (image_tokens.tobytes(), row.grids)
         positions = self._position_cache.get(key)
         if positions is None or positions.shape[1] < width:
             length = pad_length(max(width, len(row.ids)) * 2)
-            ids = torch.full((1, length), self.pad)
+            ids = torch.full((1, length), self.pad)  # (1, length)
             ids[0, image_tokens] = self.image_token_id
             assert self.rope_index is not None
             positions = self.rope_index(
                 ids,
                 mm_token_type_ids=(ids == self.image_token_id).int(),
                 image_grid_thw=torch.tensor(row.grids) if row.grids else None,
-            )[0][:, 0]
+            )[0][:, 0]  # (3, 1, length) -> (3, length)
             if len(self._position_cache) > MAX_CACHED_POSITIONS:
                 self._position_cache.clear()
             self._position_cache[key] = positions
@@ -461,8 +461,12 @@ class Forward:
 
 
 def kept_logits(logits: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
-    """(K, V): the logits of the positions in `keep`, bool (B, T), also of a model that takes no
-    notice of `logits_to_keep` and gives those of all positions, (B, T, V)."""
+    """The logits of the kept positions, (K, V).
+
+    Arguments:
+        logits: (K, V), or (B, T, V) of a model that ignores `logits_to_keep`.
+        keep: bool (B, T), K of them true.
+    """
     return logits[keep] if logits.shape[:-1] == keep.shape else logits
 
 
