@@ -45,7 +45,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "length": (1, "unit"),
     "missing_skill": (2, "model prompt max_new_tokens"),
     "mistake": (1, "rationale margins how delta lam seed"),
-    "model": (0, "weights architecture dtype pixels image_pixels"),
+    "model": (0, "weights architecture dtype pixels image_pixels adapter"),
     "model_to_train": (0, "base recipe rows examples"),
     "one_shot": (2, "model"),
     "other_answers": (1, "rationale most"),

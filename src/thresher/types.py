@@ -214,13 +214,14 @@ class ModelIdentity:
     """The properties of a model that affect its scores; device, batch size, URL and path do not."""
 
     kind: ClassVar[str] = "model"
-    added: ClassVar[Mapping[str, Any]] = {"image_pixels": ""}
+    added: ClassVar[Mapping[str, Any]] = {"image_pixels": "", "adapter": ""}
 
     weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
     architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
     dtype: str  # "float32" | "bfloat16" | "float16"
     pixels: str  # resizing by "pil" | "torchvision" (differs slightly); served: how images are sent
     image_pixels: str = ""  # "MIN..MAX" pixels of an image, "..MAX"; "": as in the model's files
+    adapter: str = ""  # "module:Class@version" that runs it; "": thresher itself
 
     @property
     def served(self) -> bool:
@@ -228,6 +229,14 @@ class ModelIdentity:
         only.
         """
         return self.architecture == "openai"
+
+    @property
+    def limit(self) -> str:
+        """Why its hidden states cannot be read and it cannot be trained, as the end of a sentence;
+        "": both are possible."""
+        if self.served:
+            return "is behind a server"
+        return f"runs through the adapter {self.adapter.partition('@')[0]}" if self.adapter else ""
 
     @classmethod
     def unresolved(cls, role: str) -> ModelIdentity:

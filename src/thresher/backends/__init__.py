@@ -29,6 +29,7 @@ def resolve(
     server: ServerOptions | None = None,
     typed: str | None = None,
     image_pixels: ImagePixels | None = None,
+    adapter: str | None = None,
 ) -> ModelHandle:
     """Resolve a model without loading it.
 
@@ -45,8 +46,9 @@ def resolve(
         typed: how the user named the model, for messages, such as `opt("settings.judge", PATH)`;
             None: `opt("model", SPEC)`.
         image_pixels: bounds on the pixels of its images; None: as in its own files.
+        adapter: module:Class that runs the model (`adapted`); None: thresher itself does.
 
-    Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`).
+    Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`, `adapter`).
     """
     if spec.lower().startswith(("http://", "https://")):
         if image_pixels is not None:
@@ -56,6 +58,12 @@ def resolve(
                 option="image_pixels",
                 value=str(image_pixels),
             )
+        if adapter is not None:
+            raise ConfigError(
+                " is for a model whose weights are here, and this one is behind a server.",
+                option="adapter",
+                value=adapter,
+            )
         from thresher.backends.openai.options import ServerOptions
         from thresher.backends.openai.resolve import resolve as served
 
@@ -63,8 +71,20 @@ def resolve(
     from thresher.extras import check_models
 
     check_models([(spec, typed or opt("model", spec))])
-    from thresher.backends.identity import identify
+    from thresher.backends.identity import find, identify
 
+    if adapter is not None:
+        from thresher.backends.adapted.resolve import check_spec, handle
+
+        check_spec(adapter)
+        if image_pixels is not None:
+            raise ConfigError(
+                f" and {opt('adapter')} exclude each other: an adapter prepares images itself.",
+                option="image_pixels",
+                value=str(image_pixels),
+            )
+        found = find(spec, trust_remote_code, cache, typed, adapted=True)
+        return handle(spec, found, adapter, device, dtype)
     return identify(
         spec, device, dtype, batch_tokens, trust_remote_code, cache, typed, image_pixels
     )

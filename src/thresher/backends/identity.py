@@ -32,6 +32,11 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 # records of a model's training; not part of its identity
 _TRAINING_RECORDS = ("training.json", "failures.jsonl")
 ADAPTER = "adapter_config.json"
+USE_AN_ADAPTER = (
+    "A model that only its own code can run needs an adapter, a class of about fifty lines "
+    "(docs/adapters.md), with which select, plan and evaluate run it: "
+    f"{opt('adapter', 'MODULE:CLASS')}."
+)
 TEMPLATES = "additional_chat_templates"  # a folder of named chat templates
 # keys of an adapter's configuration that change no number
 _LOCATION_KEYS = ("base_model_name_or_path", "revision", "inference_mode")
@@ -156,7 +161,13 @@ def _context(config: dict[str, Any]) -> int | None:
     return None
 
 
-def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | None = None) -> Found:
+def find(
+    spec: str,
+    trust_remote_code: bool,
+    cache: Path | None,
+    typed: str | None = None,
+    adapted: bool = False,
+) -> Found:
     """Find a model's files.
 
     Arguments:
@@ -164,6 +175,7 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
         trust_remote_code: whether the model's own Python code may run.
         cache: folder in which hashes are cached; None: no cache.
         typed: the name of the model in messages; None: `opt("model", spec)`.
+        adapted: whether an adapter runs it, so that any architecture will do.
 
     Raises NotAModel, and ModelError if its files are damaged.
     """
@@ -176,7 +188,8 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
     else:
         folder = Path(spec).expanduser() if Path(spec).expanduser().exists() else None
     if (
-        folder is not None
+        not adapted
+        and folder is not None
         and (folder / ADAPTER).is_file()
         and not (folder / "config.json").exists()
     ):
@@ -193,7 +206,8 @@ def find(spec: str, trust_remote_code: bool, cache: Path | None, typed: str | No
             f"{typed}: no such folder, and not a hub id (organisation/name). Give a model folder, "
             "a hub id, or demo for the built-in model."
         )
-    _check_is_multimodal(typed, found.config, trust_remote_code)
+    if not adapted:
+        _check_is_multimodal(typed, found.config, trust_remote_code)
     return found
 
 
@@ -296,7 +310,7 @@ def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: 
         if not trust_remote_code:
             raise NotAModel(
                 f"{typed} has its own Python code. Read it, then give "
-                f"{opt('trust_remote_code', True)} to run it."
+                f"{opt('trust_remote_code', True)} to run it. {USE_AN_ADAPTER}"
             )
         return
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -308,12 +322,14 @@ def _check_is_multimodal(typed: str, config: dict[str, Any], trust_remote_code: 
         raise NotAModel(
             f"{typed} is a {config['model_type']!r} model, which the installed transformers "
             f"({version('transformers')}) does not know. If the model is newer, update it: "
-            "pip install -U transformers. Otherwise check model_type in its config.json."
+            "pip install -U transformers. Otherwise check model_type in its config.json. "
+            f"{USE_AN_ADAPTER}"
         )
     if config["model_type"] not in KNOWN:
         raise NotAModel(
             f"{typed} is a {config['model_type']!r} model, which takes no images. A multimodal "
-            "LLM is needed, such as Qwen/Qwen2.5-VL-7B-Instruct, llava-hf/llava-1.5-7b-hf or demo."
+            "LLM is needed, such as Qwen/Qwen2.5-VL-7B-Instruct, llava-hf/llava-1.5-7b-hf or demo. "
+            f"{USE_AN_ADAPTER}"
         )
 
 

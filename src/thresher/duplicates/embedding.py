@@ -87,9 +87,9 @@ class RowEmbedding:
 
 
 NO_STATES = (
-    f"{opt('dedup', 'semantic')} needs a model's hidden states, which a server does not return. "
-    f"Give {opt('model')} with weights, or {opt('dedup', 'near')}, which compares words and images "
-    "without a model."
+    f"{opt('dedup', 'semantic')} needs a model's hidden states, which neither a server nor an "
+    f"adapter returns. Give {opt('model')} with weights, or {opt('dedup', 'near')}, which compares "
+    "words and images without a model."
 )
 
 

@@ -120,7 +120,7 @@ def embedding_signal(model: ModelHandle | None) -> RowEmbedding:
             option="dedup",
             value="semantic",
         )
-    if model.identity.served:
+    if model.identity.limit:
         raise CapabilityError(NO_STATES)
     return RowEmbedding(model.identity)
 

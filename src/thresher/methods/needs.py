@@ -48,13 +48,21 @@ def require_model(context: MethodContext, method: str) -> ModelIdentity:
 
 def require_weights(context: MethodContext, method: str) -> ModelIdentity:
     """The context's model. Raises ConfigError where there is none, and CapabilityError where it is
-    behind a server.
+    behind a server or runs through an adapter.
 
     Arguments:
         context: of a method.
         method: its name, for the message.
     """
     model = require_model(context, method)
+    if model.adapter:
+        raise CapabilityError(
+            f" needs a model's hidden states and may train it, and this one {model.limit}, which "
+            f"gives losses, answers to questions and generated text. Use "
+            f"{opt('method', 'perplexity')}, clipper or mmssr with it.",
+            option="method",
+            value=method,
+        )
     if model.served:
         raise CapabilityError(
             " needs a model's hidden states and the loss of given answers, which a server does "

@@ -24,6 +24,7 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["hf", "openai"]
 ALL = ("select", "plan", "compare")
 ASKING = (*ALL, "evaluate", "suspects")  # commands that ask a model about rows
+MODEL_ONLY = ("select", "plan", "evaluate")  # those that neither train it nor read hidden states
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
 SERVERS, MIXTURES = "Model behind a server", "Mixture"
 DEFAULT_METHOD = "winnow"
@@ -172,6 +173,12 @@ class RunRequest:
     """Run Python code that comes with the model.
 
     Never taken from a file.
+    """
+    adapter: Annotated[str | None, Option("MODULE:CLASS", MODEL, commands=MODEL_ONLY)] = None
+    """A class of yours that runs a model which transformers cannot run as one of images and text;
+    see docs/adapters.md.
+
+    Its code runs, so it is never taken from a file. Part of a score's identity.
     """
     out: Annotated[str | None, Option("DIR", short="-o", commands=("select",))] = None
     """The folder to write."""

@@ -178,6 +178,12 @@ def combine(
             f"when the command says so itself: add {opt('trust_remote_code', True)} if you trust "
             "it, or take the line out of the file."
         )
+    if file.get("adapter") and "adapter" not in given:
+        raise ConfigError(
+            f"The config file says adapter: {file['adapter']}. Its code runs only when the command "
+            f"says so itself: add {opt('adapter', file['adapter'])} if you trust it, or take the "
+            "line out of the file."
+        )
     settings = {**file.get("settings", {}), **given.get("settings", {})}
     if "method" in given and given["method"] != file.get("method", given["method"]):
         # the file's settings are of another method
@@ -212,6 +218,10 @@ def check_request(config: RunRequest) -> None:
         )
     if config.image_pixels is not None:
         ImagePixels.parse(config.image_pixels)
+    if config.adapter is not None:
+        from thresher.backends.adapted.resolve import check_spec
+
+        check_spec(config.adapter)
     check_server(config)
     if config.rounds is not None and config.rounds < 1:
         raise ConfigError(

@@ -129,11 +129,11 @@ def _trainable(task: SelectionTask, context: RunContext) -> ModelHandle:
             "a hub id.",
             option="rounds",
         )
-    if model.identity.served:
+    if model.identity.limit:
         raise CapabilityError(
-            f" trains the model between the rounds, and {model.name!r} is behind a server. Give "
-            f"its weights: {opt('model')} with a folder or a hub id. (The teacher may be behind a "
-            "server.)",
+            f" trains the model between the rounds, and {model.name!r} {model.identity.limit}. "
+            f"Give weights that can be trained: {opt('model')} with a folder or a hub id. (The "
+            "teacher may be behind a server.)",
             option="rounds",
         )
     if task.request.mixture:

@@ -18,7 +18,7 @@ from thresher.request.devices import first_device
 from thresher.request.image_pixels import ImagePixels
 from thresher.request.run_request import DEFAULT_METHOD
 from thresher.selection.config import default_store, require
-from thresher.types import Budget, Method
+from thresher.types import Budget, Capability, Method
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -287,7 +287,7 @@ def the_model(
     if spec is None:
         return None
     bounds = None if request.image_pixels is None else ImagePixels.parse(request.image_pixels)
-    return named_model(spec, request, store, server, image_pixels=bounds)
+    return named_model(spec, request, store, server, image_pixels=bounds, adapter=request.adapter)
 
 
 def the_roles(
@@ -310,10 +310,12 @@ def the_roles(
 
 
 def check_weights_are_here(method: Method, context: RunContext) -> None:
-    """Raises CapabilityError where the method would train a model that is behind a server."""
+    """Raises CapabilityError where the method would train a model that is behind a server or runs
+    through an adapter, or read the hidden states of the latter."""
     from thresher.backends.openai.resolve import is_served
     from thresher.engine.graph import models_to_train, signals_of, walk
 
+    _check_adapter(method, context)
     asked = [h for h in (context.model, *context.roles.values()) if h is not None]
     served = [h.name for h in asked if is_served(h.identity)]
     if not served:
@@ -328,6 +330,26 @@ def check_weights_are_here(method: Method, context: RunContext) -> None:
             )
 
 
+def _check_adapter(method: Method, context: RunContext) -> None:
+    from thresher.engine.graph import models_to_train, signals_of, walk
+
+    if context.model is None or not context.model.identity.adapter:
+        return
+    limit = context.model.identity.limit
+    for signal in walk(signals_of(method, context, 0, 1000)):
+        trained = [m.base for m in models_to_train(signal).values()]
+        states = getattr(signal, "needs", Capability.NONE) is Capability.EMBED
+        own = getattr(signal, "model", None) == context.model.identity
+        if context.model.identity in trained or (states and own):
+            does = "trains the model first" if trained else "reads the model's hidden states"
+            raise CapabilityError(
+                f" {does}, and this one {limit}, which gives losses, answers to questions and "
+                f"generated text. Use {opt('method', 'perplexity')}, clipper or mmssr with it.",
+                option="method",
+                value=method.name,
+            )
+
+
 def named_model(
     spec: str,
     request: RunRequest,
@@ -335,6 +357,7 @@ def named_model(
     server: ServerOptions | None = None,
     typed: str | None = None,
     image_pixels: ImagePixels | None = None,
+    adapter: str | None = None,
 ) -> ModelHandle:
     """What `spec` names, under the request's options of models. `server`: one object for all models
     of a run. `typed`, `image_pixels`: see `backends.resolve`; further models than `--model` see
@@ -352,4 +375,5 @@ def named_model(
         server=server or server_options(request),
         typed=typed,
         image_pixels=image_pixels,
+        adapter=adapter,
     )

@@ -198,6 +198,11 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         notes.append(
             f"{failed:,} of {eligible.considered:,} rows cannot be used and will be left out."
         )
+    if context.model is not None and context.model.identity.adapter:
+        notes.append(
+            f"{context.model.name} {context.model.identity.limit}: one row at a time, and each "
+            "demonstration or question with the whole row."
+        )
     notes += dict.fromkeys(QUERY_MODES[c.query_mode] for c in every if c.query_mode)
     requests = sum(p.passes for p in parts if p.served)
     if requests:

@@ -39,6 +39,8 @@ SHORT: dict[str, tuple[str, str]] = {
     **{f"score_{c.name}": (f"score_{c.name}", "score") for c in CAPABILITIES},
 }
 """Short name -> signal and field."""
+OF_STATES = ("skills", "skill", "suspicion")
+"""Signals that are computed from hidden states."""
 IDENTIFIERS = {("skill", "label"): "id", ("skill", "group"): "group_id"}
 """Fields with labels that depend on the pool -> the field with the labels' identifiers."""
 
@@ -121,7 +123,8 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
         fields: the fields that filters and quotas name.
         model: that computes them.
 
-    Raises CapabilityError for a model behind a server that cannot compute one of them.
+    Raises CapabilityError for a model behind a server or an adapter that cannot compute one of
+    them.
     """
     table = signals_by_name(model)
     needed = {f.signal for f in fields}
@@ -131,6 +134,11 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
                 f"{field.name} is computed from a model's probabilities and hidden states, and "
                 f"{model.weights!r} is behind a server. Give its weights: {opt('model')} with a "
                 "folder or a hub id."
+            )
+        if model.adapter and field.signal in OF_STATES:
+            raise CapabilityError(
+                f"{field.name} is computed from a model's hidden states, and this one "
+                f"{model.limit}, which does not give them."
             )
     for name, signal in reversed(table.items()):  # inputs come first
         if name in needed:

@@ -183,12 +183,12 @@ def suspicion_signals(
         leaves: number of skills; None: one per 30 rows.
         image_gain: whether to check by images, with a second pass.
 
-    Raises CapabilityError for a model behind a server.
+    Raises CapabilityError for a model behind a server or an adapter.
     """
-    if model.served:
+    if model.limit:
         raise CapabilityError(
-            f"Suspects need the hidden states of a model, and {model.weights!r} is behind a "
-            f"server. Give its weights: {opt('model')} with a folder or a hub id."
+            f"Suspects need the hidden states of a model, and {model.weights!r} {model.limit}. "
+            f"Give weights that thresher can run: {opt('model')} with a folder or a hub id."
         )
     loss = AnswerLoss(model)
     skills = Skills(Embedding(model, part="question"), Embedding(model, part="answer"), leaves)

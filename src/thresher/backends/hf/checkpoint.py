@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from thresher.errors import MissingExtra, ModelError
+from thresher.errors import MissingExtra, ModelError, opt
 
 # Values of `attn_implementation`, and the package that provides each; a name with a slash is
 # fetched by `kernels`.
@@ -73,7 +73,8 @@ def open_weights(
     except Exception as e:  # see the docstring of this module
         raise ModelError(
             f"{typed} cannot be loaded as a multimodal LLM: {reason(e)}. If its files are "
-            "complete, is it a model in the transformers format?"
+            "complete, is it a model in the transformers format? One that only its own code can "
+            f"run needs an adapter (docs/adapters.md): {opt('adapter', 'MODULE:CLASS')}."
         ) from e
     return model, info
 

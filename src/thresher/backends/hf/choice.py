@@ -82,7 +82,7 @@ def choice(
             complete = [i for i in touched if len(results[i]) == len(candidates[i])]
             if complete:
                 scores = [[s for _, s in sorted(results.pop(i).items())] for i in complete]
-                yield _scored(complete, scores)
+                yield scored_choices(complete, scores)
 
 
 def _include_stop_token(row: EncodedRow, stop_ids: frozenset[int]) -> None:
@@ -92,7 +92,12 @@ def _include_stop_token(row: EncodedRow, stop_ids: frozenset[int]) -> None:
         row.answer_positions = np.append(row.answer_positions, following)
 
 
-def _scored(index: list[int], scores: list[list[float | str]]) -> Scored:
+def scored_choices(index: list[int], scores: list[list[float | str]]) -> Scored:
+    """The choices of some samples.
+
+    index: of the samples.
+    scores: for each, the log-probability or the error of every candidate.
+    """
     picked = np.zeros(len(index), np.int32)
     margin = np.zeros(len(index), np.float32)
     errors = []

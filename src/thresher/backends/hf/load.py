@@ -122,8 +122,8 @@ def load(
     else:
         raise ModelError(
             f"{typed} is a {model.config.model_type}, whose transformers code takes no "
-            "precomputed image features (mm_encoder_outputs). Update transformers, or use another "
-            "model."
+            "precomputed image features (mm_encoder_outputs). Update transformers, use another "
+            f"model, or write an adapter (docs/adapters.md): {opt('adapter', 'MODULE:CLASS')}."
         )
     with _one_sentence(typed, where, revision, model):
         probe = Image.fromarray(np.full((97, 64, 3), 128, np.uint8))

@@ -20,7 +20,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from thresher.errors import MissingExtra, ModelError
+from thresher.errors import MissingExtra, ModelError, opt
 from thresher.request.image_pixels import ImagePixels
 
 Pixels = Literal["pil", "torchvision"]
@@ -75,7 +75,9 @@ def load_processor(
         raise ModelError(
             f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model "
             "in the transformers format is expected: config.json, a tokenizer, an image processor "
-            "(processor_config.json or preprocessor_config.json) and a chat template."
+            "(processor_config.json or preprocessor_config.json) and a chat template. A model "
+            "that only its own code can run needs an adapter (docs/adapters.md): "
+            f"{opt('adapter', 'MODULE:CLASS')}."
         ) from e
     _check(name, processor)
     processor.chat_template = _chat_template(name, processor)
@@ -180,8 +182,9 @@ def _load(name: str, revision: str | None, trust_remote_code: bool) -> Any:
         return AutoProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
     if processor_class is None:
         raise ModelError(
-            f"{name} is a {config.model_type!r} model, which takes no images. Give a "
-            "vision-language model, for example Qwen2.5-VL or LLaVA."
+            f"{name} is a {config.model_type!r} model, which takes no images in transformers. Give "
+            "a vision-language model, for example Qwen2.5-VL or LLaVA, or write an adapter "
+            f"(docs/adapters.md): {opt('adapter', 'MODULE:CLASS')}."
         )
     return image_only(processor_class).from_pretrained(  # type: ignore[attr-defined]
         name, revision=revision, trust_remote_code=trust_remote_code
