@@ -1,7 +1,7 @@
-# make demo | test | test-models | test-slow | docs | test-oldest | test-newest | test-wheel | check | proof | fix | hooks | clean.
+# make demo | test | test-models | test-slow | models | docs | test-oldest | test-newest | test-wheel | check | proof | fix | hooks | clean.
 # Each creates .venv first; only Python 3.11+ is required.
 BIN := .venv/bin
-.PHONY: demo test test-models test-slow docs test-oldest test-newest test-wheel check proof fix hooks venv clean
+.PHONY: demo test test-models test-slow models docs test-oldest test-newest test-wheel check proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -27,6 +27,10 @@ test-models: export OMP_NUM_THREADS := 1
 test-models: venv  ## tests of model code on every family of models, not only the most used
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m 'not slow and not gpu and not browser' \
 		tests/backends/hf tests/signals/test_reading.py tests/training/test_loss_targets.py
+
+models: export OMP_NUM_THREADS := 1
+models: venv  ## every family of tiny models against the slow reference: prints the worst differences, writes docs/models.md
+	@$(BIN)/python -m tools.models_page
 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: venv  ## slow tests, one after the other

@@ -23,6 +23,19 @@ MOST_USED = (
     "mllama",
     "llava",
 )
+TEN = (
+    "qwen3_5",
+    "qwen3_vl",
+    "qwen2_5_vl",
+    "gemma3",
+    "gemma4",
+    "internvl",
+    "glm46v",
+    "smolvlm",
+    "llava_onevision",
+    "mllama",
+)
+"""The ten families that people tune most, of those that need no package beside the tests'."""
 ONE_OF_EACH_KIND = (
     "llava",  # image tokens among the text's, positions in one row
     "qwen2_5_vl",  # multimodal positions, images of any size

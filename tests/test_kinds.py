@@ -75,7 +75,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "text_minhash": (1, "permutations shingle algorithm"),
     "trained_model": (0, "base recipe rows"),
     "training_recipe": (
-        2,
+        3,
         "epochs steps learning_rate batch accumulation lora lora_rank lora_alpha warmup schedule "
         "weight_decay seed precision freeze_vision",
     ),

@@ -1,8 +1,9 @@
-"""Tiny random models of further families, whose layers differ from those of `tests/tiny_models.py`:
-linear attention with a recurrent state, sliding windows that are shorter than a row, image tokens
-that attend to each other in some layers only.
+"""Tiny random models of further families. `SPECIAL`: their layers differ from those of
+`tests/tiny_models.py` (linear attention with a recurrent state, sliding windows that are shorter
+than a row, image tokens that attend to each other in some layers only); those of `OTHERS` do not.
 
-`build` and `load` of `tests/tiny_models.py` take these names, too.
+`build` and `load` of `tests/tiny_models.py` take these names, too. Longer than 400 lines because it
+is configuration.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from typing import Any
 
 import transformers as tf
 from transformers.models.gemma4.image_processing_pil_gemma4 import Gemma4ImageProcessorPil
+from transformers.models.glm4v.image_processing_pil_glm4v import Glm4vImageProcessorPil
+from transformers.models.glm46v.image_processing_pil_glm46v import Glm46VImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil,
 )
-from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from tests import tiny_models as base
-from thresher.backends.hf.processor import image_only, torchvision_works
+from thresher.backends.hf.processor import image_only
 
 WINDOW = 40
-"""Window of a sliding layer in tokens: shorter than most rows, longer than self-check rows."""
+"""Tokens that a sliding layer sees: fewer than most rows have, more than the self-check's."""
 
 _AYA_WORDS = base._Words(
     special=(
@@ -54,7 +57,38 @@ def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
     }
 
 
-def _qwen3_5(out: Path, size: base.Size) -> None:
+def _save_qwen(out: Path, config: Any, tokenizer: Any, patch: int) -> None:
+    """A model of the Qwen family of `config` with new weights, and its processor."""
+    version2 = type(config) is tf.Qwen2VLConfig
+    shape = {"patch_size": patch, "merge_size": 2, "temporal_patch_size": 2}
+    edge = 2 * patch
+    processor = image_only(tf.Qwen2VLProcessor if version2 else tf.Qwen3VLProcessor)(
+        image_processor=Qwen2VLImageProcessorPil(
+            min_pixels=edge * edge * 4, max_pixels=edge * edge * 16, **shape
+        ),
+        tokenizer=tokenizer,
+        chat_template=base._QWEN2_5_CHAT if version2 else base._QWEN3_CHAT,
+    )
+    video = "Qwen2VLVideoProcessor" if version2 else "Qwen3VLVideoProcessor"
+    model = tf.AutoModelForImageTextToText.from_config(config)
+    base._save(out, model, processor, {"video_processor_type": video, **shape})
+
+
+_EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+_QWEN3_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "num_position_embeddings": 64,
+}
+
+
+def _qwen3_5(out: Path, size: base.Size, experts: bool = False) -> None:
     """Three layers of linear attention and one of full attention."""
     tokenizer = base._QWEN_WORDS.byte_level()
     text = _text(
@@ -71,34 +105,56 @@ def _qwen3_5(out: Path, size: base.Size) -> None:
         linear_value_head_dim=16,
         linear_num_key_heads=2,
         linear_num_value_heads=4,
+        **(_EXPERTS | {"shared_expert_intermediate_size": 32} if experts else {}),
     )
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 16,
-        "spatial_merge_size": 2,
-        "temporal_patch_size": 2,
-        "num_position_embeddings": 64,
-    }
-    config = tf.Qwen3_5Config(
+    config = (tf.Qwen3_5MoeConfig if experts else tf.Qwen3_5Config)(
         text_config=text,
-        vision_config=vision,
+        vision_config=_QWEN3_VISION,
         tie_word_embeddings=True,
         **base._qwen_ids(tokenizer),
     )
-    shape = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
-    processor = image_only(tf.Qwen3VLProcessor)(
-        image_processor=Qwen2VLImageProcessorPil(
-            min_pixels=32 * 32 * 4, max_pixels=32 * 32 * 16, **shape
-        ),
-        tokenizer=tokenizer,
-        chat_template=base._QWEN3_CHAT,
+    _save_qwen(out, config, tokenizer, 16)
+
+
+def _qwen3_vl_moe(out: Path, size: base.Size) -> None:
+    tokenizer = base._QWEN_WORDS.byte_level()
+    rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2]}
+    text = _text(
+        tokenizer,
+        num_hidden_layers=3,
+        rope_parameters=rope | {"mrope_interleaved": True},
+        decoder_sparse_step=1,
+        mlp_only_layers=[],
+        **_EXPERTS,
     )
-    video = {"video_processor_type": "Qwen3VLVideoProcessor", **shape}
-    base._save(out, tf.Qwen3_5ForConditionalGeneration(config), processor, video)
+    config = tf.Qwen3VLMoeConfig(
+        text_config=text,
+        vision_config=_QWEN3_VISION | {"depth": 3, "deepstack_visual_indexes": [0, 1]},
+        tie_word_embeddings=True,
+        **base._qwen_ids(tokenizer),
+    )
+    _save_qwen(out, config, tokenizer, 16)
+
+
+def _qwen2_vl(out: Path, size: base.Size) -> None:
+    tokenizer = base._QWEN_WORDS.byte_level()
+    rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
+    config = tf.Qwen2VLConfig(
+        text_config=_text(tokenizer, rope_parameters=rope),
+        vision_config={
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+        },
+        tie_word_embeddings=True,
+        **base._qwen_ids(tokenizer),
+    )
+    _save_qwen(out, config, tokenizer, 14)
 
 
 def _aya_vision(out: Path, size: base.Size) -> None:
@@ -188,10 +244,10 @@ _GEMMA4_CHAT = """\
 
 
 def _gemma4(out: Path, size: base.Size, both_ways: bool = False) -> None:
-    """Sliding and full layers with heads of different widths; its processor has placeholders for
-    audio and video.
+    """Sliding and full layers with heads of different widths; its processor has places for audio
+    and video.
 
-    both_ways: image tokens attend to each other in both directions, in the sliding layers.
+    both_ways: image tokens see each other in both directions, in the sliding layers.
     """
     tokenizer = _GEMMA4_WORDS.byte_level()
     ids = {
@@ -241,6 +297,70 @@ def _gemma4(out: Path, size: base.Size, both_ways: bool = False) -> None:
     base._save(out, tf.Gemma4ForConditionalGeneration(config), processor, video)
 
 
+_GLM_WORDS = base._Words(
+    special=(
+        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<|video|>"),
+        *("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"),
+    ),
+    eos="<|im_end|>",
+    pad="<|endoftext|>",
+    named=(("image_token", "<|image|>"), ("video_token", "<|video|>")),
+)
+
+
+def _glm(out: Path, size: base.Size, version: str = "4v") -> None:
+    """GLM-4.1V or GLM-4.6V."""
+    tokenizer = _GLM_WORDS.byte_level()
+    of = tokenizer.convert_tokens_to_ids
+    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
+    text = _text(tokenizer, rope_parameters=rope | {"partial_rotary_factor": 1.0})
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "num_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "out_hidden_size": 64,
+        "intermediate_size": 128,
+    }
+    ids = {f"{name}_token_id": of(f"<|{name}|>") for name in ("image", "video")}
+    for kind in ("image", "video"):
+        ids[f"{kind}_start_token_id"] = of(f"<|begin_of_{kind}|>")
+        ids[f"{kind}_end_token_id"] = of(f"<|end_of_{kind}|>")
+    if version == "4v":
+        config = tf.Glm4vConfig(text_config=text, vision_config=vision, **ids)
+        kind, images = tf.Glm4vProcessor, Glm4vImageProcessorPil
+    else:
+        config = tf.Glm46VConfig(
+            text_config={"model_type": "glm4v_text", **text},
+            vision_config={"model_type": "glm4v_vision", **vision},
+            **ids,
+        )
+        kind, images = tf.Glm46VProcessor, Glm46VImageProcessorPil
+    processor = image_only(kind)(
+        image_processor=images(
+            patch_size=14,
+            merge_size=2,
+            temporal_patch_size=2,
+            size={"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * 32},
+        ),
+        tokenizer=tokenizer,
+        chat_template=_marked_chat("<|begin_of_image|><|image|><|end_of_image|>"),
+    )
+    video = {
+        "video_processor_type": "Glm4vVideoProcessor" if version == "4v" else "Glm46VVideoProcessor"
+    }
+    base._save(out, tf.AutoModelForImageTextToText.from_config(config), processor, video)
+
+
+def _marked_chat(image: str) -> str:
+    """A template that writes `image` for each image, and every turn between `<|im_start|>` and
+    `<|im_end|>`."""
+    return base._INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", image)
+
+
 def _llava_next(out: Path, size: base.Size) -> None:
     """Images in tiles, on the grid that fits them best."""
     tokenizer = base._LLAVA_WORDS.sentencepiece_like()
@@ -282,6 +402,36 @@ def _llava_next(out: Path, size: base.Size) -> None:
     base._save(out, tf.LlavaNextForConditionalGeneration(config), processor)
 
 
+def _idefics3(out: Path, size: base.Size) -> None:
+    tokenizer = base._SMOLVLM_WORDS.byte_level()
+    config = tf.Idefics3Config(
+        vision_config={
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 56,
+            "patch_size": 14,
+        },
+        text_config=_text(
+            *(tokenizer,), model_type="llama", bos_token_id=1, eos_token_id=3, pad_token_id=2
+        ),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=2,
+        scale_factor=2,
+        tie_word_embeddings=False,
+    )
+    processor = tf.Idefics3Processor(
+        image_processor=Idefics3ImageProcessorPil(
+            do_image_splitting=True, size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
+        ),
+        tokenizer=tokenizer,
+        image_seq_len=4,
+        chat_template=base._SMOLVLM_CHAT,
+    )
+    base._save(out, tf.Idefics3ForConditionalGeneration(config), processor)
+
+
 _PIXTRAL_WORDS = base._Words(
     special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
     eos="<|im_end|>",
@@ -291,8 +441,6 @@ _PIXTRAL_WORDS = base._Words(
 
 def _pixtral(out: Path, size: base.Size) -> None:
     """Pixtral: images of any shape, with a token at the end of each row of patches."""
-    from transformers.models.pixtral.processing_pixtral import PixtralProcessor
-
     tokenizer = _PIXTRAL_WORDS.byte_level()
     config = tf.LlavaConfig(
         vision_config={
@@ -311,25 +459,65 @@ def _pixtral(out: Path, size: base.Size) -> None:
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
     )
-    processor = PixtralProcessor(
-        image_processor=PixtralImageProcessorPil(
+    processor = tf.PixtralProcessor(
+        image_processor=tf.PixtralImageProcessor(
             size={"longest_edge": 112}, patch_size={"height": 14, "width": 14}
         ),
         tokenizer=tokenizer,
         patch_size=14,
         spatial_merge_size=1,
-        chat_template=base._INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", "[IMG]"),
+        chat_template=_marked_chat("[IMG]"),
     )
     base._save(out, tf.LlavaForConditionalGeneration(config), processor)
 
 
-FAMILIES = {
-    "llava_next": base.TinyModel(_llava_next),
+def _mistral3(out: Path, size: base.Size) -> None:
+    """Mistral Small 3: Pixtral's vision tower, whose patches are merged."""
+    tokenizer = _PIXTRAL_WORDS.byte_level()
+    config = tf.Mistral3Config(
+        vision_config={
+            "model_type": "pixtral",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "image_size": 112,
+            "patch_size": 14,
+            "head_dim": 16,
+        },
+        text_config=_text(tokenizer, model_type="mistral", sliding_window=None),
+        image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
+        vision_feature_layer=-1,
+        spatial_merge_size=2,
+    )
+    processor = tf.PixtralProcessor(
+        image_processor=tf.PixtralImageProcessor(
+            size={"longest_edge": 112}, patch_size={"height": 14, "width": 14}
+        ),
+        tokenizer=tokenizer,
+        patch_size=14,
+        spatial_merge_size=2,
+        chat_template=_marked_chat("[IMG]"),
+    )
+    base._save(out, tf.Mistral3ForConditionalGeneration(config), processor)
+
+
+SPECIAL = {
     "qwen3_5": base.TinyModel(_qwen3_5),
     "gemma4": base.TinyModel(_gemma4),
     "gemma4_both_ways": base.TinyModel(partial(_gemma4, both_ways=True)),
     "aya_vision": base.TinyModel(_aya_vision),
     "internvl_gptoss": base.TinyModel(_internvl_gptoss),
 }
-if torchvision_works():  # its processor cannot be imported without
-    FAMILIES["pixtral"] = base.TinyModel(_pixtral)
+OTHERS = {
+    "qwen2_vl": base.TinyModel(_qwen2_vl),
+    "qwen3_vl_moe": base.TinyModel(_qwen3_vl_moe),
+    "qwen3_5_moe": base.TinyModel(partial(_qwen3_5, experts=True)),
+    "glm4v": base.TinyModel(_glm),
+    "glm46v": base.TinyModel(partial(_glm, version="4.6v")),
+    "llava_next": base.TinyModel(_llava_next),
+    "idefics3": base.TinyModel(_idefics3),
+    "pixtral": base.TinyModel(_pixtral, needs="torchvision"),
+    "mistral3": base.TinyModel(_mistral3, needs="torchvision"),
+}
+FAMILIES = {**SPECIAL, **OTHERS}

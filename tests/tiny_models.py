@@ -25,6 +25,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import importlib.util
 import json
 import os
 import shutil
@@ -86,6 +87,8 @@ def build(name: str, out: Path | None = None, *, size: Size = "tiny") -> Path:
     if model is None or (size == "small" and not model.small):
         small = [n for n, m in MODELS.items() if m.small]
         raise ValueError(f"no {size} model {name!r}; tiny: {list(MODELS)}, small: {small}")
+    if model.needs and importlib.util.find_spec(model.needs) is None:
+        raise NotBuilt(f"its processor needs {model.needs}, which is not installed.")
     sources = [Path(__file__), *([Path(tiny_families.__file__)] if name not in MODELS else [])]
     content = b"".join(p.read_bytes() for p in sources)
     key = hashlib.sha256(content + tf.__version__.encode()).hexdigest()[:12]
@@ -118,6 +121,10 @@ def picture(width: int = 120, height: int = 90, seed: int = 0) -> Image.Image:
 def build_all(out: Path | None = None) -> dict[str, Path]:
     """Every tiny model that takes images: name -> folder."""
     return {name: build(name, out) for name in ARCHITECTURES}
+
+
+class NotBuilt(Exception):
+    """A tiny model needs a package that is not installed."""
 
 
 class Loaded(NamedTuple):
@@ -1021,6 +1028,8 @@ class TinyModel:
     """Image tokens attend to each other in both directions."""
     images: bool = True
     """False: a language model without eyes, which must be refused."""
+    needs: str = ""
+    """A package that its processor needs beside those of the extra `hf`."""
 
 
 MODELS = {
@@ -1029,7 +1038,7 @@ MODELS = {
     "llava": TinyModel(_llava, small=True),
     "llava_onevision": TinyModel(_llava_onevision),
     "mllama": TinyModel(_mllama),
-    "smolvlm": TinyModel(_smolvlm),
+    "smolvlm": TinyModel(_smolvlm, needs="num2words"),
     "internvl": TinyModel(_internvl),
     "gemma3": TinyModel(_gemma3, both_ways=True),
     "text_only": TinyModel(_text_only, images=False),

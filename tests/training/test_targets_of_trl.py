@@ -11,6 +11,7 @@ from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, build, load
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.training_encode import TrainingEncoder
 from thresher.backends.hf.training_loss import EndOfTurn
 from thresher.types import Sample
 
@@ -42,7 +43,8 @@ def learned_by_trl(processor: Any, row: Sample) -> str:
 
 
 def learned(backend: HFBackend, row: Sample) -> str:
-    block = backend.prepare([conversation(row)], range(1), Images(), False)
+    encoder = TrainingEncoder(backend.encoder.processor)
+    block = backend.prepare([conversation(row)], range(1), Images(), False, encoder)
     targets = EndOfTurn(backend.encoder).targets(block.rows[0])
     text: str = backend.encoder.tokenizer.decode(targets.token, skip_special_tokens=False)
     return text

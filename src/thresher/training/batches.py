@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher.backends.hf.conversation import conversation
+from thresher.backends.hf.training_encode import TrainingEncoder
 from thresher.errors import PoolError, TooManyFailures, opt
 from thresher.samplers.ordering import inverse_permutation
 from thresher.types import TrainingRows
@@ -134,6 +135,7 @@ class Batches:
         self.errors: dict[int, str] = {}
         self.encoded = 0
         self._backend, self._ends, self._pool = backend, ends, pool
+        self._encoder = TrainingEncoder(backend.encoder.processor)
         self._rows, self._plan = rows, plan
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="encode")
         self._pending: dict[int, Future[Batch]] = {}
@@ -183,7 +185,9 @@ class Batches:
         images: dict[ImageKey, PreparedImage] = {}
         if new:
             conversations = [conversation(sample) for sample in self._pool.samples(new)]
-            block = self._backend.prepare(conversations, range(len(new)), self._pool, False)
+            block = self._backend.prepare(
+                conversations, range(len(new)), self._pool, False, self._encoder
+            )
             self.errors.update({new[i]: reason for i, reason in block.errors.items()})
             encoded_now = {
                 new[i]: (row, self._ends.targets(row))

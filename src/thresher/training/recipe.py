@@ -30,7 +30,9 @@ class Recipe:
 
     kind: ClassVar[str] = "training_recipe"
 
-    version: ClassVar[int] = 2  # 2: targets begin at the end of the generation prompt
+    # 2: targets begin at the end of the generation prompt; 3: the last answer follows that prompt
+    # also where a template writes finished turns otherwise
+    version: ClassVar[int] = 3
     """Part of a recipe's identity; raised when the meaning of a default or the targets change."""
 
     epochs: float = 1.0

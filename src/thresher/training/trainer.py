@@ -259,6 +259,11 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
                 shutil.rmtree(other, ignore_errors=True)
 
 
+EXPERT_SETTINGS = ("output_router_logits", "router_aux_loss_coef")
+"""What TRL's trainer changes in the configuration of a model with experts, for a loss that is not
+used here; a model that is saved with it cannot generate."""
+
+
 def _step_number(checkpoint: Path) -> int:
     number = checkpoint.name.rpartition("-")[2]
     return int(number) if number.isdecimal() else -1
@@ -304,7 +309,11 @@ def train(
         warnings.simplefilter("ignore", FutureWarning)  # of TRL's own calls
         checkpoints = CheckpointCallback(folder, checkpoint_every, batches, progress)
         config = _config(recipe, rate, steps, folder, model.device, bf16, parameters)
+        text = model.config.get_text_config(decoder=True)
+        experts = {name: vars(text)[name] for name in EXPERT_SETTINGS if name in vars(text)}
         trainer = AnswerTrainer(teacher, batches, model, config, lora, backend.encoder.processor)
+        for name, value in experts.items():
+            setattr(text, name, value)
         trainer.add_callback(checkpoints)
         start = checkpoints.resume(trainer)
         steps_before = len(trainer.losses)

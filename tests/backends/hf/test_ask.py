@@ -15,7 +15,7 @@ import torch
 
 from tests.backends.hf.opened_backends import borrowed, opened
 from tests.backends.hf.random_rows import Images, ask, collect, some_rows
-from tests.backends.hf.slow_reference import messages_of, reference_rows, render
+from tests.backends.hf.slow_answers import reference_logprob
 from tests.model_families import families, kinds
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, build, load
 from thresher.backends import resolve
@@ -75,58 +75,6 @@ def logprobs(backend: HFBackend, rows: list[Sample], queries: tuple[Query, ...])
     return out
 
 
-def reference(tiny: Loaded, row: Sample, query: Query, answer: str) -> float:
-    """One full pass over the official processor's prompt and the answer."""
-    user = row.turns[-1]
-    whole = Sample(row.id, (*row.turns[:-1], Turn("user", user.text + query.text)), row.images)
-    messages = messages_of(whole)
-    prompt = str(
-        tiny.processor.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=True, **_date(tiny)
-        )
-    )
-    texts: list[dict[str, Any]] = [
-        {"role": "assistant", "content": [{"type": "text", "text": answer}]}
-    ]
-    images = [Images().load_image(ref) for ref in row.images]
-    if "[{'type'" in prompt or render(tiny.processor, messages + texts).startswith(prompt):
-        got = reference_rows(
-            tiny.processor, tiny.model, messages + texts, images, first=len(messages)
-        )
-        ids, position_ids, logprobs = got["input_ids"], got["own_positions"], got["logprobs"]
-        if not query.whole:
-            return float(logprobs[position_ids[0]])
-        last = position_ids[-1] + 1
-        control = (
-            tiny.processor.tokenizer.added_tokens_decoder.get(ids[last])
-            if last < len(ids)
-            else None
-        )
-        ends = query.end and control is not None and control.special
-        return float(sum(logprobs[p] for p in position_ids) + (logprobs[last] if ends else 0))
-    # the template writes a turn unlike its generation prompt: the answer follows
-    # the generation prompt
-    tokenizer = tiny.processor.tokenizer
-    inputs = tiny.processor(text=[prompt], images=[images] if images else None, return_tensors="pt")
-    end = render(tiny.processor, messages + texts).rsplit(answer, 1)[1]
-    more = tokenizer(answer, add_special_tokens=False)["input_ids"]
-    counted = more if query.whole else more[:1]
-    if query.whole and query.end:
-        counted = counted + tokenizer(end, add_special_tokens=False)["input_ids"][:1]
-    ids = torch.cat([inputs["input_ids"], torch.tensor([counted])], dim=1)
-    with torch.no_grad():
-        logp = tiny.model(
-            **{**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        ).logits[0]
-    table = logp.double().log_softmax(-1)
-    begin = inputs["input_ids"].shape[1]
-    return float(sum(table[begin + k - 1, token] for k, token in enumerate(counted)))
-
-
-def _date(tiny: Loaded) -> dict[str, str]:
-    return {"date_string": "26 Jul 2024"} if "date_string" in tiny.processor.chat_template else {}
-
-
 # ------------------------------------------------------------------------------ against full passes
 
 
@@ -141,7 +89,7 @@ def test_packed_pass_equals_full_pass_per_answer(model: Loaded, judge: HFBackend
     every = [(q, a) for q in FEW for a in q.answers]
     for i, row in enumerate(rows):
         some = range(i, len(every), 3) if i else range(len(every))
-        want = [reference(model, row, *every[k]) for k in some]
+        want = [reference_logprob(model, row, *every[k]) for k in some]
         np.testing.assert_allclose(got[i, list(some)], want, atol=1e-4, rtol=0)
     assert got.std() > 0.3
 
@@ -150,10 +98,10 @@ def test_mmssr_questions_match_full_passes(model: Loaded, judge: HFBackend) -> N
     row = judge_prompt(ask("What colour is the small cat?", "Red, I think.", "3"), SYSTEM)
     got = logprobs(judge, [row], MMSSR)[0]
     for k in (0, 4, 9, 13):
-        want = reference(model, row, MMSSR[k], MMSSR[k].answers[k % 6])
+        want = reference_logprob(model, row, MMSSR[k], MMSSR[k].answers[k % 6])
         assert got[6 * k + k % 6] == pytest.approx(want, abs=1e-4)
     for k in (1, 3, 7):
-        want = reference(model, row, MMSSR[-1], STYLES[k])
+        want = reference_logprob(model, row, MMSSR[-1], STYLES[k])
         assert got[6 * len(CAPABILITIES) + k] == pytest.approx(want, abs=1e-4)
 
 
@@ -207,7 +155,7 @@ def test_sliding_window_follows_the_prompt_path(tmp_path: Path, layers: list[str
     wide = logprobs(opened(BOTH_WAYS), rows, FEW)
     assert np.abs(packed - wide).max() > 1e-2, "the window does something"
     tiny = Loaded(BOTH_WAYS, folder, load(BOTH_WAYS).processor, backend.forward.model)
-    want = [reference(tiny, rows[1], q, a) for q in FEW for a in q.answers]
+    want = [reference_logprob(tiny, rows[1], q, a) for q in FEW for a in q.answers]
     np.testing.assert_allclose(packed[1], want, atol=1e-4, rtol=0)
 
 

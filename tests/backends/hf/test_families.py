@@ -13,7 +13,7 @@ import torch
 from tests.backends.hf.opened_backends import borrowed, opened
 from tests.backends.hf.random_rows import Images, ask, collect
 from tests.backends.hf.slow_reference import messages_of, reference_one_shot, reference_rows
-from tests.tiny_families import FAMILIES
+from tests.tiny_families import SPECIAL
 from tests.tiny_models import Loaded, build, load
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
@@ -37,7 +37,7 @@ QUERIES = (
 )
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=SPECIAL)
 def family(request: pytest.FixtureRequest) -> Loaded:
     return load(request.param)
 

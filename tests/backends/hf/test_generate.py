@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.backends.hf.random_rows import Images, ask, collect, some_rows
-from tests.backends.hf.slow_reference import messages_of, render
+from tests.backends.hf.slow_answers import official_answer, question_of
 from tests.model_families import kinds
 from tests.tiny_models import Loaded
 from thresher.backends.hf import generate
@@ -23,58 +23,6 @@ from thresher.types import Sample, Scored, Turn
 
 each_kind = kinds("tiny")
 NEW = 6
-
-
-def question_of(sample: Sample) -> Sample:
-    """The turns before the last answer, and their images (the reference shares no code with the
-    product)."""
-    turns = list(sample.turns)
-    while turns[-1].role != "assistant":
-        turns.pop()
-    turns.pop()
-    return Sample("0", tuple(turns), sample.images)
-
-
-def official_inputs(tiny: Loaded, sample: Sample, image_source: Images) -> Any:
-    messages = messages_of(sample)
-    # Llama-3.2 takes a system turn as plain text
-    if "[{'type'" in render(tiny.processor, messages):
-        messages[0]["content"] = messages[0]["content"][0]["text"]
-    date = {"date_string": "26 Jul 2024"} if "date_string" in tiny.processor.chat_template else {}
-    text = tiny.processor.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=True, **date
-    )
-    images = [image_source.load_image(ref) for ref in sample.images]
-    bos = tiny.processor.tokenizer.bos_token
-    special = not (bos and text.startswith(bos))
-    return tiny.processor(
-        text=[text],
-        images=[images] if images else None,
-        return_tensors="pt",
-        add_special_tokens=special,
-    )
-
-
-@torch.inference_mode()
-def official_answer(
-    tiny: Loaded, sample: Sample, image_source: Images, stops: list[int]
-) -> tuple[list[int], float]:
-    """Greedy tokens without the end token, and the smallest lead of the chosen token over the next
-    one."""
-    inputs = official_inputs(tiny, sample, image_source)
-    out = tiny.model.generate(
-        **inputs,
-        do_sample=False,
-        num_beams=1,
-        max_new_tokens=NEW,
-        eos_token_id=stops,
-        pad_token_id=0,
-        return_dict_in_generate=True,
-        output_logits=True,
-    )
-    new = out.sequences[0, inputs["input_ids"].shape[1] :].tolist()
-    lead = min(float((top := step[0].float().topk(2).values)[0] - top[1]) for step in out.logits)
-    return [t for t in new if t not in stops], lead
 
 
 def generated(
@@ -94,7 +42,7 @@ def test_generated_text_matches_transformers_generate(tiny: Loaded, backend: HFB
     assert not errors
     sure = 0
     for i, row in enumerate(rows):
-        want, lead = official_answer(tiny, question_of(row), image_source, stops)
+        want, lead = official_answer(tiny, question_of(row), image_source, stops, NEW)
         if lead < 1e-4:  # rounding may decide: nothing to compare
             continue
         sure += 1

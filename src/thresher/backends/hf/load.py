@@ -95,6 +95,10 @@ def load(
         ) from e
     except ValueError as e:  # a quantised model cannot be moved
         raise ModelError(f"{typed} cannot be moved to {device}: {first_line(e)}.") from e
+    experts = model.config.get_text_config(decoder=True)
+    if getattr(experts, "output_router_logits", False):
+        # as some trainers save it: a further loss, whose code fails on generated tokens
+        experts.output_router_logits = False
     encoder = Encoder(processor)
     preparer = ImagePreparer(processor, encoder.image_token)
     tokens = batch_tokens or BATCH_TOKENS.get(model.device.type, 4096)
