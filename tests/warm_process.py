@@ -34,6 +34,7 @@ from thresher.cli import main
 
 COMMAND = "from thresher.cli import main\nmain()"
 HEAVY = (  # not imported beforehand: they import torch
+    "thresher.backends.adapted.backend",
     "thresher.backends.hf",
     "thresher.demo",
     "thresher.training.trainer",
