@@ -53,6 +53,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "pool_column": (1, "signal rows"),
     "own_answer_gap": (2, "model"),
     "query": (0, "text answers whole end"),
+    "recorded": (1, "signal values"),
     "question_loss": (2, "model prompt"),
     "rationale": (2, "model instruction max_new_tokens"),
     "row_embedding": (2, "model width"),

@@ -73,6 +73,7 @@ class Chosen:
 
 P = ParamSpec("P")
 PARAMETERS = "{parameters}"  # in a docstring: where those of the request are documented
+NO_KEYWORDS = ("out", "decided")  # fields of a request that only a command has
 DEFAULTS = {"method": DEFAULT_METHOD, "budget": "30%"}
 
 
@@ -116,7 +117,7 @@ def takes_request(
         parameters = [
             p.replace(default=DEFAULTS.get(name, p.default), annotation=hints[name])
             for name, p in inspect.signature(make).parameters.items()
-            if name != "out"
+            if name not in NO_KEYWORDS
         ]
         parameters = [  # a factory is no value that a user could pass
             p.replace(default=None) if isinstance(make, type) and p.name == "settings" else p
@@ -127,7 +128,7 @@ def takes_request(
         if isinstance(make, type):
             defaults = {**DEFAULTS, "pool": REQUIRED}
             types = {"pool": "str, Path or Pool"}
-            section = parameters_section(make, defaults, types, leave_out=("out",))
+            section = parameters_section(make, defaults, types, leave_out=NO_KEYWORDS)
             about = about.replace(PARAMETERS, section) if PARAMETERS in about else section
         call.__doc__ = about
         call.__signature__ = inspect.Signature(parameters, return_annotation=Chosen)  # type: ignore[attr-defined]

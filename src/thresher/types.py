@@ -690,12 +690,15 @@ class MethodContext:
     roles: further models, by the name of the setting that names them, such as "teacher".
     seed: the run's random seed.
     budget: rows to select; None where it is not known.
+    decided: what an earlier run of the same request measured, to be repeated: its columns, by name
+        -> field -> value of those that decide something; None: nothing is decided yet.
     """
 
     model: ModelIdentity | None = None
     roles: Mapping[str, ModelIdentity] = field(default_factory=dict)
     seed: int = 0
     budget: int | None = None
+    decided: Mapping[str, Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

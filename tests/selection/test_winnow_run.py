@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests import runs as run
 from tests.fake_training import FakeTraining
+from tests.sighted_models import Blind, Sighted, with_images
 from tests.text_pools import Model, record, write_pool
 from thresher.backends import ModelHandle, resolve
 from thresher.backends.fake import IDENTITY, FakeBackend
@@ -22,7 +21,7 @@ from thresher.selection import folder as output
 from thresher.selection.result import Outcome
 from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
-from thresher.types import Budget, Sample, SampleSource, Scored
+from thresher.types import Budget
 
 
 @pytest.fixture
@@ -156,7 +155,7 @@ def test_a_second_round_trains_on_trusted_rows(
     pool, rounds = pool_of(tmp_path, 400), {"guard": "off", "trust": "base", "rounds": "2"}
     args = (pool, load("winnow", rounds), Budget.parse("30%"), Model().handle, store)
     made = run.plan(*args, probe=False)
-    planned = {p.label: (p.wanted, p.upper_bound) for p in made.signals}
+    planned = {p.label: (p.needed, p.upper_bound) for p in made.signals}
     # which rows are trained on is not known yet, so the model that scores the others is not either
     assert planned["round2.first"] == (400, True) and planned["round2.second"] == (100, True)
     assert [(t.rows, t.upper_bound) for t in made.trainings] == [(100, False)] * 2
@@ -182,32 +181,6 @@ def test_rounds_on_copies_of_few_rows(
     pool = open_pool(write_pool(tmp_path / "pool.json", records))
     out = select(pool, store, training, settings={"rounds": "3", "guard": "off"})
     assert len(out.rows) == 12 and np.isfinite(out.evidence["round_loss"]).all()
-
-
-class Sighted(FakeBackend):
-    """An image changes the loss by `shift`."""
-
-    shift = -1.0
-
-    def answer_loss(
-        self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
-    ) -> Iterator[Scored]:
-        for piece in super().answer_loss(samples, pool, among_images):
-            bare = [not samples[i].images for i in piece.index.tolist()]
-            piece.values["nll"] = np.where(bare, 10.0, 10.0 + self.shift).astype(np.float32)
-            yield piece
-
-
-class Blind(Sighted):
-    shift = 1.0
-
-
-def with_images(folder: Path, n: int) -> Pool:
-    (folder / "images").mkdir()
-    for i in range(n):
-        Image.new("RGB", (8, 8), (i % 256, i // 256, 7)).save(folder / "images" / f"{i}.png")
-    records = [record(i, f"{i}.png" if i % 2 else None) for i in range(n)]
-    return open_pool(write_pool(folder / "pool.json", records), folder / "images")
 
 
 @pytest.mark.parametrize(("eyes", "seeds"), [(Sighted, False), (Blind, True)])

@@ -27,6 +27,8 @@ class RunContext:
     """Trains models for signals that need one; None: `training.fit` on the best device."""
     progress: Progress | None = None
     """Receives progress reports."""
+    decided: Mapping[str, Mapping[str, Any]] | None = None
+    """What an earlier run of the same request decided (`MethodContext.decided`)."""
     processes: int = 1
     """Number of processes that were started to score the same rows, this one included."""
     new_engine: Callable[..., Any] | None = None

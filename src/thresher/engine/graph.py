@@ -58,7 +58,7 @@ def _context(method: Method, run: RunContext, seed: int, budget: int | None) -> 
     assert not missing, f"{method.name} uses models that were not resolved: {', '.join(missing)}"
     named = {role: handle.identity for role, handle in run.roles.items()}
     model = None if run.model is None else run.model.identity
-    return MethodContext(model, named, seed, budget)
+    return MethodContext(model, named, seed, budget, run.decided)
 
 
 def models_to_train(signal: Signal) -> dict[str, TrainedModel]:

@@ -37,6 +37,7 @@ from thresher.signals.judgement import (
     bimodal_share,
 )
 from thresher.signals.part_loss import PartLoss
+from thresher.signals.recorded import Recorded
 from thresher.signals.skills import skills_of
 from thresher.signals.trusted_rows import TrustedRows
 from thresher.signals.visual_gain import VisualGain
@@ -142,6 +143,7 @@ class Winnow:
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         model, seed = require_weights(context, self.name), context.seed
+        decided = context.decided
         loss, skills = AnswerLoss(model), skills_of(model, self.leaves, self.layer)
         named: dict[str, Signal] = {"loss": loss, "skills": skills}
         trust: Signal = loss
@@ -154,8 +156,14 @@ class Winnow:
                 if gain is None
                 else gain.inputs()["without_image"]
             )
-            judgement = named["judgement"] = Judgement(loss, without, skills)
-            if self._can_train():
+            judgement: Signal = Judgement(loss, without, skills)
+            trained = self._can_train()
+            if decided is not None:
+                recorded = Recorded.of(judgement, decided.get("judgement", {}), "judgement")
+                trained = "trust" in decided and not recorded.value("readable")
+                judgement = recorded.as_signal()
+            named["judgement"] = judgement
+            if trained:
                 fitted = _seed_loss(model, seed, judgement)
                 trust = named["trust"] = TrustedLoss(judgement, loss, fitted)
         elif self.trust == "seed":
@@ -177,7 +185,7 @@ class Winnow:
                 for part in (0, 1)
             )
             trust = named[_round(number)] = _cross_fitted(model, seed, first, second)
-        if self._guarded():
+        if self._guarded() if decided is None else "guard" in decided:
             rows = min(GUARD_ROWS, context.budget or GUARD_ROWS)
             held, recipe = HeldOut(seed), Recipe(seed=seed)
             ours = GuardRows(held, rows, seed, trust, loss, skills, self.keep, self.power, gain)
@@ -186,6 +194,9 @@ class Winnow:
                 for drawn in (ours, GuardRows(held, rows, seed))
             )
             named["guard"] = GuardVerdict(held, selected, random, named.get("judgement"))
+            if decided is not None:
+                verdict = Recorded.of(named["guard"], decided["guard"], "guard")
+                named["guard"] = verdict.as_signal()
         return named
 
     def _can_train(self) -> bool:
@@ -201,8 +212,10 @@ class Winnow:
             if self.trust == "auto" and len(loss)
             else None
         )
+        # which columns there are depends on what was installed when it was decided
+        guarded, trained = "guard" in columns.values, "trust" in columns.values
         seeds = self.trust == "seed" or (
-            judgement is not None and not judgement["readable"] and self._can_train()
+            judgement is not None and not judgement["readable"] and trained
         )
         first = np.asarray(columns["trust"]["nll"]) if seeds else loss  # by which round 1 trusts
         trust = first if self.rounds == 1 else np.asarray(columns[_round(self.rounds)]["nll"])
@@ -246,7 +259,7 @@ class Winnow:
             notes.insert(0, _rounds_note(self.rounds, strata_by(first, 0).trusted, strata.trusted))
         if judgement is not None:
             notes.insert(0, Note(TRUST_NOTE, _judgement_note(judgement, seeds)))
-        unchecked = self.guard == "auto" and not self._can_train()
+        unchecked = self.guard == "auto" and not guarded
         passed = True
         if unchecked and judgement is not None and not judgement["readable"]:
             passed, notes = False, [_unread_note(judgement)]
@@ -255,13 +268,13 @@ class Winnow:
                 "There is no guard: the selection is not compared with random rows, because "
                 f"training is not installed ({install_command('train')})."
             )
-        elif self._guarded() and len(loss):
+        elif guarded and len(loss):
             verdict = {name: values[0] for name, values in columns["guard"].items()}
             passed = bool(verdict["passed"])
             others = seeds or self.rounds > 1
             notes = [_guard_note(verdict, judgement, others), *(notes if passed else [])]
         rows = strata.rows
-        if len(loss) and (self._guarded() or not passed):
+        if len(loss) and (guarded or not passed):
             reason["guard_passed"] = np.full(len(loss), passed)
         if not passed:
             rows = np.argsort(columns.ties, kind="stable")[:budget].astype(np.int64)
@@ -301,9 +314,7 @@ class Winnow:
         )
 
 
-def _seed_loss(
-    model: ModelIdentity, seed: int, judgement: Judgement | None = None
-) -> CrossFittedLoss:
+def _seed_loss(model: ModelIdentity, seed: int, judgement: Signal | None = None) -> CrossFittedLoss:
     """The loss under seed models, trained on random rows.
 
     `judgement`: if given, they are trained and run only if the model cannot judge the pool.
@@ -317,7 +328,7 @@ def _cross_fitted(
     seed: int,
     first: Signal,
     second: Signal,
-    judgement: Judgement | None = None,
+    judgement: Signal | None = None,
 ) -> CrossFittedLoss:
     """The loss under two models, one trained on the rows `first` and one on `second`, of which none
     scores a row that it was trained on.

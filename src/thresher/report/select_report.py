@@ -130,7 +130,7 @@ def _health(found: list[Remark]) -> Tile:
 def command(config: Mapping[str, Any]) -> str:
     """The `thresher select` command that repeats the selection, with every setting."""
     lines = [["thresher", "select", str(config.get("pool", "POOL"))]]
-    skip = {"pool", "settings", "out"}
+    skip = {"pool", "settings", "out", "decided"}
     for key, value in config.items():
         flag = "--" + key.replace("_", "-")
         if key in skip or value is None or value is False or value == "auto":

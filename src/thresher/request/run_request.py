@@ -180,6 +180,11 @@ class RunRequest:
 
     Its code runs, so it is never taken from a file. Part of a score's identity.
     """
+    decided: Annotated[Texts, Option("KEY=VALUE", commands=())] = field(default_factory=dict)
+    """What an earlier run measured before it chose rows, in its run.yaml; no option.
+
+    Repeated for the same request, rows and models, and ignored for others.
+    """
     out: Annotated[str | None, Option("DIR", short="-o", commands=("select",))] = None
     """The folder to write."""
 
@@ -202,6 +207,7 @@ class RunRequest:
         section of run.yaml."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         values["settings"] = dict(self.settings)
+        values["decided"] = dict(self.decided) or None
         values |= {k: list(v) for k, v in values.items() if isinstance(v, tuple)}
         return {k: v for k, v in values.items() if v is not None and v != []}
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thresher.backends.openai.options import ServerOptions
     from thresher.engine import RunContext
     from thresher.pools import Pool
+    from thresher.selection.decisions import Decided
     from thresher.selection.task import SelectionTask
     from thresher.storage.columns import Store
     from thresher.training.registry import Trainer
@@ -168,6 +169,7 @@ def prepare(
     if out and not overwrite:
         check_not_another(request, method)
     context = RunContext(store, model, roles, trainer_for(request, store))
+    context = replace(context, decided=_decided(request, method, pool, context, say))
     return Job(SelectionTask(pool, method, budget, request, target), context, server)
 
 
@@ -206,18 +208,56 @@ def check_out(out: str, pool: Pool) -> None:
     refuse_to_overwrite_pool(pool, check_folder(out))
 
 
-def check_not_another(request: RunRequest, method: Method) -> None:
-    """Raises ConfigError where --out holds the selection of another request, before this one is
-    scored."""
+def _decided(
+    request: RunRequest, method: Method, pool: Pool, context: RunContext, say: Say
+) -> Decided | None:
+    """What the run.yaml of the request decided, if it is of the same request, rows and models. Else
+    says that it is decided again. Raises MissingExtra where repeating it takes training."""
+    from thresher.engine.graph import models_to_train, signals_of, walk
+    from thresher.extras import require
+    from thresher.selection.decisions import KEY, from_plain
+    from thresher.selection.record import key_of
+
+    if not request.decided:
+        return None
+    roles = {role: handle.identity for role, handle in context.roles.items()}
+    main = None if context.model is None else context.model.identity
+    decided = from_plain(request.decided)
+    names = ", ".join(name for name, fields in decided.items() if fields)
+    if request.decided.get(KEY) != key_of(_plain(request, method), pool, main, roles):
+        say(
+            f"What the config file decided ({names}) was for another request, model or pool: it is "
+            "decided again."
+        )
+        return None
+    signals = signals_of(method, replace(context, decided=decided), request.seed, 1000)
+    if any(models_to_train(signal) for signal in walk(signals)):
+        require(
+            "train",
+            f"Repeating what the config file decided ({names}) takes trained models, which",
+        )
+    say(f"What the config file decided is repeated: {names}.")
+    return decided
+
+
+def _plain(request: RunRequest, method: Method) -> dict[str, Any]:
+    """The request as run.yaml holds it, with all settings of the method."""
     from dataclasses import fields
 
-    from thresher.selection.folder import refuse_other_request
     from thresher.selection.record import plain_settings
 
     given = request.to_mapping()
     given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]
+    return given
+
+
+def check_not_another(request: RunRequest, method: Method) -> None:
+    """Raises ConfigError where --out holds the selection of another request, before this one is
+    scored."""
+    from thresher.selection.folder import refuse_other_request
+
     assert request.out is not None
-    refuse_other_request(request.out, given)
+    refuse_other_request(request.out, _plain(request, method))
 
 
 def open_the_pool(

@@ -22,6 +22,7 @@ from thresher.engine import ColumnEngine, RunContext, SignalRun, commonest, crea
 from thresher.engine.eligible import FailedRows
 from thresher.engine.graph import needs_model, signals_of
 from thresher.mixture import ResolvedMixture
+from thresher.selection.decisions import decisions_of
 from thresher.selection.result import LEFT_OUT, Failure, Outcome, Recipe
 from thresher.selection.target import TargetSet, aim, check, leaks
 from thresher.selection.task import SelectionTask
@@ -96,6 +97,7 @@ class ScoredPool:
             unasked=dict(self.unasked),
             findings=chosen.findings,
             copies=resolved.copies,
+            decided=decisions_of(self.signals, self.columns),
         )
         needs = needs_model(self.signals) or bool(resolved.failed)
         outcome.notes += _notes(outcome, engine, needs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -10,12 +12,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from thresher._version import __version__
 from thresher.fingerprint import fingerprint
 from thresher.pools.locate import absolute_spec
 from thresher.request.spelling import as_flag
 from thresher.selection import paths as run_paths
+from thresher.selection.decisions import to_plain
 from thresher.selection.result import Outcome, Recipe
+from thresher.types import ModelIdentity
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
 NO_PART_OF_A_REQUEST = frozenset(
     {
+        "decided",
         "out",
         "store",
         "device",
@@ -73,6 +80,7 @@ def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> di
         given["pool"] = pool.spec  # it was opened from another working directory
     # with defaults, so that a later default does not change a repeated run
     given["settings"] = plain_settings(recipe.settings)
+    given.pop("decided", None)  # of the run that this one repeats
     return given
 
 
@@ -87,6 +95,10 @@ def run_record(
     """The content of run.yaml."""
     recipe = outcome.recipe
     given = config_section(pool, recipe, request)
+    if outcome.decided:
+        roles = {role: identity for role, (_, identity) in recipe.roles.items()}
+        key = key_of(given, pool, recipe.identity, roles)
+        given["decided"] = to_plain(outcome.decided, key)
     stored = run_paths.portable(given, out, tuple(recipe.roles))
     return {
         "thresher": __version__,
@@ -189,3 +201,29 @@ def _setting(value: Any) -> str:
         "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     )
     return os.path.realpath(text) if os.sep in text and os.path.exists(text) else text
+
+
+def key_of(
+    config: Mapping[str, Any],
+    pool: Pool,
+    model: ModelIdentity | None,
+    roles: Mapping[str, ModelIdentity],
+) -> str:
+    """Identifies a request, its rows and its models, for `decisions`.
+
+    Arguments:
+        config: the request, with all settings of the method as plain values.
+        pool: the rows.
+        model: the main model.
+        roles: further models.
+    """
+    plain = {
+        name: value
+        for name, value in comparable_request(config, Path.cwd()).items()
+        if name not in (*run_paths.PATHS, *run_paths.POOLS, *run_paths.PERHAPS)
+    }
+    rows = hashlib.sha256(np.ascontiguousarray(pool.digest[pool.order]).tobytes()).hexdigest()
+    names = tuple(sorted(roles))
+    return fingerprint(
+        (json.dumps(plain, sort_keys=True), rows, model, names, tuple(roles[n] for n in names))
+    )

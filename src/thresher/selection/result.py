@@ -69,6 +69,8 @@ class Outcome:
     # seconds of this selection with an empty store: reused scores and models count, too
     cost: float = 0.0
     findings: Findings | None = None  # of a method that uses a validation set
+    # what the method measured before it chose rows: column -> field -> value (`decisions`)
+    decided: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # int64 [c, 2]: rows left out by --dedup, and the row that represents each
     copies: np.ndarray | None = None
 

@@ -118,6 +118,7 @@ class GuardVerdict:
     """With a bool field `readable`; None: the base is taken to judge the pool."""
 
     kind: ClassVar[str] = "guard_verdict"
+    decides: ClassVar[bool] = True  # recorded in run.yaml, and repeated
     version: ClassVar[int] = 1
     added: ClassVar[Mapping[str, Any]] = {"judgement": None}
     fields: ClassVar[tuple[Field, ...]] = (

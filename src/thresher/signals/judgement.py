@@ -96,6 +96,7 @@ class Judgement:
     skills: Signal
 
     kind: ClassVar[str] = "judgement"
+    decides: ClassVar[bool] = True  # recorded in run.yaml, and repeated
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
         Field(
