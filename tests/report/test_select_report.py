@@ -388,7 +388,7 @@ def test_impossible_reports_are_explained(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_the_command_repeats_every_setting() -> None:
-    config = {
+    config: dict[str, Any] = {
         "pool": "my pool.json",
         "images": "img",
         "method": "clipper",
@@ -403,6 +403,7 @@ def test_the_command_repeats_every_setting() -> None:
         "out": "o x",
         "quota": ["a=1", "b=2"],
     }
+    config["decided"] = {"for": "0" * 32, "guard.passed": True}  # in run.yaml only
     output = command(config)
     assert output.startswith("thresher select 'my pool.json' \\\n  --images img \\\n")
     for piece in (
@@ -416,7 +417,7 @@ def test_the_command_repeats_every_setting() -> None:
         "--out 'o x'",
     ):
         assert f"  {piece}" in output
-    assert "--device" not in output
+    assert "--device" not in output and "decided" not in output
 
 
 def test_styles_of_answers_are_counted(pool: Pool, tmp_path: Path) -> None:
