@@ -388,7 +388,7 @@ def test_impossible_reports_are_explained(pool: Pool, tmp_path: Path) -> None:
 
 
 def test_the_command_repeats_every_setting() -> None:
-    config: dict[str, Any] = {
+    config: dict[str, object] = {
         "pool": "my pool.json",
         "images": "img",
         "method": "clipper",
