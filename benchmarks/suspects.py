@@ -4,7 +4,8 @@ Uses pools of the proof's mixes (built-in world, hidden labels) with other seeds
 training rows with answers swapped within a kind (yes/no, shape, colour) in 0, 5, 15 and 30% of the
 rows. The model is the built-in one. Reports means over seeds, and the range.
 
-    python -m benchmarks.suspects [--easy-vqa FOLDER] [--rows N] [--seeds N] [--store DIR]
+    python -m benchmarks.suspects [--easy-vqa FOLDER] [--mixes web] [--rows N] [--seeds N]
+                                  [--store DIR]
 
 Two more tables compare single signals: the AUC of each over the pool, and over pairs of rows of the
 same skill. The seed models of winnow (trust=seed) are trained for it, two per pool.
@@ -148,7 +149,7 @@ def pools(
 ) -> Iterator[tuple[str, tuple[Pool, np.ndarray], int]]:
     """Yields (name, (pool, mask of wrong rows), seed)."""
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-    for mix in MIXES:
+    for mix in arguments.mixes.split(",") if arguments.mixes else ():
         for seed in seeds:
             yield mix, built_in(out, mix, arguments.rows, seed), seed
     for percent in SHARES if arguments.easy_vqa else ():
@@ -175,6 +176,7 @@ def options(description: str) -> argparse.Namespace:
     """The options that choose the pools. `description`: of the command."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--easy-vqa", type=Path)
+    parser.add_argument("--mixes", default=",".join(MIXES), help='"" for none')
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     # settings were chosen on seeds below 11
