@@ -38,7 +38,7 @@ from thresher.compare import (
 from thresher.compare import plan as compare_plan
 from thresher.doctor import find_problems
 from thresher.engine import RunContext
-from thresher.errors import ConfigError, PoolError
+from thresher.errors import ConfigError, PoolError, opt
 from thresher.methods.error_driven import ErrorDriven
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.methods.random import Random
@@ -346,7 +346,7 @@ class Guarded(HighestLoss):
         if budget % 2:
             return super().select(columns, budget, target)
         rows = Random().select(columns, budget).rows[::-1].copy()
-        return Selection(rows, {}, ("random rows are safer",))
+        return Selection(rows, {}, (f"random; {opt('settings.guard', 'off')} is not",))
 
 
 def test_random_rows_of_a_method_are_named_and_not_trained_on_again(
@@ -371,7 +371,9 @@ def test_random_rows_of_a_method_are_named_and_not_trained_on_again(
     assert rows["guarded"].tolist() == rows["random"][::-1].tolist()  # in its own order
     answers = [read_answers(tmp_path / "out", cell) for cell in first.values()]
     assert answers[0].equals(answers[1])
-    assert comparison.selection_notes() == ["guarded 30, seeds 0 to 2: random rows are safer"]
+    assert comparison.selection_notes() == [
+        "guarded 30, seeds 0 to 2: random; --set guarded.guard=off is not"
+    ]
     show(comparison, tmp_path / "out")
     told = "guarded at 30: no gain over random (+0.0 ± "
     printed = " ".join(capsys.readouterr().out.split())
@@ -680,6 +682,13 @@ def test_methods_and_their_settings_on_the_command_line() -> None:
         load("cliper", [])
     with pytest.raises(ConfigError, match=r"expected METHOD\.KEY=VALUE.*clipper\.KEY=0"):
         load("clipper", ["alpha=0"])
+    # named as they are typed here, whatever is wrong with them
+    with pytest.raises(ConfigError, match=r"^--set winnow\.guard=maybe: guard of winnow must be"):
+        load("clipper,winnow", ["winnow.guard=maybe"])
+    with pytest.raises(ConfigError, match=r"^--set winnow\.gard=on: winnow has no setting 'gard'"):
+        load("clipper,winnow", ["winnow.gard=on"])
+    with pytest.raises(ConfigError, match=r"^--set winnow\.keep=2: expected a share above 0"):
+        load("clipper,winnow", ["winnow.keep=2"])
     with pytest.raises(ConfigError, match="name at least one"):
         load("random", [])
 

@@ -7,12 +7,13 @@ import pytest
 
 from tests.methods.planted_columns import columns_of, digests, like_real
 from thresher.engine.graph import walk
-from thresher.errors import CapabilityError, ConfigError
+from thresher.errors import CapabilityError, ConfigError, spelled
 from thresher.methods import load
 from thresher.methods import winnow as module
 from thresher.methods.explanation import Evidence
 from thresher.methods.needs import needs, trains
 from thresher.methods.winnow import Winnow
+from thresher.request.spelling import as_flag
 from thresher.signals.cross_fit import CrossRows
 from thresher.signals.guard import GuardRows
 from thresher.signals.judgement import RowsToJudge
@@ -191,9 +192,8 @@ def test_random_rows_are_selected_if_nothing_can_be_trained(monkeypatch):
     assert "random sample" in explained(out).lead and explained(out).why(0).kind == "random sample"
     off = Winnow(guard="off").select(columns(judgement=unread), 5)
     assert off.rows.tolist() == [1, 2, 6, 7, 8] and "guard_passed" not in off.reason
-    assert "training is not installed" in str(off.notes[0]) and "--method random" in str(
-        off.notes[0]
-    )
+    text = off.notes[0].spelled(as_flag)
+    assert "training is not installed" in text and "--method random is safer" in text
 
 
 def test_a_readable_pool_is_selected_from_without_training(monkeypatch):
@@ -220,9 +220,9 @@ def test_a_fallback_to_random_rows_is_explained_in_one_note(monkeypatch):
         trust={"nll": LOSS},
         judgement=judgement(10, helped=0.37, readable=False),
     )
-    (note,) = Winnow().select(given, 5).notes
+    note = spelled(str(*Winnow().select(given, 5).notes), as_flag)
     assert "The guard selects random rows instead" in note and "only 37% of 500 rows" in note
-    assert "--set trust=seed" not in note
+    assert "--set trust=seed" not in note and "--set guard=off selects without" in note
 
 
 def test_image_gain_is_a_further_condition():
@@ -381,7 +381,8 @@ def test_notes_give_no_useless_advice():
     no_images = {"gain": np.full(30, np.nan)}
     given = columns(np.arange(30.0), np.zeros(30, int), gain=no_images)
     notes = Winnow(trust="base", guard="off", image_gain=True, keep=1.0).select(given, 5).notes
-    assert notes == ("--set image_gain has no effect: no row has an image.",)
+    text = spelled(str(*notes), as_flag)
+    assert text == "--set image_gain=true has no effect: no row has an image."
 
 
 @pytest.mark.parametrize(("apart", "text"), [(0.0, True), (4.0, False)])

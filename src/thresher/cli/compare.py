@@ -254,8 +254,9 @@ def compare(
 def load(names: str, settings: list[str]) -> dict[str, Method]:
     """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises
     ConfigError."""
-    from thresher.errors import ConfigError, did_you_mean, opt
+    from thresher.errors import SETTING, ConfigError, did_you_mean, opt
     from thresher.methods import load as load_method
+    from thresher.request.spelling import as_flag_of
     from thresher.selection.config import parse_settings
 
     requested = list(dict.fromkeys(name.strip() for name in names.split(",") if name.strip()))
@@ -275,7 +276,16 @@ def load(names: str, settings: list[str]) -> dict[str, Method]:
                 value=value,
             )
         given[method][name] = value
-    return {name: load_method(name, given[name]) for name in requested}
+
+    def load_one(name: str) -> Method:
+        try:
+            return load_method(name, given[name])
+        except ConfigError as e:
+            if not e.option.startswith(SETTING):
+                raise
+            raise ConfigError(e.spelled(as_flag_of(name))) from None  # as it is typed here
+
+    return {name: load_one(name) for name in requested}
 
 
 def _check_questions(test: Pool, score: str, on_missing: str) -> None:

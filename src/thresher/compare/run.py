@@ -29,7 +29,7 @@ from thresher.compare.cells import FULL, RANDOM, Cell, Job
 from thresher.compare.output import write_comparison
 from thresher.compare.summary import summarise_cells
 from thresher.compare.table import Comparison
-from thresher.request.spelling import as_flag
+from thresher.request.spelling import as_flag_of
 from thresher.selection import select as run
 from thresher.selection.target import leaks, needs_target
 from thresher.selection.task import SelectionTask
@@ -253,7 +253,9 @@ class _CellRunner:
         )
         outcome = run.select(task, job.context_of(cell.method, self.context))
         return _Chosen(
-            outcome.rows, outcome.cost, tuple(note.spelled(as_flag) for note in outcome.notes)
+            outcome.rows,
+            outcome.cost,
+            tuple(note.spelled(as_flag_of(cell.method)) for note in outcome.notes),
         )
 
 

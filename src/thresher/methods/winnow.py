@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.errors import ConfigError
+from thresher.errors import ConfigError, opt
 from thresher.extras import install_command, is_usable
 from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
 from thresher.methods.needs import require_weights
@@ -61,6 +61,7 @@ GUARD_ROWS = 1000  # maximum number of training rows of each of the guard's mode
 MAX_POWER = 10
 MAX_ROUNDS = 5
 BARS = 15  # groups of skills in the report
+UNGUARDED = opt("settings.guard", "off")
 _HIDDEN = frozenset({"skill", "skill_words", "loss_rank", "skill_rows", "skill_quota"})
 
 
@@ -404,7 +405,7 @@ def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
         )
     return (
         f"{unread}. Models trained on a part of the rows could judge instead, but training is not "
-        f"installed ({install_command('train')}); --method random is safer for this pool."
+        f"installed ({install_command('train')}); {opt('method', 'random')} is safer for this pool."
     )
 
 
@@ -414,7 +415,7 @@ def _unread_note(judgement: Mapping[str, Any]) -> str:
         f"Random rows are selected instead of winnow's rows: {_helped(judgement, 'only ')} "
         f"(at least {HELPED:.0%} are needed). The model seems unable to read these images, so its "
         "loss does not distinguish wrong rows from hard ones. Trained models could, but training "
-        f"is not installed ({install_command('train')}). --set guard=off selects winnow's rows "
+        f"is not installed ({install_command('train')}). {UNGUARDED} selects winnow's rows "
         "nevertheless."
     )
 
@@ -450,13 +451,17 @@ def _guard_note(
         if judgement is not None and not judgement["readable"]
         else ""
     )
-    advice = "" if seeds else "--set trust=seed uses models trained on a part of the rows; "
+    advice = (
+        ""
+        if seeds
+        else f"{opt('settings.trust', 'seed')} uses models trained on a part of the rows; "
+    )
     return (
         f"The guard selects random rows instead of winnow's rows: of {rows:,} held-out rows, "
         f"{better:,} are answered as given only after a small training on the selection, and "
         f"{worse:,} only after one on random rows ({_chance(verdict['chance'])} if both were "
         f"equally good). {whose} not distinguish wrong rows from hard ones here{known}. {advice}"
-        "--set guard=off selects without this check."
+        f"{UNGUARDED} selects without this check."
     )
 
 
@@ -478,17 +483,22 @@ def _notes(
         notes.append(
             f"{pluralize(small)} are in skills of fewer than {LEAST_ROWS} rows, too few to judge "
             "by the loss: they are drawn at random."
-            + (" Fewer leaves (--set leaves=N) make larger skills." if len(strata.size) > 1 else "")
+            + (
+                f" Fewer leaves ({opt('settings.leaves', 'N')}) make larger skills."
+                if len(strata.size) > 1
+                else ""
+            )
         )
     if gain is not None and n and not np.isfinite(gain).any():
-        notes.append("--set image_gain has no effect: no row has an image.")
+        notes.append(f"{opt('settings.image_gain', 'true')} has no effect: no row has an image.")
     if gain is not None and np.isfinite(gain).any():
         helped = float((gain > 0).sum() / np.isfinite(gain).sum())
         notes.append(f"The image makes the answer more likely in {helped:.0%} of rows with one.")
         if helped < 0.5:
             notes.append(
                 "That is less than half: the model seems unable to read these images, so a high "
-                "loss may mean hard and not wrong. Try --set trust=seed, and leave the guard on."
+                f"loss may mean hard and not wrong. Try {opt('settings.trust', 'seed')}, and leave "
+                "the guard on."
             )
     bimodal = bimodal_share(trust, leaf, strata.by_loss)  # NaN if no skill can be judged: no note
     if bimodal < BIMODAL and not strata.trusted.all():

@@ -6,7 +6,7 @@ Each function is a `Spell` of `thresher.errors`. In Python an option is a keywor
 
 from __future__ import annotations
 
-from thresher.errors import SETTING
+from thresher.errors import SETTING, Spell
 from thresher.request.fields import fields_of
 from thresher.request.run_request import RunRequest
 
@@ -34,6 +34,21 @@ def as_flag(name: str, value: object) -> str:
     if name.startswith(SETTING):
         return f"--set {_typed(f'{name[len(SETTING) :]}={given}')}"
     return flag_of(name) if value is None or value is True else f"{flag_of(name)} {_typed(value)}"
+
+
+def as_flag_of(method: str) -> Spell:
+    """`as_flag` for a command with several methods: `--set winnow.keep=0.3`.
+
+    >>> as_flag_of("winnow")("settings.keep", 0.3), as_flag_of("winnow")("budget", "30%")
+    ('--set winnow.keep=0.3', '--budget 30%')
+    """
+
+    def spell(name: str, value: object) -> str:
+        if name.startswith(SETTING):
+            name = f"{SETTING}{method}.{name[len(SETTING) :]}"
+        return as_flag(name, value)
+
+    return spell
 
 
 def _typed(value: object) -> str:
