@@ -1,7 +1,7 @@
-# make demo | test | test-models | test-slow | models | docs | test-oldest | test-newest | test-wheel | check | proof | fix | hooks | clean.
+# make demo | test | test-models | test-slow | models | docs | test-oldest | test-newest | test-wheel | check | proof | real-base | real-proof | fix | hooks | clean.
 # Each creates .venv first; only Python 3.11+ is required.
 BIN := .venv/bin
-.PHONY: demo test test-models test-slow models docs test-oldest test-newest test-wheel check proof fix hooks venv clean
+.PHONY: demo test test-models test-slow models docs test-oldest test-newest test-wheel check proof real-base real-proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -49,6 +49,16 @@ test-wheel:  ## the wheel without extras and constraints, in a temporary environ
 proof: export OMP_NUM_THREADS := 1
 proof: venv  ## every method against random on the built-in world: docs/results/proof.md; takes hours, resumes after an interruption
 	@$(BIN)/python -m benchmarks.proof
+
+# the cache folder of both: ~/.cache/thresher/real; ARGS="--out DIR" chooses another one
+real-base: export OMP_NUM_THREADS := 1
+real-base: venv  ## trains the base model of real-proof, once: about 4 CPU-hours without a GPU, resumes after an interruption
+	@$(BIN)/python -m pip install --quiet -r benchmarks/real/requirements.txt
+	@$(BIN)/python -m benchmarks.real.base $(ARGS)
+
+real-proof: export OMP_NUM_THREADS := 1
+real-proof: venv  ## methods against random on photographs, with that base; takes many hours, resumes after an interruption
+	@$(BIN)/python -m benchmarks.real.proof $(ARGS)
 
 docs: venv  ## the diagrams in docs/ that are generated from the code
 	@$(BIN)/python tools/draw_layers.py

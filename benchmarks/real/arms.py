@@ -1,0 +1,88 @@
+"""What the real proof compares: methods with their settings, stages, recipe.
+
+To add a method, add a line; only its cells are then computed. Methods use their defaults, except
+winnow's guard, which is off because it would replace a losing selection by the random one that it
+is compared with. mmssr has no judge here that could be trusted: the base judges for itself (its
+default); a stronger one is a setting (`judge`). error_driven is left out, because its teacher must
+be a strong model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from thresher.backends import ModelHandle
+from thresher.compare import Equal, Job, make_job
+from thresher.methods import load
+from thresher.pools import Pool
+from thresher.training.recipe import Recipe
+from thresher.types import Budget
+
+METHODS: Mapping[str, tuple[str, dict[str, str]]] = {
+    "random": ("random", {}),
+    "stratified": ("stratified", {}),
+    "perplexity": ("perplexity", {}),
+    "winnow": ("winnow", {"guard": "off"}),
+    "visnec": ("visnec", {}),
+    "clipper": ("clipper", {}),
+    "mllm_selector": ("mllm_selector", {}),
+    "dics": ("dics", {}),
+    "mmssr": ("mmssr", {}),
+}
+STEPS_METHODS = ("random", "winnow", "clipper", "mllm_selector", "dics")
+RECIPE = Recipe(batch=8, learning_rate=5e-4)
+"""The rate is to be confirmed with `gate.py`, on development questions."""
+SEEDS = 3
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A comparison on every pool. equal: "epochs", one pass over each subset; "steps", see LONG."""
+
+    name: str
+    methods: tuple[str, ...]
+    budgets: tuple[str, ...]
+    full: bool
+    equal: Equal
+
+
+STAGES = (
+    Stage("epochs", tuple(METHODS), ("10%", "30%"), True, "epochs"),
+    Stage("steps", STEPS_METHODS, ("10%",), False, "steps"),
+)
+LONG = 0.3
+"""Equal steps are those of one pass over this share of the pool: three over 10%."""
+
+
+def job_of(
+    pool: Pool,
+    questions: Pool,
+    stage: Stage,
+    model: ModelHandle,
+    seeds: int,
+    methods: tuple[str, ...] | None = None,
+    rate: float | None = None,
+) -> Job:
+    """The comparison of a stage on a pool.
+
+    Arguments:
+        methods: only these; None: all of the stage. Random is always among them.
+        rate: another learning rate than the recipe's.
+    """
+    names = [n for n in stage.methods if methods is None or n in ("random", *methods)]
+    recipe = RECIPE if rate is None else replace(RECIPE, learning_rate=rate)
+    if stage.equal == "steps":
+        recipe = replace(recipe, steps=max(round(LONG * len(pool) / recipe.batch), 1))
+    return make_job(
+        pool,
+        questions,
+        methods={name: load(*METHODS[name]) for name in names},
+        budgets=[Budget.parse(b) for b in stage.budgets],
+        seeds=seeds,
+        model=model,
+        recipe=recipe,
+        full=stage.full,
+        equal=stage.equal,
+        score="generate",
+    )
