@@ -8,6 +8,7 @@ import numpy as np
 
 from thresher.signals.capabilities import CAPABILITIES, STYLES
 from thresher.signals.skill_vector import encoded
+from thresher.signals.style import style_names
 from thresher.signals.vectors import WIDTH, as_bytes
 from thresher.types import Columns, digests_to_array, seeded_ties
 
@@ -203,7 +204,9 @@ def judged(nll: np.ndarray, length: np.ndarray) -> dict[str, dict[str, np.ndarra
             "chosen": (bits >> k & 1).astype(bool),
             "logprob": np.full(n, -2.3, np.float32),
         }
-    values["styles"] = {"styles": bits.astype(np.int32)}
+    lists = [", ".join(style_names(b)) for b in bits.tolist()]
+    values["styles"] = {"styles": bits.astype(np.int32), "text": np.array(lists, object)}
+    values["order"] = {"row": np.arange(n)}
     return values
 
 

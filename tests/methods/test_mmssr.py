@@ -56,6 +56,7 @@ def columns_of(scores, bits, source=None, *, seed=0, **more):
             "chosen": (bits >> k & 1).astype(bool),
             "logprob": np.full(n, np.log(0.1), np.float32),
         }
+    values["order"] = {"row": np.arange(n)}  # of compat=official
     values.update(more)
     digest = np.sort(digests(n))
     source = np.zeros(n, np.int32) if source is None else np.asarray(source, np.int32)

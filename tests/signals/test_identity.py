@@ -25,6 +25,7 @@ from thresher.signals.cross_fit import CrossFittedLoss, CrossRows
 from thresher.signals.demonstrations import Demonstrations
 from thresher.signals.embedding import Embedding
 from thresher.signals.entropy import Entropy
+from thresher.signals.file_order import FileOrder
 from thresher.signals.gap import Gap
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
 from thresher.signals.image_count import ImageCount
@@ -34,6 +35,7 @@ from thresher.signals.knowledge import Knowledge
 from thresher.signals.length import Length
 from thresher.signals.missing_skill import MissingSkill
 from thresher.signals.mistake import Mistake
+from thresher.signals.official_results import OfficialScore, OfficialStyles, ResultFile
 from thresher.signals.one_shot import OneShot
 from thresher.signals.other_answers import OtherAnswers
 from thresher.signals.own_answer_gap import OwnAnswerGap
@@ -84,6 +86,7 @@ SIGNALS: list[Signal] = [
     Demonstrations(KNOWLEDGE, "P", 0),
     Embedding(MODEL),
     Entropy(MODEL),
+    FileOrder(),
     Gap(MISTAKE, MissingSkill(MODEL, RATIONALE, MISTAKE)),
     GuardRows(HELD, 1000, 0, LOSS, LOSS, SKILLS),
     GuardVerdict(HELD, LOSS, LOSS),
@@ -98,6 +101,8 @@ SIGNALS: list[Signal] = [
     Length(),
     MissingSkill(MODEL, RATIONALE, MISTAKE),
     MISTAKE,
+    OfficialScore(ResultFile("cap.jsonl", "sha256:0"), False),
+    OfficialStyles(ResultFile("style.jsonl", "sha256:0")),
     OneShot(MODEL, Demonstrations(KNOWLEDGE, "P", 0)),
     OTHERS,
     OwnAnswerGap(MODEL),
@@ -137,6 +142,7 @@ FINGERPRINTS = {
     "Demonstrations": "5e4d6a32039ce3d91d749cb1cdea6e96",
     "Embedding": "99c463cc20d5276e0b27f8d1dc519fde",
     "Entropy": "01833b316067857069d771336f579ea4",
+    "FileOrder": "f007a14a8a1312e089d27774f94a8819",
     "Gap": "f133585552b6cfecd991cf3d1fea36fb",
     "GuardRows": "b71e906e419c231586c393f9ae2bf58c",
     "GuardVerdict": "d3481a23e95373234426af5584c003f0",
@@ -144,39 +150,41 @@ FINGERPRINTS = {
     "IfMeasured": "bacb32b267a5512fca2f6c09b6ccc1ad",
     "ImageCount": "2ac0246601df67b0cc40b1382bd10678",
     "ImageSample": "1ab019b8cfca084136838987b893ec9c",
-    "Judge": "28e39910c0d1b9d82c1a895efec7b868",
+    "Judge": "10981e602f7366efd5859beb6b2132dc",
     "Judgement": "3122c2be76ae4ff18e2841ceb022d98c",
     "Knowledge": "4ceeddb867efba114568d804b0c5ff6c",
     "Learned": "4ed2b5ae325e6aa07bf904071234e539",
     "Length": "36c36c9f31cbe21eed2dc30acc59360a",
     "MissingSkill": "1cb93bd1e6daef1936660dcdbf3dc097",
     "Mistake": "f2aa15cd7a0ace5fc712e32d4c7bcdb8",
+    "OfficialScore": "7ba46f5617adfc89e0c826c65ce97235",
+    "OfficialStyles": "124e2106b757647fc6e720d7f1c9745d",
     "OneShot": "88f6f7669c8006a2b9f73d17f971869a",
     "OtherAnswers": "77743c7d2f03acfe41a76e49c5564cf2",
     "OwnAnswerGap": "fdf169bde3db7d2bbb7052e60a638005",
     "PartLoss": "a51f9982fa972cc0ed168c0570dbcd2b",
     "QuestionLoss": "9f11b4e831bffc865eb1f1f06f399cef",
     "Rationale": "7855d23167929a724a2f70f8e5b019a8",
-    "RowSkills": "b6b18ab83bae590021614a4935d5fbf0",
+    "RowSkills": "ca72dcb31659ccfea341b02a7e731abf",
     "RowsToJudge": "51bfd369975f2f3cdc722e481d2c2ae0",
     "SampledSwitch": "40dc211ae28c1c6c519d4e6e3faee48c",
     "SeedRows": "ab4a96b98b179306515165e35c592ea9",
     "SkillLabels": "5c7c5a41ea212aecf82b163e14ed8511",
     "SkillVector": "047b2c4447c2945647fd7c59b7473a37",
     "Skills": "70b6bb4efc0d044959891bf16d6788b0",
-    "Style": "6dbd9f198e43b9d492601e133dfdaacf",
+    "Style": "467ec97c1d0fd77c7ce32ba8ef4b874e",
     "Suspicion": "ea3fca42446caffb28514eabd1efc48d",
-    "TeacherJudge": "3e87be38e758028feeae1b9b844751bc",
+    "TeacherJudge": "4d9d1a3b0fd5a6962165505807a10509",
     "TeacherSample": "d21f58db2cecfe07bb042d35c1980375",
-    "TeacherStyle": "c981ddce8ee543462166f00a77aa3b4d",
-    "TeacherWrittenScore": "e41c7322f346fa10b5e9d25b0625f531",
-    "TeacherWrittenStyles": "9cc1e054effd0f270e41aa79f0678ac5",
+    "TeacherStyle": "cff4986564b0c9d36af6ec9952c99ed2",
+    "TeacherWrittenScore": "b7a657b7b8fc2c2765cf50f8dbb52a7c",
+    "TeacherWrittenStyles": "8296a3aaf27079ebf80195dff0c2f40e",
     "TrustedLoss": "8a24d66a4f4a95647f728243a832aa99",
     "TrustedRows": "817f047988469a2b619412ec1d681c28",
     "VisualGain": "e9e590e9b51ddd9706f40ff4fcba5095",
     "WordLoss": "cae7e4e9b5d77507b04902296e3870ec",
-    "WrittenScore": "f0e6d0dcbd1fe09dabdc8f7be1ee8d0b",
-    "WrittenStyles": "6f6d4d1652650eb7183c80de800aaedd",
+    "WrittenScore": "e2b227127dc576923e249d9f172c4a4b",
+    "WrittenStyles": "397dbe53a84b6c3115b6ca08715413e1",
     "Wrong": "357f9897c745f76d87c2adbdf8ec1fce",
 }
 

@@ -55,12 +55,10 @@ def test_exchanges_are_formatted_like_the_official_code() -> None:
     row = sample("<image>\nWhat is it?", "A cat.", "Sure?\n", "Yes.", images=1)
     assert (
         format_exchanges(row)
-        == "Question: What is it? Answer: A cat.\nQuestion: Sure?\n Answer: Yes."
+        == "Question: <image>\nWhat is it? Answer: A cat.\nQuestion: Sure?\n Answer: Yes."
     )
     for hint in ("Hint: choose one.\nWhich?", "<image>\nHint: choose one.\nWhich?"):
-        assert (
-            format_exchanges(sample(hint, "B", images=1)) == "Hint: choose one.\nWhich? Answer: B"
-        )
+        assert format_exchanges(sample(hint, "B", images=1)) == f"{hint} Answer: B"
 
 
 def test_letters_of_the_text_are_preserved() -> None:
@@ -70,13 +68,23 @@ def test_letters_of_the_text_are_preserved() -> None:
     )
 
 
-def test_images_come_first_and_once() -> None:
+def test_images_stay_where_the_row_has_them() -> None:
     row = sample("Compare <image> and <image>.", "Same", "And <image>\n?", "No <image>", images=4)
     out = judge_prompt(row, SYSTEM)
     assert out.turns[0] == Turn("system", SYSTEM) and out.images == row.images
-    assert out.turns[1].text == "<image>\n" * 4 + (
-        "Question: Compare and . Answer: Same\nQuestion: And ? Answer: No"
+    assert out.turns[1].text == (
+        "Question: Compare <image> and <image>. Answer: Same\n"
+        "Question: And <image>\n? Answer: No <image>"
     )
+
+
+def test_images_of_turns_that_are_left_out_are_left_out() -> None:
+    row = sample("<image>\nWhat?", "A cat.", "And <image>?", images=2)
+    turns = (Turn("system", "As in <image>."), *row.turns)
+    refs = tuple(ImageRef(path=f"{k}.png") for k in range(3))
+    out = judge_prompt(Sample("1", turns, refs), "")
+    assert out.images == refs[1:2]
+    assert out.turns == (Turn("user", "Question: <image>\nWhat? Answer: A cat."),)
 
 
 def test_rows_of_any_form_can_be_formatted() -> None:

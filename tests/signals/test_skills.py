@@ -179,7 +179,7 @@ def test_row_skills_prompt_has_image_and_answer() -> None:
     found = scored(signal, [row], None, teacher)
     assert found["skills"] == ["counting things\nseeing"] and found["count"] == [2]
     (prompt,) = teacher.prompts
-    assert prompt.startswith("<image>\nQuestion: How many? Answer: 3\n") and "at most 2," in prompt
+    assert prompt.startswith("Question: <image>\nHow many? Answer: 3\n") and "at most 2," in prompt
 
 
 def test_equal_texts_are_embedded_once_and_no_text_has_no_vector() -> None:

@@ -227,7 +227,7 @@ def test_the_question_follows_the_row_in_one_user_turn():
     system, user, answer = seen['"3"']
     assert (system.role, user.role, answer.role, answer.text) == ("system", "user", "assistant", "")
     assert user.text == (
-        "Question: Q3 Answer: A3\nOn a scale of 0 to 5, how do you rate the helpfulness of the "
-        "VQA instance in training a Multimodal Large Language Model for object spatial "
+        "Question: <image>\nQ3 Answer: A3\nOn a scale of 0 to 5, how do you rate the helpfulness "
+        "of the VQA instance in training a Multimodal Large Language Model for object spatial "
         "understanding?"
     )

@@ -21,6 +21,7 @@ from thresher.engine.graph import memo_key, needs_model, walk
 from thresher.engine.models import NO_MODEL, Models
 from thresher.engine.numbering import RowNumbering
 from thresher.engine.pool_columns import PoolColumn
+from thresher.engine.record_facts import RecordFacts
 from thresher.engine.scoring import LocalScorer, ScoredKeys, Scorer
 from thresher.engine.scoring_request import ScoringRequest, SignalRun, blank, make_scoring_request
 from thresher.engine.table import ColumnTable, Fields
@@ -136,7 +137,7 @@ class ColumnEngine:
         elif isinstance(signal, PoolSignal):
             fields = self._pool_signal(signal)
         elif isinstance(signal, FactSignal):
-            facts = signal.facts(self.pool.facts)  # field -> [n], pool order
+            facts = signal.facts(RecordFacts(self.pool))  # field -> [n], pool order
             fields = {f.name: facts[f.name][self.numbering.pool_rows] for f in signal.fields}
         else:
             raise TypeError(

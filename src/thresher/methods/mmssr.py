@@ -7,6 +7,7 @@ are trained by the run.
 
     judge             an untrained model answers the questions about every row
     scorer, styler    models that were trained for these questions answer them
+    results           of the official program are read; no model is asked
     teacher           answers the questions about a sample of the pool; scorer and styler are
                       trained on its answers and then answer for every row; a fifth of the sample
                       is held out to measure how well they agree with the teacher
@@ -30,7 +31,13 @@ import numpy as np
 
 from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.methods.explanation import Counts, Evidence, Explanation, MeanScores
-from thresher.methods.mmssr_notes import agreement, explain_rows, health, taken_notes
+from thresher.methods.mmssr_notes import (
+    agreement,
+    explain_rows,
+    health,
+    results_notes,
+    taken_notes,
+)
 from thresher.methods.needs import require_model
 from thresher.methods.settings import setting
 from thresher.samplers import RoundRobin, round_robin
@@ -41,10 +48,19 @@ from thresher.signals.distillation import (
     teacher_score,
     teacher_styles,
 )
+from thresher.signals.file_order import FileOrder
 from thresher.signals.judge import Judge
+from thresher.signals.official_results import (
+    STYLE,
+    OfficialScore,
+    OfficialStyles,
+    ResultFile,
+    result_files,
+    written_styles,
+)
 from thresher.signals.skill_labels import skill_columns, skill_reasons
 from thresher.signals.skills import balanced_groups
-from thresher.signals.style import Style, WrittenStyles
+from thresher.signals.style import Style, WrittenStyles, listed_styles
 from thresher.signals.teacher import (
     TeacherJudge,
     TeacherStyle,
@@ -99,6 +115,11 @@ class Mmssr:
         "a sample",
         role=True,
     )
+    results: str | None = setting(
+        None,
+        "a folder with results of the official program (CAPABILITY.jsonl, style.jsonl); no model "
+        "is asked",
+    )
     teacher_fraction: float = setting(
         0.02, "share of the pool that the teacher answers for, at most 0.15"
     )
@@ -136,7 +157,7 @@ class Mmssr:
         "auto", "how styles are read; auto: generated if a styler is given, else by likelihood"
     )
     compat: Literal["none", "official"] = setting(
-        "none", "official: ties and multi-style rows as in the authors' code"
+        "none", "official: ties, multi-style rows and results as in the authors' code"
     )
     train: Literal["lora", "full"] = setting(
         "lora", "how scorer and styler are trained: LoRA adapters, or all weights"
@@ -197,13 +218,14 @@ class Mmssr:
             "judge": self.judge != "model",
             "scorer and styler": self.scorer is not None or self.styler is not None,
             "teacher": self.teacher is not None,
+            "results": self.results is not None,
         }
         given = [name for name, is_given in configurations.items() if is_given]
         if len(given) > 1:
             raise ConfigError(
                 f" was given {' and '.join(given)}. Give one: judge (a model as it "
-                "is), scorer and styler (trained models), or teacher (they are trained from its "
-                "answers).",
+                "is), scorer and styler (trained models), teacher (they are trained from its "
+                "answers), or results (of the official program).",
                 option="method",
                 value="mmssr",
             )
@@ -215,10 +237,12 @@ class Mmssr:
                     option=f"settings.{role}",
                     value=getattr(self, role),
                 )
-        for name in ("judge", "scorer", "styler", "teacher"):
+        for name in ("judge", "scorer", "styler", "teacher", "results"):
             if getattr(self, name) == "":
                 raise ConfigError(
-                    ": a folder, a hub id or a server's URL is expected.",
+                    ": a folder is expected."
+                    if name == "results"
+                    else ": a folder, a hub id or a server's URL is expected.",
                     option=f"settings.{name}",
                     value="",
                 )
@@ -227,9 +251,11 @@ class Mmssr:
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         """`score_NAME` for each capability, `style_0` … or `styles`; with a teacher also
-        `teacher_…` and `sample`; with balance=skill `skills` and `skill`, of the model of
-        `--model`."""
-        found = dict(self._asked(context))
+        `teacher_…` and `sample`; with compat=official `order`; with balance=skill `skills` and
+        `skill`, of the model of `--model`."""
+        found = dict(self._asked(context) if self.results is None else self._imported())
+        if self.compat == "official":
+            found["order"] = FileOrder()
         if self.balance == "skill":
             found |= skill_columns(require_model(context, self.name))
         return found
@@ -262,6 +288,20 @@ class Mmssr:
         found.update({f"teacher_{name}": signal for name, signal in styles.items()})
         found.update(self._columns(scorer, styler))
         return found
+
+    def _imported(self) -> dict[str, Signal]:
+        assert self.results is not None
+        files = result_files(self.results)
+        found: dict[str, Signal] = {
+            f"score_{c.name}": OfficialScore(ResultFile.of(files[c.name]), self.official)
+            for c in self._capabilities()
+        }
+        found["styles"] = OfficialStyles(ResultFile.of(files[STYLE]))
+        return found
+
+    @property
+    def official(self) -> bool:
+        return self.compat == "official"
 
     def _writes_styles(self, styler: AnyModel) -> bool:
         """Whether styles are generated: a trained styler writes lists, and a server cannot give the
@@ -309,13 +349,18 @@ class Mmssr:
 
     def _capabilities(self) -> tuple[Capability, ...]:
         """The capabilities in the order of their turns: the built-in order, then the file's,
-        however the setting orders them."""
+        however the setting orders them; of official results under compat=official, the setting's
+        order."""
         own = (
             read_capabilities(Path(self.capability_file).expanduser())
             if self.capability_file is not None
             else ()
         )
         known = {c.name: c for c in (*CAPABILITIES, *own)}
+        if self.results is not None:  # those that have a file
+            names = [name for name in result_files(self.results) if name != STYLE]
+            known |= {n: Capability(n, n.replace("_", " ")) for n in names if n not in known}
+            known = {n: c for n, c in known.items() if n in names}
         if self.capabilities.strip() == "all":
             return tuple(known.values())
         wanted = [
@@ -329,6 +374,8 @@ class Mmssr:
                 option="settings.capabilities",
                 value=self.capabilities,
             )
+        if self.results is not None and self.official:
+            return tuple(known[name] for name in wanted)
         return tuple(c for name, c in known.items() if name in wanted)
 
     def _resolve_name(self, text: str, known: list[str], key: str) -> str:
@@ -376,31 +423,38 @@ class Mmssr:
         it rounds to 0."""
         if self.threshold is not None:
             return self.threshold
-        return NOT_HELPFUL if self.score == "expected" and self.compat == "none" else 0.0
+        expected = self.score == "expected" and self.results is None
+        return NOT_HELPFUL if expected and not self.official else 0.0
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         capabilities = self._capabilities()
-        field = "best" if self.score == "argmax" else "score"
+        field = "best" if self.score == "argmax" and self.results is None else "score"
         scores = [np.asarray(columns[f"score_{c.name}"][field], np.float32) for c in capabilities]
         bits = self._bits(columns, "")
-        styles = np.stack(
-            [(bits >> k & 1).astype(bool) for k in range(len(STYLES))] + [bits == 0], axis=1
-        )
-        names = (*STYLES, NO_STYLE)
+        styles, names, listed = self._styles(columns, bits)
+        if self.official and self.results is not None:  # rows without a style are in no group
+            scores = [np.where(styles[:, -1], np.nan, s).astype(np.float32) for s in scores]
         group, group_names = self._groups(columns)
+        # the official program knows its table's order only
+        order = np.argsort(columns["order"]["row"], kind="stable") if self.official else None
         taken = round_robin(
-            scores,
-            styles,
+            scores if order is None else [s[order] for s in scores],
+            styles if order is None else styles[order],
             min(budget, len(columns)),
             columns.ties,
-            source=group,
+            source=group if order is None or group is None else group[order],
             names=(names, group_names),
             threshold=self.min_score,
             weights=self._weight(capabilities),
-            official=self.compat == "official",
+            official=self.official,
+            listed=listed if order is None or listed is None else listed[order],
         )
+        if order is not None:
+            taken = taken.reordered(order)
         capability_names = tuple(c.name for c in capabilities)
         notes = health(columns, capability_names, bits)
+        if self.results is not None:
+            notes += results_notes(columns, capability_names)
         if self.teacher is not None:
             notes += agreement(
                 columns, capability_names, scores, bits, self._bits(columns, "teacher_")
@@ -417,6 +471,31 @@ class Mmssr:
             self._reason(columns, capabilities, scores, styles, names, taken),
             tuple(notes),
         )
+
+    def _styles(
+        self, columns: Columns, bits: np.ndarray
+    ) -> tuple[np.ndarray, tuple[str, ...], np.ndarray | None]:
+        """The styles of the rows, bool [n, s]; their names, the last one for rows without a style;
+        and, where lists were written and compat=official needs it, the place of each style in the
+        row's list, int [n, s]."""
+        names: tuple[str, ...] = (*STYLES, NO_STYLE)
+        if not self.official or "styles" not in columns.values:
+            each = [(bits >> k & 1).astype(bool) for k in range(len(STYLES))]
+            return np.stack([*each, bits == 0], axis=1), names, None
+        texts = columns["styles"]["text"].tolist()
+        lists: list[list[int]]
+        if self.results is None:
+            lists = [listed_styles(str(t)) for t in texts]
+        else:  # any text is a style there
+            written = [written_styles(t) if t else [] for t in texts]
+            names = (*sorted({style for row in written for style in row}), NO_STYLE)
+            number = {style: k for k, style in enumerate(names)}
+            lists = [[number[style] for style in row] for row in written]
+        listed = np.full((len(texts), len(names)), -1, np.int16)
+        for row, places in enumerate(lists):
+            for place, k in enumerate(places or [len(names) - 1]):
+                listed[row, k] = place
+        return listed >= 0, names, listed
 
     def _groups(self, columns: Columns) -> tuple[np.ndarray | None, tuple[str, ...]]:
         """What parts the rows of a style: int [n] or None, and the names of the groups."""

@@ -130,6 +130,24 @@ def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) ->
     return [note if note.endswith(".") else f"{note}." for note in notes]
 
 
+def results_notes(columns: Columns, capabilities: tuple[str, ...]) -> list[str]:
+    """Rows without a result of the official program.
+
+    Arguments:
+        columns: of the pool, with official results.
+        capabilities: their names.
+    """
+    notes = []
+    for label, name in (*((c, f"score_{c}") for c in capabilities), ("style", "styles")):
+        missing = int((np.asarray(columns[name]["text"], object) == "").sum())
+        if missing:
+            notes.append(
+                f"{pluralize(missing)} of {len(columns):,} have no line in {label}.jsonl, and no "
+                f"{'style' if label == 'style' else 'score'} from it."
+            )
+    return notes
+
+
 def agreement(
     columns: Columns,
     capabilities: tuple[str, ...],

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -26,6 +26,9 @@ class PoolView(TrainingRows, Protocol):
     @property
     def unreadable(self) -> np.ndarray:
         """bool [n]: records that are not a sample."""
+
+    def raw(self, rows: Sequence[int] | np.ndarray) -> Iterator[bytes]:
+        """The records' bytes, as JSON."""
 
     def first_images(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The identity of each row's first image; "" if it has none."""

@@ -47,6 +47,26 @@ class RoundRobin:
     round: np.ndarray
     dropped: tuple[tuple[int, int], ...]
 
+    def reordered(self, order: np.ndarray) -> RoundRobin:
+        """The result for rows in another order.
+
+        Arguments:
+            order: int64 [n], the number of each row in the new order.
+        """
+
+        def moved(values: np.ndarray) -> np.ndarray:
+            out = np.empty_like(values)
+            out[order] = values
+            return out
+
+        return RoundRobin(
+            order[self.rows],
+            moved(self.capability),
+            moved(self.style),
+            moved(self.round),
+            self.dropped,
+        )
+
 
 def round_robin(
     scores: Sequence[np.ndarray],
@@ -59,6 +79,7 @@ def round_robin(
     threshold: float = 0.0,
     weights: Sequence[float] | None = None,
     official: bool = False,
+    listed: np.ndarray | None = None,
 ) -> RoundRobin:
     """Take at most `k` rows; fewer if no capability has an eligible row left.
 
@@ -76,9 +97,10 @@ def round_robin(
         threshold: scores must be above it.
         weights: > 0, one per capability; None: equal.
         official: follow the authors' code with stable sorts: within a group, rows for which it is
-            the first style listed come before those for which it is the second, and so on (styles
-            are listed in column order); among equal scores the smaller row number comes first and
-            `ties` is not used.
+            the first style listed come before those for which it is the second, and so on; among
+            equal scores the smaller row number comes first and `ties` is not used.
+        listed: int [n, s], the place of each style in the row's list, 0 for the first; only where
+            `styles` is True, and only for `official`. None: styles are listed in column order.
 
     >>> two = [np.array([5.0, 4.0, 3.0]), np.array([0.0, 5.0, 1.0])]
     >>> one_style = np.ones((3, 1), bool)
@@ -88,7 +110,7 @@ def round_robin(
     n = len(ties)
     share = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     assert len(share) == len(scores) and (share > 0).all() and all(len(s) == n for s in scores)
-    pool = _Pool(scores, styles, source, names, ties, threshold, official)
+    pool = _Pool(scores, styles, source, names, ties, threshold, official, listed)
     taken_by = np.zeros(len(scores), np.int64)
     dropped: list[tuple[int, int]] = []
     parts: list[np.ndarray] = []
@@ -131,6 +153,7 @@ class _Pool:
         ties: np.ndarray,
         threshold: float,
         official: bool,
+        listed: np.ndarray | None,
     ) -> None:
         n, kinds = styles.shape
         self.scores, self.styles, self.ties = scores, styles, ties
@@ -147,13 +170,14 @@ class _Pool:
         # entries.
         members = [np.flatnonzero(styles[:, s]).astype(np.int32) for s in range(kinds)]
         label = np.empty(sum(map(len, members)), np.min_scalar_type(max(groups * ranks - 1, 1)))
-        listed = np.zeros(n, np.uint16)  # styles of the row so far
+        so_far = np.zeros(n, np.uint16)  # styles of the row
         offset = 0
         for s, rows in enumerate(members):
             key = self.group_number[s][self.source[rows]]
             if official:
-                key = key * ranks + listed[rows]
-                listed[rows] += 1
+                place = so_far[rows] if listed is None else listed[rows, s]
+                key = key * ranks + place
+                so_far[rows] += 1
             label[offset : offset + len(rows)] = key
             offset += len(rows)
         flat = np.concatenate(members) if members else np.zeros(0, np.int32)

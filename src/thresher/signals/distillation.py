@@ -35,6 +35,7 @@ class ScoreExamples:
     """One example for each known score of the teacher."""
 
     kind: ClassVar[str] = "score_examples"
+    version: ClassVar[int] = 1  # images stay where the row has them
 
     scores: tuple[TeacherJudge | TeacherWrittenScore, ...]
     """Signals with the same system turn."""
@@ -59,6 +60,7 @@ class StyleExamples:
     without a style."""
 
     kind: ClassVar[str] = "style_examples"
+    version: ClassVar[int] = 1  # images stay where the row has them
 
     styles: tuple[TeacherStyle, ...] | tuple[TeacherWrittenStyles]
     one_by_one: bool

@@ -40,7 +40,7 @@ class Judge(QuerySignalBase):
     system: str = SYSTEM
 
     kind: ClassVar[str] = "judge"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: images stay where the row has them
     needs: ClassVar[Need] = Need.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
         Field(

@@ -18,6 +18,7 @@ from thresher.types import (
     IMAGE_PLACEHOLDER,
     AnyModel,
     Columns,
+    ImageRef,
     Query,
     Sample,
     SampleSource,
@@ -76,42 +77,51 @@ class QuerySignal(Protocol):
         """
 
 
+_HINT = re.compile(rf"(?:{IMAGE_PLACEHOLDER}\s*)*Hint:")
 _LEADING = re.compile(rf"\A(?:{IMAGE_PLACEHOLDER}\s*)+")
 # linear time: each run of spaces is tried once
 _INNER = re.compile(rf"(?:(?<!\s)\s+)?{IMAGE_PLACEHOLDER}\s*")
 
 
 def format_exchanges(sample: Sample) -> str:
-    """The row as `Question: {user} Answer: {assistant}` exchanges, joined by newlines, without
-    image placeholders.
+    """The row as `Question: {user} Answer: {assistant}` exchanges, joined by newlines. Image
+    placeholders stay where they are.
 
-    A user turn that begins with `Hint:` gets no `Question: ` (as in the official code). System
-    turns and an unanswered user turn are left out.
+    A user turn that begins with `Hint:` (behind its images) gets no `Question: ` (as in the
+    official code). System turns and an unanswered user turn are left out.
     """
-    exchanges: list[str] = []
-    question = ""
-    for turn in sample.turns:
-        if turn.role == "user":
-            text = text_without_images(turn.text)
-            question = f"{question}\n{text}" if question else text
-        elif turn.role == "assistant":
-            front = question if question.startswith("Hint:") else f"Question: {question}"
-            exchanges.append(f"{front} Answer: {text_without_images(turn.text)}")
-            question = ""
-    return "\n".join(exchanges)
+    return _exchanges(sample)[0]
 
 
 def judge_prompt(sample: Sample, system: str) -> Sample:
     """The judge's prompt without a query: a system turn (unless `system` is empty) and one user
-    turn with all images, then the exchanges.
-
-    Arguments:
-        sample: the row to judge.
-        system: text of the system turn; "": none.
-    """
-    text = f"{IMAGE_PLACEHOLDER}\n" * len(sample.images) + format_exchanges(sample)
+    turn with the exchanges. An image is where the row has it; images of turns that are left out are
+    left out."""
+    text, images = _exchanges(sample)
     turns = (Turn("system", system), Turn("user", text)) if system else (Turn("user", text),)
-    return Sample(sample.id, turns, sample.images, sample.source, sample.problem, sample.media)
+    return Sample(sample.id, turns, images, sample.source, sample.problem, sample.media)
+
+
+def _exchanges(sample: Sample) -> tuple[str, tuple[ImageRef, ...]]:
+    """The text and the images of `format_exchanges`."""
+    exchanges: list[str] = []
+    images: list[ImageRef] = []
+    question: list[str] = []  # user turns since the last answer
+    shown: list[ImageRef] = []  # their images
+    start = 0
+    for turn in sample.turns:
+        end = start + turn.text.count(IMAGE_PLACEHOLDER)
+        own, start = sample.images[start:end], end
+        if turn.role == "user":
+            question.append(turn.text)
+            shown += own
+        elif turn.role == "assistant":
+            asked = "\n".join(question)
+            front = asked if _HINT.match(asked) else f"Question: {asked}"
+            exchanges.append(f"{front} Answer: {turn.text}")
+            images += [*shown, *own]
+            question, shown = [], []
+    return "\n".join(exchanges), tuple(images)
 
 
 def generation_prompt(sample: Sample, system: str, query: str) -> Sample:

@@ -43,7 +43,7 @@ class RowSkills:
     """Follows the row."""
 
     kind: ClassVar[str] = "row_skills"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # 3: images stay where the row has them
     needs: ClassVar[Capability] = Capability.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("skills", "str", 'skills, one per line, lower case; "": the teacher named none'),

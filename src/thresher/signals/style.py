@@ -56,7 +56,7 @@ class Style(QuerySignalBase):
     system: str = SYSTEM
 
     kind: ClassVar[str] = "style"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: images stay where the row has them
     needs: ClassVar[Need] = Need.LOGPROBS
     fields: ClassVar[tuple[Field, ...]] = (
         Field(
@@ -107,7 +107,7 @@ class WrittenStyles:
     max_new_tokens: int = 64
 
     kind: ClassVar[str] = "written_styles"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # 3: images stay where the row has them
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "the generated text"),
@@ -162,13 +162,20 @@ def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
     ...     style_bits("Styles: comparison") == 64)
     (0, 0, True)
     """
-    bit_of = {_plain(style): k for k, style in enumerate(styles)}
-    bits = 0
-    for part in strip_reasoning(text).replace("\n", ",").split(","):
-        k = bit_of.get(_plain(part))
-        if k is not None:
-            bits |= 1 << k
-    return 0 if len(styles) > 1 and bits == (1 << len(styles)) - 1 else bits
+    return sum(1 << k for k in listed_styles(text, styles))
+
+
+def listed_styles(text: str, styles: Sequence[str] = STYLES) -> list[int]:
+    """The styles in a generated list, in its order; read as by `style_bits`.
+
+    >>> listed_styles("Word/short-phrase, yes/no, Yes/No")
+    [3, 2]
+    """
+    number_of = {_plain(style): k for k, style in enumerate(styles)}
+    parts = strip_reasoning(text).replace("\n", ",").split(",")
+    numbers = (number_of.get(_plain(part)) for part in parts)
+    found = list(dict.fromkeys(k for k in numbers if k is not None))
+    return [] if len(styles) > 1 and len(found) == len(styles) else found
 
 
 def _plain(part: str) -> str:

@@ -44,7 +44,7 @@ class WrittenScore:
     """Enough for a judge that repeats the question before the number."""
 
     kind: ClassVar[str] = "written_score"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3  # 3: images stay where the row has them
     needs: ClassVar[Need] = Need.GENERATE
     fields: ClassVar[tuple[Field, ...]] = (
         Field("text", "str", "the generated text"),
