@@ -86,6 +86,7 @@ class ColumnEngine:
             pool, request, context, self.models, self.table, self.eligible
         )
         self._cache = cache
+        self._facts = RecordFacts(pool)
         self._labels: dict[str, str] = {}  # memo key -> name in messages
         # signals that share a pass, as declared: batch key -> memo key -> signal
         self._batches: dict[Hashable, dict[str, SharedSignal]] = {}
@@ -137,7 +138,7 @@ class ColumnEngine:
         elif isinstance(signal, PoolSignal):
             fields = self._pool_signal(signal)
         elif isinstance(signal, FactSignal):
-            facts = signal.facts(RecordFacts(self.pool))  # field -> [n], pool order
+            facts = signal.facts(self._facts)  # field -> [n], pool order
             fields = {f.name: facts[f.name][self.numbering.pool_rows] for f in signal.fields}
         else:
             raise TypeError(

@@ -24,13 +24,16 @@ class RecordFacts(Mapping[str, np.ndarray]):
     def __init__(self, pool: PoolView) -> None:
         self._pool = pool
         self._names = (*pool.facts, ROW, IDX)
+        self._idx: np.ndarray | None = None  # once read
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name == ROW:
             return np.arange(len(self._pool), dtype=np.int64)
         if name == IDX:
-            raw = self._pool.raw(range(len(self._pool)))
-            return np.array([_idx(record) for record in raw], object)
+            if self._idx is None:
+                raw = self._pool.raw(range(len(self._pool)))
+                self._idx = np.array([_idx(record) for record in raw], object)
+            return self._idx
         return self._pool.facts[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -452,7 +452,8 @@ class Mmssr:
         if order is not None:
             taken = taken.reordered(order)
         capability_names = tuple(c.name for c in capabilities)
-        notes = health(columns, capability_names, bits)
+        imported = self.results is not None
+        notes = health(columns, capability_names, bits, imported=imported)
         if self.results is not None:
             notes += results_notes(columns, capability_names)
         if self.teacher is not None:

@@ -87,21 +87,26 @@ def taken_notes(
     return notes
 
 
-def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) -> list[str]:
+def health(
+    columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray, *, imported: bool = False
+) -> list[str]:
     """Warnings about constant scores, low probability of the valid answers, and invalid answers.
 
     Arguments:
         columns: of the pool.
         capabilities: their names.
         bits: int32 [n], the styles.
+        imported: whether the answers are read from files, where "" is no answer.
     """
     if not len(columns):
         return []
     each = {name: columns[f"score_{name}"] for name in capabilities}
     written = {name: c for name, c in each.items() if "parsed" in c}
+    texts = {name: np.asarray(c["text"], object) for name, c in written.items()}
+    answered = {name: (text != "") | (not imported) for name, text in texts.items()}
     notes = parse_warnings(
-        {name: np.asarray(c["parsed"], bool) for name, c in written.items()},
-        {name: np.asarray(c["text"], object) for name, c in written.items()},
+        {name: np.asarray(c["parsed"], bool)[answered[name]] for name, c in written.items()},
+        {name: text[answered[name]] for name, text in texts.items()},
     )
     notes += warnings(
         {name: np.asarray(c["score"]) for name, c in each.items()},
@@ -111,7 +116,10 @@ def health(columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray) ->
         ),
     )
     if "styles" in columns.values:
-        notes += style_warnings(bits != 0)
+        named = bits != 0
+        if imported:
+            named = named[np.asarray(columns["styles"]["text"], object) != ""]
+        notes += style_warnings(named)
     else:
         given = [columns[f"style_{k}"] for k in range(len(STYLES))]
         mass = float(
