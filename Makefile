@@ -47,7 +47,7 @@ test-wheel:  ## the wheel without extras and constraints, in a temporary environ
 	@.ci/wheel
 
 proof: export OMP_NUM_THREADS := 1
-proof: venv  ## every method against random on the built-in world: docs/results/proof.md; takes hours, resumes after an interruption
+proof: venv  ## every method against random on the built-in world: docs/results/proof.md and winnow.md; takes hours, resumes after an interruption
 	@$(BIN)/python -m benchmarks.proof
 
 # the cache folder of both: ~/.cache/thresher/real; ARGS="--out DIR" chooses another one

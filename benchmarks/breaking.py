@@ -4,7 +4,8 @@
                                   [--seeds 3] [--variants winnow,visnec] [--model demo]
                                   [--rows 6000] [--no-training]
 
-Finished cells are not repeated. The guard is off, as in `benchmarks.winnow`.
+Finished cells are not repeated. Variants: the names in proof/stages.py. The guard is off, as in the
+proof.
 """
 
 from __future__ import annotations
@@ -15,22 +16,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from benchmarks import winnow  # first: it limits the threads
-from benchmarks.proof import setup
-from benchmarks.proof.breaking import POOLS, Answers, make_breaking, read_labels
+from thresher.backends.hf.threads import limit_idle_threads
 
-from thresher.backends import ModelHandle, resolve
-from thresher.compare import Cell, Job, make_job, read_cell
-from thresher.engine import RunContext
-from thresher.engine.columns import compute_all
-from thresher.pools import open_pool
-from thresher.request import RunRequest
-from thresher.selection.select import select
-from thresher.selection.task import SelectionTask
-from thresher.signals.answer import Answer
-from thresher.storage.columns import Store
-from thresher.types import Budget, Rows
+limit_idle_threads()
+
+import numpy as np  # noqa: E402
+from benchmarks.proof import setup, stages, work  # noqa: E402
+from benchmarks.proof.breaking import POOLS, Answers, make_breaking, read_labels  # noqa: E402
+from benchmarks.proof.tables import gap  # noqa: E402
+
+from thresher.backends import ModelHandle, resolve  # noqa: E402
+from thresher.compare import Cell, Job, make_job, read_cell  # noqa: E402
+from thresher.engine import RunContext  # noqa: E402
+from thresher.engine.columns import compute_all  # noqa: E402
+from thresher.pools import open_pool  # noqa: E402
+from thresher.request import RunRequest  # noqa: E402
+from thresher.selection.select import select  # noqa: E402
+from thresher.selection.task import SelectionTask  # noqa: E402
+from thresher.signals.answer import Answer  # noqa: E402
+from thresher.storage.columns import Store  # noqa: E402
+from thresher.training.registry import make_trainer  # noqa: E402
+from thresher.types import Budget, Rows  # noqa: E402
 
 
 def own_answers(model: ModelHandle, store: Store) -> Answers:
@@ -68,7 +74,7 @@ def case_of(a: argparse.Namespace, name: str) -> Case:
     job = make_job(
         open_pool(folder / "pool.json"),
         open_pool(folder / "questions" / "evaluation.json"),
-        methods=winnow.methods(a.variants.split(",")),
+        methods=stages.made(*a.variants.split(",")),
         budgets=[Budget.parse(b) for b in a.budgets.split(",")],
         seeds=a.seeds,
         model=model,
@@ -84,7 +90,7 @@ def held(case: Case) -> list[str]:
     labels = read_labels(case.folder)
     wrong = np.array([bool(label["noisy"]) for label in labels])
     special = np.array([POOLS[case.name].special(label) for label in labels])
-    trainer = winnow.make_trainer(device="cpu", cache=case.store.root / "models")
+    trainer = make_trainer(device="cpu", cache=case.store.root / "models")
     context = RunContext(case.store, case.job.model, trainer=trainer)
     subsets: dict[tuple[str, str], list[np.ndarray]] = {}
     notes = []
@@ -114,14 +120,14 @@ def _change(part: np.ndarray, subsets: list[np.ndarray]) -> str:
 
 def trained(case: Case, out: Path) -> list[str]:
     """A table line for each method and budget: accuracy of the trained models."""
-    comparison = winnow.compared_job(case.job, case.store, out, case.name)
+    comparison = work.computed(case.job, case.store, out, case.name)
     kind = POOLS[case.name].asked
     lines = []
     for line in comparison.lines:
         cells = [c for c in case.job.cells() if (c.method, c.budget) == (line.method, line.budget)]
         lines.append(
             f"| {case.name} | {line.method} | {line.budget} | {line.mean.mean:.1f} ± "
-            f"{line.mean.half:.1f} | {winnow.gap_text(line)} | {_asked(kind, cells, out, case)} |"
+            f"{line.mean.half:.1f} | {gap(line.verdict)} | {_asked(kind, cells, out, case)} |"
         )
     return [TRAINED, *lines]
 

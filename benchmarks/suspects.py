@@ -27,6 +27,7 @@ from random import Random
 import numpy as np
 from benchmarks.auc import auc, auc_within
 from benchmarks.proof.mixes import MIXES
+from benchmarks.proof.stages import FOUR
 from rich.console import Console
 from rich.table import Table
 
@@ -176,7 +177,7 @@ def options(description: str) -> argparse.Namespace:
     """The options that choose the pools. `description`: of the command."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--easy-vqa", type=Path)
-    parser.add_argument("--mixes", default=",".join(MIXES), help='"" for none')
+    parser.add_argument("--mixes", default=",".join(FOUR), help='"" for none')
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
     # settings were chosen on seeds below 11

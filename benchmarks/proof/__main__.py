@@ -1,10 +1,11 @@
 """The proof: compares every method with random on three pools with known flaws and a clean one.
 
-    make proof        or        python -m benchmarks.proof [--out DIR] [--workers 2] [--report FILE]
+    make proof        or        python -m benchmarks.proof [--out DIR] [--workers 2] [--report DIR]
 
-Computes missing cells (each pool in its own single-threaded process), then writes the report from
+Computes missing cells (each pool in its own single-threaded process), then writes the pages from
 the finished ones. `--rows`, `--per-kind`, `--seeds` override the sizes of setup.py; `--pools` and
-`--stages` restrict the work; `--report-only` computes no cells.
+`--stages` restrict the work; `--report-only` computes no cells. A page is written only if one of
+its stages was asked for: proof.md from the older methods, winnow.md from winnow, visnec and dics.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from thresher.backends.hf.threads import limit_idle_threads
 
 limit_idle_threads()
 
-from benchmarks.proof import extras, setup  # noqa: E402
-from benchmarks.proof.report import write_report  # noqa: E402
+from benchmarks.proof import extras, setup, stages  # noqa: E402
+from benchmarks.proof.pages import write_pages  # noqa: E402
 from benchmarks.proof.work import add_sizes, sizes_of  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +34,9 @@ class Queue:
     """Queue of tasks (stage, pool), stage by stage; never two at once for the same pool, since they
     share its store."""
 
-    def __init__(self, pools: Sequence[str], stages: Sequence[str]) -> None:
-        every = [(s.name, p) for s in setup.STAGES for p in pools if s in setup.stages_of(p)]
-        self._tasks = [task for task in every if task[0] in stages]
+    def __init__(self, pools: Sequence[str], chosen: Sequence[str]) -> None:
+        every = [(s.name, p) for s in stages.STAGES for p in pools if p in s.pools]
+        self._tasks = [task for task in every if task[0] in chosen]
         self._busy: dict[str, bool] = {}
         self._free = threading.Condition()
 
@@ -61,31 +62,32 @@ def main() -> None:
     add_sizes(parser)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--pools", default=",".join(setup.POOLS))
-    parser.add_argument("--stages", default=",".join(s.name for s in setup.STAGES))
-    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "results" / "proof.md")
+    parser.add_argument("--stages", default=",".join(s.name for s in stages.STAGES))
+    parser.add_argument("--report", type=Path, default=ROOT / "docs" / "results")
     parser.add_argument("--report-only", action="store_true")
     a = parser.parse_args()
-    sizes, pools = sizes_of(a), tuple(a.pools.split(","))
+    sizes, pools, chosen = sizes_of(a), tuple(a.pools.split(",")), tuple(a.stages.split(","))
     setup.make_world(setup.world_folder(a.out, sizes), sizes, pools)
     if not a.report_only:
-        queue = Queue(pools, a.stages.split(","))
+        queue = Queue(pools, chosen)
         with ThreadPoolExecutor(a.workers) as workers:
             failed = [
                 code
                 for done in [workers.submit(drain, queue, a) for _ in range(a.workers)]
                 for code in done.result()
             ]
-        extras.untuned(a.out, sizes, a.model)
-        extras.demonstrations(a.out, a.model)
-        for name in pools:
-            extras.shuffled(a.out, sizes, a.model, name)
+        if {*chosen} & {*stages.of_page("proof")}:
+            extras.untuned(a.out, sizes, a.model)
+            extras.demonstrations(a.out, a.model)
+            for name in stages.pools_of("proof", pools):
+                extras.shuffled(a.out, sizes, a.model, name)
         if any(failed):
             sys.exit(
                 f"{sum(map(bool, failed))} of the parts failed; the same command resumes where "
                 "they stopped."
             )
-    write_report(a.report, a.out, pools, sizes, a.model)
-    print(f"Written to {a.report}")
+    for file in write_pages(a.report, a.out, pools, chosen, sizes, a.model):
+        print(f"Written to {file}")
 
 
 def drain(queue: Queue, a: argparse.Namespace) -> list[int]:

@@ -37,12 +37,13 @@ limit_idle_threads()
 
 import numpy as np  # noqa: E402
 from benchmarks.label_teacher import label_teacher  # noqa: E402
-from benchmarks.proof import setup  # noqa: E402
+from benchmarks.proof import setup, stages  # noqa: E402
 from benchmarks.proof.asking import Ask  # noqa: E402
+from benchmarks.proof.collected import collect  # noqa: E402
 from benchmarks.proof.extras import labels_of  # noqa: E402
 from benchmarks.proof.oracles import Labels, oracles  # noqa: E402
+from benchmarks.proof.pages import PAGES  # noqa: E402
 from benchmarks.proof.questions import balanced_questions  # noqa: E402
-from benchmarks.proof.report import collect  # noqa: E402
 from benchmarks.proof.work import job_of  # noqa: E402
 
 from thresher.backends import ModelHandle, resolve  # noqa: E402
@@ -207,7 +208,7 @@ def agreement_with_teacher(out: Path, name: str, steps: Sequence[str]) -> None:
     trainer = make_trainer(device="cpu", cache=store.root / "models")
     context = RunContext(store, model, {"teacher": teacher}, trainer)
     for number in steps:
-        method = load("mmssr", dict(setup.TAUGHT["mmssr, taught"][1]) | {"steps": number})
+        method = load("mmssr", dict(stages.TAUGHT["mmssr, taught"][1]) | {"steps": number})
         task = SelectionTask(pool, method, Budget.parse("10%"), RunRequest(force=True))
         notes = [note for note in map(str, run.select(task, context).notes) if "teacher" in note]
         print(f"{number} steps:", *notes, sep="\n  ")
@@ -224,8 +225,8 @@ def composition(out: Path) -> None:
         rows = [labels[i] for i in pool.ids(np.arange(len(pool)))]
         for stage in (
             s
-            for s in setup.STAGES
-            if s.name in ("ten", *setup.LABELLED) and s in setup.stages_of(name)
+            for s in stages.stages_of(name)
+            if s.name not in ("ablations", "steps", "parts", "long")  # other trainings or settings
         ):
             for cell in job_of(pool, questions, stage, sizes, model).cells():
                 if (
@@ -245,15 +246,13 @@ def composition(out: Path) -> None:
 
 def kinds(out: Path, name: str, budget: str) -> None:
     """Print accuracy and share of the rows by kind, for each method of the proof at a budget."""
-    found = collect(out, name, setup.Sizes(), "demo")
-    for (method, b), arm in found.main.items():
-        if b == budget:
-            rows = ", ".join(f"{k} {100 * v:.0f}%" for k, v in arm.kinds.items())
-            print(
-                f"{name} {method}: accuracy {by_kind(found.questions.kind, arm.scores.mean(0))}; "
-                f"rows {rows}",
-                flush=True,
-            )
+    for page in PAGES:
+        found = collect(out, name, setup.Sizes(), "demo", page)
+        for (method, b), arm in found.main.items():
+            if b == budget:
+                rows = ", ".join(f"{k} {100 * v:.0f}%" for k, v in arm.kinds.items())
+                accuracy = by_kind(found.questions.kind, arm.scores.mean(0))
+                print(f"{name} {method}: accuracy {accuracy}; rows {rows}", flush=True)
 
 
 def shares(values: list[str]) -> str:

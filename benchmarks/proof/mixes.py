@@ -1,4 +1,5 @@
-"""The mixes of the proof's pools: three with the flaws of real pools, and a clean control.
+"""The mixes of the proof's pools: three with the flaws of real pools, a clean control, and one
+whose questions follow its own mix.
 
 They contain the kinds of question that the base model can read (ASKED) and, in some sources, rows
 that the evaluation does not test: captions, text-only rows, pairs of images. No kind is so rare
@@ -149,4 +150,11 @@ CONTROL = Mix(
     ),
 )
 
-MIXES: dict[str, Mix] = {mix.name: mix for mix in (WEB, REDUNDANT, SCARCE, CONTROL)}
+OWN_MIX = Mix(
+    "own_mix",
+    "The sources of scarce with other rows. The questions follow this mix too: they have the kinds "
+    "and answer styles of the rows, in the same shares, and right answers.",
+    SCARCE.sources,
+)
+
+MIXES: dict[str, Mix] = {mix.name: mix for mix in (WEB, REDUNDANT, SCARCE, CONTROL, OWN_MIX)}

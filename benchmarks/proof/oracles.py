@@ -21,10 +21,11 @@ from thresher.types import Columns, MethodContext, Selection, Signal, digests_to
 
 @dataclass(frozen=True)
 class Labels:
-    """Hidden labels of a pool, in pool order. `kind`: kind of the first turn, str [n]; `noisy`:
+    """Hidden labels of a pool, in pool order. `kind`, `style`: of the first turn, str [n]; `noisy`:
     whether an answer is wrong, bool [n]."""
 
     kind: np.ndarray
+    style: np.ndarray
     noisy: np.ndarray
 
     @classmethod
@@ -32,7 +33,8 @@ class Labels:
         lines = Path(pool.path).with_name("hidden_labels.jsonl").read_text("utf-8").splitlines()
         labels = {x["id"]: x for x in map(json.loads, lines)}
         rows = [labels[i] for i in pool.ids(np.arange(len(pool)))]
-        return cls(np.array([r["kind"] for r in rows]), np.array([r["noisy"] for r in rows], bool))
+        kind, style = (np.array([r[name] for r in rows]) for name in ("kind", "style"))
+        return cls(kind, style, np.array([r["noisy"] for r in rows], bool))
 
     def by_digest(self, pool: Pool) -> dict[bytes, tuple[str, bool]]:
         return {

@@ -1,5 +1,7 @@
-"""Generates the proof's questions: kinds and, within a kind, answers are equally frequent, so that
-guessing without the image does not help. Short correct answers in house style.
+"""Generates the proof's questions.
+
+Kinds and, within a kind, answers are equally frequent, so that guessing without the image does not
+help. Short correct answers in house style. `make_own_questions` follows the mix of a pool instead.
 
 Scenes are in no pool and in no training data.
 """
@@ -15,6 +17,7 @@ from benchmarks.proof.mixes import ASKED
 
 from thresher.demo.house_style import in_house_style
 from thresher.demo.llava_rows import Row, write_rows
+from thresher.demo.mixes import Mix
 from thresher.demo.questions import Question, sample_question
 from thresher.demo.scenes import COLOURS, Split
 from thresher.demo.styles import phrase
@@ -31,6 +34,25 @@ def make_questions(
         for kind in kinds
         for q in balanced_questions(rng, kind, split, per_kind)
     ]
+    return write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)
+
+
+def make_own_questions(folder: Path, mix: Mix, count: int, seed: int, split: Split) -> Path:
+    """Likewise, with the kinds and answer styles of the pool's rows, in the same shares.
+
+    `mix`: its rows have one turn and one image of their own.
+    """
+    rng = Random(f"proof {split} {mix.name} {seed}")
+    rows = []
+    for _ in range(count):
+        source = rng.choices(mix.sources, [s.share for s in mix.sources])[0]
+        kind, style = (
+            rng.choices(list(w), list(w.values()))[0] for w in (source.kinds, source.styles)
+        )
+        question = sample_question(rng, kind, split)
+        instruct = rng.random() < source.instruct
+        turn = phrase(rng, question, style, "pool", instruct=instruct, lowercase=source.lowercase)
+        rows.append(in_house_style(Row(source.name, (question.scene,), (turn,))))
     return write_rows(folder, "evaluation", "evaluation_labels.jsonl", "evaluation", rows)
 
 

@@ -1,127 +1,46 @@
-"""Writes docs/results/proof.md from the finished cells; only proof_notes.md is written by hand."""
+"""Writes docs/results/proof.md from the finished cells of its stages; only proof_notes.md is written
+by hand."""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from benchmarks.proof import extras, setup
+from benchmarks.proof import setup, stages
+from benchmarks.proof.collected import PoolResult, unfinished
 from benchmarks.proof.mixes import ASKED, MIXES
-from benchmarks.proof.numbers import Arm, Key, Questions, against, arms_of
-from benchmarks.proof.oracles import Labels
-from benchmarks.proof.work import job_of
+from benchmarks.proof.numbers import against
+from benchmarks.proof.tables import gap, marked, percent, span, table, words
 
-from thresher.backends import resolve
 from thresher.compare import FULL, RANDOM
-from thresher.stats.verdict import Interval, Verdict, difference
+from thresher.stats.verdict import difference
 
 BUDGETS = ("5%", "10%", "30%")
-WHAT = {
-    "ten": "10% and full",
-    "judged": "mmSSR judged by the labels",
-    "aimed": "error-driven with the labels",
-    "taught": "mmSSR with a teacher",
-    "ablations": "parts at 10%",
-    "others": "5% and 30%",
-    "steps": "equal steps",
-}
 
 
-@dataclass(frozen=True)
-class PoolResult:
-    """Results for one pool. `stages`: arms by stage; `missing`: number of unfinished cells by
-    stage."""
-
-    name: str
-    rows: int
-    noise: float
-    questions: Questions
-    stages: Mapping[str, Mapping[Key, Arm]]
-    missing: Mapping[str, int]
-
-    @property
-    def main(self) -> dict[Key, Arm]:
-        ten = self.stages.get("ten", {})  # the other stages have fewer seeds of random
-        more = {
-            arm: a
-            for stage in ("judged", "aimed", "taught", "others")
-            for arm, a in self.stages.get(stage, {}).items()
-        }
-        return {**ten, **{key: arm for key, arm in more.items() if key not in ten}}
-
-
-def collect(out: Path, name: str, sizes: setup.Sizes, model: str) -> PoolResult:
-    pool, questions = setup.open_world(setup.world_folder(out, sizes), name)
-    labels = Labels.read(pool)
-    hidden = extras.labels_of(Path(questions.path))
-    answers = [s.turns[-1].text for s in questions.samples(np.arange(len(questions)))]
-    asked = Questions.of(hidden, answers)
-    stages, missing = {}, {}
-    handle = resolve(model, device="cpu")
-    for stage in setup.stages_of(name):
-        job = job_of(pool, questions, stage, sizes, handle)
-        stages[stage.name], missing[stage.name] = arms_of(
-            job, out / "pools" / name, labels, asked.style == "yesno"
-        )
-    return PoolResult(name, len(pool), float(labels.noisy.mean()), asked, stages, missing)
-
-
-def write_report(
-    file: Path, out: Path, pools: Sequence[str], sizes: setup.Sizes, model: str
-) -> None:
-    found = [collect(out, name, sizes, model) for name in pools]
+def proof_page(found: Sequence[PoolResult], out: Path, sizes: setup.Sizes, model: str) -> str:
     parts = [head(found, sizes, model), summary(found)]
     for pool in found:
-        parts.append(section(pool, out))
+        parts.append(section(pool))
     parts += [ablations(found), equal_steps(found), kinds(found), models(out, found), LIMITS]
-    file.write_text("\n\n".join(p for p in parts if p) + "\n", "utf-8")
-
-
-# ---------------------------------------------------------------------------------- words and cells
-
-
-def gap(verdict: Verdict) -> str:
-    return f"{verdict.difference.mean:+.1f} ± {verdict.difference.half:.1f}"
-
-
-def percent(values: np.ndarray) -> str:
-    return f"{100 * float(values.mean()):.0f}%"
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; all columns except the first, "verdict" and unnamed ones are
-    right-aligned."""
-    marks = ["---"] + ["---" if h in ("verdict", "") else "---:" for h in header[1:]]
-    lines = ["| " + " | ".join(header) + " |", "|" + "|".join(marks) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+    return "\n\n".join(p for p in parts if p) + "\n"
 
 
 def head(found: Sequence[PoolResult], sizes: setup.Sizes, model: str) -> str:
-    missing: dict[str, int] = {}
-    for p in found:
-        for stage, cells in p.missing.items():
-            missing[WHAT[stage]] = missing.get(WHAT[stage], 0) + cells
-    lacking = ", ".join(f"{stage} {cells}" for stage, cells in missing.items() if cells)
-    left = (
-        f"\n\n**Not finished**, missing cells: {lacking}. `make proof` resumes with them."
-        if lacking
-        else ""
-    )
     n = len(found[0].questions.kind)
     recipe = setup.RECIPE
     what = "LoRA" if recipe.lora else "all weights but the vision tower"
     fewer = min(sizes.fewer_seeds, sizes.seeds)
+    command = f"python -m benchmarks.proof --stages {','.join(stages.of_page('proof'))}"
     return f"""# The proof: every method against random, on synthetic pools with known labels
 
-    make proof
+    {command}
 
-{date.today().isoformat()}, {os.cpu_count()} CPU cores shared with other work ({platform.machine()}, no GPU).
+{span(day for p in found for day in p.days)}, {os.cpu_count()} CPU cores shared with other work ({platform.machine()}, no GPU).
 Base: `--model {model}`, the built-in model (1.4 M parameters). Pools of {found[0].rows:,} rows; {n:,} questions,
 {sizes.per_kind} of each of {len(ASKED)} kinds, with equally frequent answers, on scenes that are in no pool. Training: {what},
 batch {recipe.batch}, learning rate {recipe.learning_rate or "by default"}, one pass over the subset.
@@ -140,7 +59,10 @@ a subset is not learned; a wrong answer teaches the format and the wrong content
 
 This is a disclosed synthetic world with a tiny model. It ranks methods under known flaws of a pool and does not reproduce
 published percentages. Oracles use the hidden labels; they are not methods, but show what is possible. No method, default or
-setting was chosen on these questions. The numbers are explained in the [notes](proof_notes.md).{left}"""
+setting was chosen on these questions. The numbers are explained in the [notes](proof_notes.md).
+
+winnow, VisNec and DICS are on [a page of their own](winnow.md), with their own runs of random: other cells, of a later
+date.{unfinished(found)}"""
 
 
 def spread(found: Sequence[PoolResult]) -> str:
@@ -172,28 +94,22 @@ def summary(found: Sequence[PoolResult]) -> str:
                 p.main.get((RANDOM, "10%")),
             )
             verdict = None if arm is None or random is None else against(arm, random, None)
-            row.append(
-                ""
-                if verdict is None
-                else f"**{gap(verdict)}**"
-                if verdict.kind != "no gain"
-                else gap(verdict)
-            )
+            row.append(marked(verdict))
         rows.append(row)
-    words = []
+    lines = []
     for budget in BUDGETS:
         for p in found:
             wins, losses = _winners(p, budget)
             text = f"- {p.name}, {budget}: " + (
                 f"better than random: {', '.join(wins)}" if wins else "**no method beats random**"
             )
-            words.append(text + (f"; worse: {', '.join(losses)}." if losses else "."))
+            lines.append(text + (f"; worse: {', '.join(losses)}." if losses else "."))
     return (
         "## At a glance\n\nDifference from random at 10%, in points (bold: the interval excludes "
         "0):\n\n"
         + table(["", *(p.name for p in found)], rows)
         + "\n\nMethods with a significant difference from random:\n\n"
-        + "\n".join(words)
+        + "\n".join(lines)
     )
 
 
@@ -209,7 +125,7 @@ def _winners(p: PoolResult, budget: str) -> tuple[list[str], list[str]]:
     return wins, losses
 
 
-def section(p: PoolResult, out: Path) -> str:
+def section(p: PoolResult) -> str:
     """The table of one pool."""
     full = p.main.get((FULL, "100%"))
     rows = []
@@ -229,12 +145,8 @@ def section(p: PoolResult, out: Path) -> str:
                     f"{arm.rows:,}",
                     str(arm.mean),
                     share,
-                    "" if verdict is None else gap(verdict),
-                    ""
-                    if verdict is None
-                    else {"beats": "**beats random**", "worse": "worse than random"}.get(
-                        verdict.kind, "no gain"
-                    ),
+                    gap(verdict),
+                    words(verdict),
                     choice,
                     percent(arm.yes_rate),
                     percent(arm.noise),
@@ -277,8 +189,8 @@ def ablations(found: Sequence[PoolResult]) -> str:
                 [
                     f"{p.name}, {budget}: {name}",
                     str(arm.mean),
-                    "" if verdict is None else gap(verdict),
-                    "" if parent is None else gap(parent),
+                    gap(verdict),
+                    gap(parent),
                     percent(arm.noise),
                 ]
             )
@@ -299,7 +211,7 @@ def equal_steps(found: Sequence[PoolResult]) -> str:
                 [
                     f"{p.name}: {name}",
                     str(arm.mean),
-                    "" if verdict is None else gap(verdict),
+                    gap(verdict),
                     "" if verdict is None else verdict.kind,
                     str(len(arm.seeds)),
                 ]
@@ -413,6 +325,3 @@ LIMITS = """## Limitations
 - Pools are small; the same share of a large pool contains more rows of each scarce skill.
 - Pools and questions are one random sample: the seeds vary the selection and the training, not the data.
 - There is no correction for multiple verdicts: of 20 on purely random subsets, one is expected to be wrong."""
-
-
-__all__ = ["Interval", "collect", "write_report"]

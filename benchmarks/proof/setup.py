@@ -1,63 +1,25 @@
-"""Configuration of the proof: pools, methods, ablations, budgets, seeds, sizes and the recipe.
+"""The world of the proof: pools, questions, sizes, and the recipe of the trainings.
 
-To add a method, add a line to METHODS; only its cells are then computed. Nothing here was tuned on
-the evaluation questions: sizes are limited by time; the learning rate was chosen on development
-questions and a pool of another seed; methods use their defaults.
+Nothing here was tuned on the evaluation questions: sizes are limited by time; the learning rate was
+chosen on development questions and a pool of another seed.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.proof.mixes import CONTROL, MIXES
-from benchmarks.proof.questions import make_questions
+from benchmarks.proof.mixes import ASKED, MIXES, OWN_MIX
+from benchmarks.proof.questions import make_own_questions, make_questions
 
-from thresher.compare import Equal
 from thresher.demo.pool import make_pool
 from thresher.demo.scenes import Split
 from thresher.duplicates import find_contamination
-from thresher.methods import load
 from thresher.pools import Pool, open_pool
 from thresher.training.recipe import Recipe
-from thresher.types import Method
 
-METHODS = ("random", "stratified", "length", "perplexity", "clipper", "mllm_selector", "mmssr")
-ABLATIONS: dict[str, tuple[str, dict[str, str]]] = {
-    "clipper prefer=none": ("clipper", {"prefer": "none"}),
-    "clipper balance=source": ("clipper", {"balance": "source"}),
-    "clipper mirror=one_shot": ("clipper", {"mirror": "one_shot"}),
-    "mllm_selector alpha=0": ("mllm_selector", {"alpha": "0"}),
-    "mllm_selector balance=none": ("mllm_selector", {"balance": "none"}),
-}
-TAUGHT: dict[str, tuple[str, dict[str, str]]] = {
-    # the teacher (hidden labels) scores a tenth of the rows; models distilled from it score the
-    # others. Number of steps: by agreement with the teacher on held-out rows of a pool of another
-    # seed (300: 0.11, 1000: 0.36)
-    "mmssr, taught": (
-        "mmssr",
-        {"teacher": "labels", "teacher_fraction": "0.1", "train": "full", "steps": "1000"},
-    ),
-}
-JUDGED: dict[str, tuple[str, dict[str, str]]] = {
-    # the hidden labels score every row: mmSSR's sampler with a perfect judge
-    "oracle: mmssr, judged right": ("mmssr", {"judge": "labels"}),
-    "oracle: mmssr, judged right, threshold=0": ("mmssr", {"judge": "labels", "threshold": "0"}),
-}
-AIMED: dict[str, tuple[str, dict[str, str]]] = {
-    # a rule-based teacher that sees every scene finds the mistakes of the untuned base model on
-    # validation questions and names the skills
-    "oracle: error_driven, taught right": (
-        "error_driven",
-        {"teacher": "rules", "ask": "plain", "max_new_tokens": "64"},
-    ),
-}
-# stage -> methods for which the hidden labels act as a model
-LABELLED = {"judged": JUDGED, "taught": TAUGHT, "aimed": AIMED}
-# methods of the comparison with equal steps
-STEPS_METHODS = ("random", "clipper", "mllm_selector", "oracle: balanced, clean")
 POOLS = tuple(MIXES)
 RECIPE = Recipe(lora=False, batch=8, learning_rate=1e-3)
 
@@ -70,48 +32,6 @@ class Sizes:
     per_kind: int = 100
     seeds: int = 5
     fewer_seeds: int = 3
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A comparison on each of its pools. `score`: "generate", or "both" to score by candidate
-    likelihood too."""
-
-    name: str
-    budgets: tuple[str, ...]
-    full: bool
-    equal: Equal
-    score: str
-    control: bool  # also on the control pool
-    few: bool  # with the smaller number of seeds
-
-
-STAGES = (
-    Stage("ten", ("10%",), True, "epochs", "both", True, False),
-    Stage("judged", ("10%",), False, "epochs", "both", True, False),
-    Stage("aimed", ("10%",), False, "epochs", "both", True, False),
-    Stage("taught", ("10%",), False, "epochs", "both", False, True),
-    Stage("ablations", ("10%",), False, "epochs", "both", False, True),
-    Stage("others", ("5%", "30%"), False, "epochs", "generate", True, False),
-    Stage("steps", ("10%",), False, "steps", "generate", False, True),
-)
-
-
-def stages_of(pool: str) -> tuple[Stage, ...]:
-    return tuple(s for s in STAGES if s.control or pool != CONTROL.name)
-
-
-def methods_of(stage: Stage, oracles: Mapping[str, Method]) -> dict[str, Method]:
-    """The methods of a stage, by their name in the tables."""
-    if stage.name == "ablations":
-        return {name: load(method, settings) for name, (method, settings) in ABLATIONS.items()}
-    if stage.name in LABELLED:
-        return {
-            name: load(method, settings)
-            for name, (method, settings) in LABELLED[stage.name].items()
-        }
-    every: dict[str, Method] = {name: load(name) for name in METHODS} | dict(oracles)
-    return {name: m for name, m in every.items() if stage.name != "steps" or name in STEPS_METHODS}
 
 
 def smaller(sizes: Sizes, rows: int | None, per_kind: int | None, seeds: int | None) -> Sizes:
@@ -135,6 +55,9 @@ def write_world(
 ) -> None:
     new = [name for name in pools if not (folder / name / "hidden_labels.jsonl").exists()]
     for name in new:
+        if name == OWN_MIX.name:
+            count = sizes.per_kind * len(ASKED)
+            make_own_questions(questions_file(folder, name).parent, OWN_MIX, count, seed, split)
         make_pool(folder / name, sizes.rows, seed, MIXES[name], house_style=True)
     if not (folder / "questions" / "evaluation_labels.jsonl").exists():
         make_questions(folder / "questions", sizes.per_kind, seed, split)
@@ -149,11 +72,13 @@ def write_world(
 
 def apart(folder: Path, pools: Sequence[str]) -> None:
     """Remove rows that repeat a question, since two scenes can look nearly the same: from each pool
-    those of the evaluation, from the validation questions those of a pool or the evaluation."""
-    questions = folder / "questions" / "evaluation.json"
+    those of its evaluation, from the validation questions those of a pool or the evaluation."""
     for name in pools:
-        remove_repeats(folder / name / "pool.json", "hidden_labels.jsonl", [questions])
-    others = [*(folder / name / "pool.json" for name in pools), questions]
+        path = folder / name / "pool.json"
+        remove_repeats(path, "hidden_labels.jsonl", [questions_file(folder, name)])
+    validated = [name for name in pools if name != OWN_MIX.name]
+    questions = folder / "questions" / "evaluation.json"
+    others = [*(folder / name / "pool.json" for name in validated), questions]
     remove_repeats(folder / "validation" / "evaluation.json", "evaluation_labels.jsonl", others)
 
 
@@ -180,8 +105,12 @@ def open_validation(folder: Path) -> Pool:
     return open_pool(folder / "validation" / "evaluation.json")
 
 
+def questions_file(folder: Path, pool: str) -> Path:
+    """The questions of a pool: the same for all, but for the one that has its own."""
+    owner = folder / pool if pool == OWN_MIX.name else folder
+    return owner / "questions" / "evaluation.json"
+
+
 def open_world(folder: Path, pool: str) -> tuple[Pool, Pool]:
     """The pool and the questions."""
-    return open_pool(folder / pool / "pool.json"), open_pool(
-        folder / "questions" / "evaluation.json"
-    )
+    return open_pool(folder / pool / "pool.json"), open_pool(questions_file(folder, pool))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from thresher.backends.hf.threads import limit_idle_threads
@@ -15,13 +16,13 @@ from thresher.backends.hf.threads import limit_idle_threads
 limit_idle_threads()
 
 from benchmarks.label_teacher import label_teacher  # noqa: E402
-from benchmarks.proof import setup  # noqa: E402
+from benchmarks.proof import setup, signals, stages  # noqa: E402
 from benchmarks.proof.asking import Ask  # noqa: E402
 from benchmarks.proof.oracles import oracles  # noqa: E402
 from tools.demo_model.teacher import handle, read_labels  # noqa: E402
 
 from thresher.backends import ModelHandle, resolve  # noqa: E402
-from thresher.compare import Job, compare, make_job  # noqa: E402
+from thresher.compare import Comparison, Job, compare, make_job  # noqa: E402
 from thresher.engine import RunContext  # noqa: E402
 from thresher.pools import Pool  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
@@ -30,16 +31,16 @@ from thresher.types import Budget  # noqa: E402
 
 
 def job_of(
-    pool: Pool, questions: Pool, stage: setup.Stage, sizes: setup.Sizes, model: ModelHandle
+    pool: Pool, questions: Pool, stage: stages.Stage, sizes: setup.Sizes, model: ModelHandle
 ) -> Job:
     return make_job(
         pool,
         questions,
-        methods=setup.methods_of(stage, oracles(pool)),
+        methods=stages.methods_of(stage, oracles(pool) if stage.oracles else {}),
         budgets=[Budget.parse(b) for b in stage.budgets],
         seeds=min(sizes.fewer_seeds, sizes.seeds) if stage.few else sizes.seeds,
         model=model,
-        recipe=setup.RECIPE,
+        recipe=replace(setup.RECIPE, steps=stage.steps),
         full=stage.full,
         equal=stage.equal,
         score=stage.score,
@@ -48,10 +49,9 @@ def job_of(
     )
 
 
-def roles_of(pool: Pool, stage: setup.Stage) -> dict[str, dict[str, ModelHandle]]:
+def roles_of(pool: Pool, stage: stages.Stage) -> dict[str, dict[str, ModelHandle]]:
     """Role models by method: the pool's hidden labels as a perfect judge or as a teacher, and a
     rule-based teacher that sees the scenes."""
-    named = setup.LABELLED.get(stage.name, {})
     labels = Path(pool.path).with_name("hidden_labels.jsonl")
     models: dict[str, Callable[[], ModelHandle]] = {
         "labels": lambda: label_teacher(labels),
@@ -59,7 +59,7 @@ def roles_of(pool: Pool, stage: setup.Stage) -> dict[str, dict[str, ModelHandle]
     }
     return {
         name: {role: models[model]() for role, model in settings.items() if model in models}
-        for name, (_, settings) in named.items()
+        for name, (_, settings) in stage.methods.items()
     }
 
 
@@ -67,17 +67,25 @@ def validation_labels(pool: Pool) -> Path:
     return Path(pool.path).parents[1] / "validation" / "evaluation_labels.jsonl"
 
 
-def work(out: Path, pool_name: str, stage: setup.Stage, sizes: setup.Sizes, model: str) -> None:
+def work(out: Path, pool_name: str, stage: stages.Stage, sizes: setup.Sizes, model: str) -> None:
+    if not stage.methods:
+        signals.measure(out, sizes, model, pool_name)
+        return
     pool, questions = setup.open_world(setup.world_folder(out, sizes), pool_name)
     store = Store(out / "store" / pool_name)  # a store for each pool: workers share nothing
-    compare(
-        job_of(
-            pool, questions, stage, sizes, resolve(model, device="cpu", cache=store.root / "models")
-        ),
+    handle = resolve(model, device="cpu", cache=store.root / "models")
+    job = job_of(pool, questions, stage, sizes, handle)
+    computed(job, store, out / "pools" / pool_name, f"{pool_name} {stage.name}")
+
+
+def computed(job: Job, store: Store, out: Path, name: str) -> Comparison:
+    """The comparison, after its missing cells are made in `out`. `name`: for messages."""
+    return compare(
+        job,
         RunContext(store, trainer=make_trainer(device="cpu", cache=store.root / "models")),
-        out / "pools" / pool_name,
-        evaluate=Ask(stage.score == "both"),
-        report=lambda text: print(f"{pool_name} {stage.name} {text}", flush=True),
+        out,
+        evaluate=Ask(job.score == "both"),
+        report=lambda text: print(f"{name} {text}", flush=True),
     )
 
 
@@ -102,9 +110,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     add_sizes(parser)
     parser.add_argument("--pool", required=True, choices=setup.POOLS)
-    parser.add_argument("--stage", required=True, choices=[s.name for s in setup.STAGES])
+    parser.add_argument("--stage", required=True, choices=[s.name for s in stages.STAGES])
     a = parser.parse_args()
-    stage = next(s for s in setup.STAGES if s.name == a.stage)
+    stage = next(s for s in stages.STAGES if s.name == a.stage)
     work(a.out, a.pool, stage, sizes_of(a), a.model)
     sys.stdout.flush()
 

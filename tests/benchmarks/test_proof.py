@@ -1,18 +1,21 @@
 """The proof benchmark: oracles, chance levels, the queue, tables from synthetic cells; and (slow)
 random against an oracle."""
 
+import math
 import threading
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 from benchmarks.proof import __main__ as command
-from benchmarks.proof import setup
+from benchmarks.proof import setup, stages
+from benchmarks.proof.collected import PoolResult
 from benchmarks.proof.mixes import ASKED, MIXES
 from benchmarks.proof.numbers import Arm, Questions, against
 from benchmarks.proof.oracles import Labels, Oracle, oracles
+from benchmarks.proof.pages import PAGES
 from benchmarks.proof.report import (
-    PoolResult,
     ablations,
     above,
     equal_steps,
@@ -22,9 +25,12 @@ from benchmarks.proof.report import (
 )
 
 from thresher.demo.pool import make_pool
-from thresher.methods import METHODS
+from thresher.methods import METHODS, load
+from thresher.methods.winnow import Winnow
 from thresher.pools import open_pool
 from thresher.types import DIGEST, Columns, digests_to_bytes, seeded_ties
+
+ORACLES = dict.fromkeys(stages.ORACLES, load("random"))
 
 
 def columns(n: int, seed: int = 0) -> Columns:
@@ -101,15 +107,39 @@ def test_above_chance_counts_seeds_and_questions() -> None:
     assert not above(np.repeat(by_luck, 100, axis=1), 0.25)
 
 
-def test_every_method_of_the_table_is_loaded() -> None:
-    assert set(setup.METHODS) <= set(METHODS)
-    for stage in setup.STAGES:
-        assert setup.methods_of(stage, {})
-    assert {s.name for s in setup.stages_of("control")} == {"ten", "judged", "aimed", "others"}
+@pytest.mark.parametrize("stage", stages.STAGES, ids=lambda s: s.name)
+def test_every_method_of_a_stage_is_loaded(stage: stages.Stage) -> None:
+    found = stages.methods_of(stage, ORACLES)
+    assert list(found) == [*stage.methods, *stage.oracles]
+    assert {m.name for m in found.values()} <= {*METHODS, stages.WORDS}
+    assert {*stage.pools} <= {*setup.POOLS}
+
+
+def test_stages_of_a_page_and_of_a_pool() -> None:
+    pages = [stages.of_page(page) for page in PAGES]
+    assert sorted(sum(pages, ())) == sorted({s.name for s in stages.STAGES})  # each has one page
+    assert {s.name for s in stages.stages_of("control") if s.page == "proof"} == {
+        "ten",
+        "judged",
+        "aimed",
+        "others",
+    }
+    assert stages.pools_of("proof", setup.POOLS) == ("web", "redundant", "scarce", "control")
+    assert stages.pools_of("winnow", ("web", "own_mix")) == ("web", "own_mix")
+
+
+def test_winnow_has_no_guard_that_would_replace_a_losing_selection() -> None:
+    everything = [m for s in stages.STAGES for m in stages.methods_of(s, ORACLES).values()]
+    chosen = [*everything, *stages.made(*stages.VARIANTS).values()]
+    assert {m.guard for m in chosen if isinstance(m, Winnow)} == {"off"}
+
+
+def test_equal_steps_are_those_of_one_pass_over_30_percent() -> None:
+    assert math.ceil(0.3 * setup.Sizes.rows / setup.RECIPE.batch) == stages.LONG
 
 
 def test_tasks_of_one_pool_never_overlap() -> None:
-    queue = command.Queue(("web", "control"), [s.name for s in setup.STAGES])
+    queue = command.Queue(("web", "control"), [s.name for s in stages.STAGES])
     first, second = queue.take(), queue.take()
     assert first == ("ten", "web") and second == ("ten", "control")
     taken: list[tuple[str, str] | None] = []
@@ -149,32 +179,34 @@ def arm(name: str, budget: str, accuracy: float, seeds: int = 5, n: int = 900) -
     )
 
 
-@pytest.fixture
-def planted() -> PoolResult:
-    main = [
-        arm("random", "10%", 0.5),
-        arm("length", "10%", 0.4),
-        arm("clipper", "10%", 0.6),
-        arm("stratified", "10%", 0.5),
-        arm("full", "100%", 0.7),
-    ]
+def result(name: str, **of_stage: list[Arm]) -> PoolResult:
+    """A pool with the given arms in each stage."""
     q = Questions(
         np.repeat(np.array(ASKED), 100), np.full(900, "word"), np.full(900, "1"), np.full(900, 4)
     )
-    few = [arm("random", "10%", 0.5, 3), arm("clipper prefer=none", "10%", 0.6, 3)]
-    stages = {
-        "ten": {(a.method, a.budget): a for a in main},
-        "ablations": {(a.method, a.budget): a for a in few},
-        "steps": {
-            (a.method, a.budget): a
-            for a in [arm("random", "10%", 0.5, 3), arm("clipper", "10%", 0.6, 3)]
-        },
-    }
-    return PoolResult("web", 1000, 0.28, q, stages, {"ten": 0})
+    arms = {stage: {(a.method, a.budget): a for a in found} for stage, found in of_stage.items()}
+    missing = dict.fromkeys(of_stage, 0)
+    return PoolResult(name, 1000, 0.28, q, arms, missing, frozenset({date(2026, 1, 2)}))
 
 
-def test_tables(planted: PoolResult, tmp_path: Path) -> None:
-    text = section(planted, tmp_path)
+@pytest.fixture
+def planted() -> PoolResult:
+    return result(
+        "web",
+        ten=[
+            arm("random", "10%", 0.5),
+            arm("length", "10%", 0.4),
+            arm("clipper", "10%", 0.6),
+            arm("stratified", "10%", 0.5),
+            arm("full", "100%", 0.7),
+        ],
+        ablations=[arm("random", "10%", 0.5, 3), arm("clipper prefer=none", "10%", 0.6, 3)],
+        steps=[arm("random", "10%", 0.5, 3), arm("clipper", "10%", 0.6, 3)],
+    )
+
+
+def test_tables(planted: PoolResult) -> None:
+    text = section(planted)
     line = {
         row.split(" | ")[0].strip("| "): row for row in text.splitlines() if row.startswith("| ")
     }

@@ -6,8 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from benchmarks.proof.mixes import ASKED, MIXES
-from benchmarks.proof.questions import make_questions
+from benchmarks.proof.mixes import ASKED, MIXES, OWN_MIX
+from benchmarks.proof.questions import make_own_questions, make_questions
+from benchmarks.proof.setup import Sizes, open_world, write_world
 
 from thresher.demo.evaluation import make_evaluation
 from thresher.demo.house_style import FORMS
@@ -99,6 +100,31 @@ def test_questions_are_deterministic(tmp_path: Path) -> None:
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
     )
     assert first.read_bytes() == again.read_bytes() != other.read_bytes()
+
+
+def test_questions_of_own_mix_follow_its_rows(made: dict[str, Path], tmp_path: Path) -> None:
+    """Kinds and answer styles in the same shares, no wrong answer, other scenes."""
+    rows = labels(made["own_mix"])
+    path = make_own_questions(tmp_path, OWN_MIX, ROWS, 3, "evaluation")
+    asked = labels(path, "evaluation_labels.jsonl")
+    for name in ("kind", "style", "data_source"):
+        here, there = (Counter(x[name] for x in some) for some in (rows, asked))
+        assert here.keys() == there.keys()
+        assert all(abs(here[k] - there[k]) < 0.05 * ROWS for k in here), name
+    assert not any(x["noisy"] for x in asked)
+    assert not {s for x in asked for s in x["scenes"]} & {s for x in rows for s in x["scenes"]}
+
+
+def test_each_pool_has_its_questions(tmp_path: Path) -> None:
+    """own_mix alone has its own; it does not change the validation questions of the others."""
+    sizes = Sizes(rows=60, per_kind=2)
+    for folder, pools in (("a", ("web",)), ("b", ("web", "own_mix"))):
+        write_world(tmp_path / folder, sizes, pools, 1, "evaluation")
+    (_, web), (_, own) = (open_world(tmp_path / "b", name) for name in ("web", "own_mix"))
+    assert len(web) == len(own) == 2 * len(ASKED) and set(web.source_names) == {"evaluation"}
+    assert set(own.source_names) <= {source.name for source in OWN_MIX.sources}
+    files = [tmp_path / f / "validation" / "evaluation.json" for f in ("a", "b")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_no_scene_is_in_two_parts(made: dict[str, Path], tmp_path: Path) -> None:
