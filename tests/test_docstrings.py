@@ -1,4 +1,5 @@
-"""Public functions, methods and classes document every argument, in a section `Arguments:`.
+"""Public functions, methods and classes document every argument, in a section `Arguments:` or, as
+numpydoc does, `Parameters`.
 
 A method that implements a protocol is documented there. Functions of one argument document it in
 their summary.
@@ -37,6 +38,7 @@ CHECKED = (
     "request",
     "retrieval",
     "samplers",
+    "selection",
     "signals",
     "stats",
     "storage",
@@ -71,16 +73,21 @@ def documented(docstring: str) -> set[str]:
 
     >>> sorted(documented("A sum.\\n\\nArguments:\\n    a, b: numbers.\\n    c: another."))
     ['a', 'b', 'c']
+    >>> sorted(documented("A sum.\\n\\nParameters\\n----------\\na, b : int\\n    Numbers."))
+    ['a', 'b']
     """
     _, found, section = docstring.partition("Arguments:\n")
+    pattern = re.compile(r"    (\w+(?:, \w+)*): \S")
     if not found:
-        return set()
+        _, found, section = docstring.partition("Parameters\n----------\n")
+        pattern = re.compile(r"(\w+(?:, \w+)*) : \S")
+        section = section.partition("\n\n")[0]
     names: set[str] = set()
     for line in section.splitlines():
-        if line and not line.startswith(" "):
-            break
-        if entry := re.match(r"    (\w+(?:, \w+)*): \S", line):
+        if entry := pattern.match(line):
             names.update(entry[1].split(", "))
+        elif line and not line.startswith(" "):
+            break
     return names
 
 

@@ -119,7 +119,7 @@ def takes_request(
             for name, p in inspect.signature(make).parameters.items()
             if name not in NO_KEYWORDS
         ]
-        parameters = [  # a factory is no value that a user could pass
+        parameters = [  # a factory is not a value that a user could pass
             p.replace(default=None) if isinstance(make, type) and p.name == "settings" else p
             for p in parameters
         ]

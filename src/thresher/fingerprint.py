@@ -48,7 +48,7 @@ def canonical(value: Any) -> Any:
                 "ClassVar[str]`"
             )
         out = {"kind": kind, "version": getattr(value, "version", 0)}
-        # A field that came later leaves the identity as it was where it changes nothing.
+        # A field that was added later leaves the identity unchanged if it changes nothing.
         added = getattr(type(value), "added", {})
         skip = {name for name, before in added.items() if getattr(value, name) == before}
         skip.update(getattr(type(value), "not_identity", ()))

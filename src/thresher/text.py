@@ -154,7 +154,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _refuse_repeated_keys(root: Any) -> None:
-    """Raises ParseError where a mapping has a key twice: YAML would silently take the last."""
+    """Raises ParseError if a mapping has a key twice: YAML would silently take the last."""
     import yaml
 
     waiting, visited = [root], set()

@@ -116,7 +116,7 @@ class Note:
 
     The text may refer to options (`errors.opt`): `str` writes them as in Python, `spelled` in any
     other way. Kinds of a selection's notes: "left-out", "missing-images",
-    "fewer-rows", "store", "model", "validation", "leak", "mixture", "method", "round"; "" where a
+    "fewer-rows", "store", "model", "validation", "leak", "mixture", "method", "round"; "" if a
     run.yaml of an earlier version names none.
     """
 
@@ -686,10 +686,10 @@ class Selection:
 class MethodContext:
     """What a method may know when it names its signals.
 
-    model: identity of the model named with `--model`; None where there is none.
+    model: identity of the model named with `--model`; None if there is none.
     roles: further models, by the name of the setting that names them, such as "teacher".
     seed: the run's random seed.
-    budget: rows to select; None where it is not known.
+    budget: rows to select; None if it is not known.
     decided: what an earlier run of the same request measured, to be repeated: its columns, by name
         -> field -> value of those that decide something; None: nothing is decided yet.
     """
@@ -735,5 +735,5 @@ class Method(Protocol):
             columns: of the rows of the pool that can be selected.
             budget: rows to select, at least 0.
             target: columns of the target set, those marked `OfTarget`, and `target["row"]["row"]`:
-                int64, rows in its file. None where the method marks none.
+                int64, rows in its file. None if the method marks none.
         """

@@ -350,7 +350,7 @@ def test_file_with_another_spelling_is_suggested(
     import re
 
     assert re.search(words, details[0]) and "the file is there as" in details[0]
-    notes = diagnose(pool, near=False, workers=1).notes
+    notes = [str(note) for note in diagnose(pool, near=False, workers=1).notes]
     assert (
         notes[0].startswith("1 of 2 missing images exist under another spelling")
         and len(notes) == 1

@@ -385,7 +385,7 @@ def show(comparison: Comparison, out: Path) -> None:
 
 
 def _worth(line: Line) -> str:
-    """The time for selecting compared with the training time that it saves, in words."""
+    """The time for selecting compared with the training time that it saves, as text."""
     from thresher.console.formatting import format_duration
     from thresher.selection.saving import pays_off
 

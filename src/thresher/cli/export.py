@@ -116,7 +116,7 @@ def export(
 
 
 def _selected(folder: str) -> tuple[Pool, np.ndarray]:
-    """The pool that a selection was made from, and its rows in pool order. Raises PoolError where
+    """The pool that a selection was made from, and its rows in pool order. Raises PoolError if
     the pool changed."""
     import numpy as np
 
@@ -185,8 +185,8 @@ def _whole(
             )
         if inside := sorted(path.parent.name for path in place.glob("*/selection.parquet")):
             raise PoolError(
-                f"{spec} is no selection, but holds some ({', '.join(inside[:5])}). Give one of "
-                "them."
+                f"{spec} is not a selection, but contains selections: {', '.join(inside[:5])}. "
+                "Give one of them."
             )
     reading = ReadProgress(spec)
     pool = open_pool(

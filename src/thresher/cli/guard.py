@@ -84,7 +84,7 @@ def untested_as_notes() -> Iterator[None]:
 
 
 def exit_on_second_sigint() -> None:
-    """From now on another Ctrl-C ends the process at once. All scores are on disk by then.
+    """From now on another Ctrl-C ends the process at once. All scores are already on disk.
 
     The interpreter waits for its threads before it ends. A Ctrl-C during that wait would make it
     continue without them, and a thread inside torch would then abort the process ("terminate called

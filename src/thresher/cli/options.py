@@ -109,7 +109,7 @@ def separate_settings(words: Sequence[str]) -> list[str]:
 
 
 def roles_by_option(context: typer.Context) -> tuple[str, ...]:
-    """Further models that were named by an option of their own."""
+    """Further models that were named by a separate option."""
     return ("teacher",) if context.params.get("teacher") is not None else ()
 
 

@@ -152,7 +152,7 @@ class Bill:
 
 
 def estimated(plan: Plan, request: RunRequest) -> Bill | None:
-    """None where no server would be asked."""
+    """None if no server would be asked."""
     served = [s for s in plan.signals if s.served and s.passes]
     if not served:
         return None

@@ -71,7 +71,7 @@ def select(
 
 
 def left(job: Job) -> str:
-    """How many rows are still to be scored, in words."""
+    """How many rows are still to be scored, as text."""
     from thresher.console.formatting import pluralize
     from thresher.selection.plan import plan
 

@@ -1,4 +1,4 @@
-"""`thresher store`: what is in the store, what it takes, and what can go."""
+"""`thresher store`: what is in the store, how much space it takes, and what can be deleted."""
 
 from __future__ import annotations
 

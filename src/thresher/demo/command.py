@@ -251,7 +251,7 @@ def suspects_table(suspects: Sequence[LeftOut], wrong: np.ndarray) -> Table:
 
 
 def found_wrong(suspects: Sequence[LeftOut], wrong: np.ndarray) -> str:
-    """How many of the rows shown are wrong, in words."""
+    """How many of the rows shown are wrong, as text."""
     count = sum(bool(wrong[s.row]) for s in suspects)
     return (
         f"{count} of these {len(suspects)} are wrong. `thresher suspects` lists such rows of a "

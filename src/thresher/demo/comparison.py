@@ -46,7 +46,7 @@ class Trial:
     verdict: Verdict
 
     def sentences(self) -> list[str]:
-        """The result in words, with the uncertainty of the difference."""
+        """The result as text, with the uncertainty of the difference."""
         v = self.verdict
         gap = f"{v.difference.mean:+.1f} points, 95% interval {v.difference.low:+.1f} to "
         gap += f"{v.difference.high:+.1f}"

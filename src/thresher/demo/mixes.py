@@ -2,7 +2,7 @@
 pool.
 
 A mix is only data; pool.py generates the pool. Which rows have wrong answers, and the kind of each
-row, is recorded only in hidden_labels.jsonl. The proof has mixes of its own
+row, is recorded only in hidden_labels.jsonl. The proof has its own mixes
 (benchmarks/proof/mixes.py).
 """
 

@@ -54,7 +54,7 @@ class RepairResult:
 
 
 def check_target(pool: Pool, path: Path) -> Path:
-    """The path of the log for a copy at `path`. Raises ConfigError where `repair` would, before the
+    """The path of the log for a copy at `path`. Raises ConfigError if `repair` would, before the
     pool is read.
 
     Arguments:

@@ -23,7 +23,7 @@ class Column:
 
     values: dict[str, np.ndarray]  # field -> array [n]; meaningful where `known`
     known: np.ndarray  # bool [n]: the row has values
-    errors: np.ndarray  # object [n], str: why a row has no values; "" where it has
+    errors: np.ndarray  # object [n], str: why a row has no values; "" if it has
 
 
 def compute_all(

@@ -123,7 +123,7 @@ class EligibleRows:
         Arguments:
             pool: the pool.
             needs_model: also exclude rows with a problem or a missing image, not only lines that
-                are no record.
+                are not records.
         """
         position, problems = self.numbering.positions, pool.problems
         rows = sorted(problems) if needs_model else np.flatnonzero(pool.unreadable).tolist()

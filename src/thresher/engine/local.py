@@ -160,7 +160,7 @@ class _Buffer:
                 )
             except Exception:
                 # `score` flushes once more when it ends: not again after an error of `keep`, but
-                # again after Ctrl-C, which is no Exception.
+                # again after Ctrl-C, which is not an Exception.
                 self.entries, self.pieces = [], []
                 raise
         self.entries, self.pieces, self.size, self.since = [], [], 0, time.monotonic()

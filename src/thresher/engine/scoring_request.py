@@ -62,7 +62,7 @@ class ScoringRequest:
     positions: np.ndarray  # int64 [r], ascending
     entry: np.ndarray  # int64 [r]: the entry of each position
     values: dict[str, np.ndarray]  # field -> array [m]; meaningful where stored
-    errors: np.ndarray  # object [m], str: why a row has no values; "" where it has
+    errors: np.ndarray  # object [m], str: why a row has no values; "" if it has
     missing: np.ndarray  # bool [m]: not stored yet, or failed and to be scored again
 
     @property

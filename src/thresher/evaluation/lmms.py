@@ -1,4 +1,4 @@
-"""Public benchmarks with lmms-eval, in a process of its own: it pins other versions of torch and
+"""Public benchmarks with lmms-eval, in a separate process: it pins other versions of torch and
 transformers.
 
 Finds the command `lmms-eval` (or the module, if it is installed in this environment), runs it on

@@ -353,7 +353,7 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
 
 
 def change_of_loss(effect: float) -> str:
-    """What a demonstration does to a row's loss, in words.
+    """What a demonstration does to a row's loss, as text.
 
     Arguments:
         effect: nats per token; positive: the loss falls.
@@ -375,7 +375,7 @@ def change_of_loss(effect: float) -> str:
 
 
 def preference(effect: float, least: bool) -> str:
-    """How a preferred row compares with its bin, in words.
+    """How a preferred row compares with its bin, as text.
 
     Arguments:
         effect: nats per token; positive: a demonstration helps.

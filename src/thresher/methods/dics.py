@@ -149,7 +149,7 @@ class Dics:
         return Selection(rows.astype(np.int64), reason, tuple(_notes(reason, with_image, rows)))
 
     def _gain(self, columns: Columns, without: str, given: str) -> np.ndarray:
-        """How much likelier the tokens are made, nats per token, float64 [n]; NaN where either
+        """How much more likely the tokens become, nats per token, float64 [n]; NaN where either
         loss is not known."""
         before, after = (
             weighted_mean(columns[name], self.function_words) for name in (without, given)

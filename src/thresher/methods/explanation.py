@@ -1,4 +1,4 @@
-"""How a method explains a selection: a row's reasons in words, and which charts the report shows.
+"""How a method explains a selection: a row's reasons as text, and which charts the report shows.
 Plain values; this module draws nothing."""
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class Explanation:
     why: index of a row in the evidence -> why it was kept or not.
     lead: a sentence or two above the charts.
     drawings: the charts, in order.
-    drawn: reasons that these charts show, so that they get no chart of their own.
+    drawn: reasons that these charts show, so that they get no separate chart.
     hidden: reasons that never get a chart.
     """
 
@@ -210,7 +210,7 @@ def percentile(values: np.ndarray) -> np.ndarray:
 
 
 def standing(percent: float) -> str:
-    """The rank of a value among all rows, in words.
+    """The rank of a value among all rows, as text.
 
     Arguments:
         percent: of the rows with a smaller value; rounded down, so that no row is above all rows.
@@ -242,7 +242,7 @@ def by_one_number(
     Arguments:
         evidence: the selection.
         name: the reason with the number.
-        what: its name in words.
+        what: its name in the report.
         unit: "" for none.
         rule: what is kept, such as "the longest answers are kept".
 

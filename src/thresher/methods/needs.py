@@ -47,8 +47,8 @@ def require_model(context: MethodContext, method: str) -> ModelIdentity:
 
 
 def require_weights(context: MethodContext, method: str) -> ModelIdentity:
-    """The context's model. Raises ConfigError where there is none, and CapabilityError where it is
-    behind a server or runs through an adapter.
+    """The context's model. Raises ConfigError if there is none, and CapabilityError if it is behind
+    a server or runs through an adapter.
 
     Arguments:
         context: of a method.

@@ -2,7 +2,7 @@
 uses.
 
 Covers `messages` or `conversations` with role/content or from/value, content as text or as a list
-of parts, images in a list of their own or inside the parts, and a `system` text beside the turns.
+of parts, images in a separate list or inside the parts, and a `system` text beside the turns.
 Fields with no equivalent in the LLaVA layout keep their names. Pure functions over decoded values;
 a value of an unexpected type is passed on unchanged, for `llava.parse` to report as the row's
 problem.

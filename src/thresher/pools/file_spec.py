@@ -43,6 +43,6 @@ def local_folder(path: str) -> str:
 
 
 def describe_files(sources: Sequence[FileSpec]) -> str:
-    """The files in words, for messages: the first one and the number of others."""
+    """The files as text for messages: the first one and the number of others."""
     first = printable(sources[0].uri)
     return first if len(sources) == 1 else f"{first} and {len(sources) - 1:,} more"

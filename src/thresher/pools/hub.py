@@ -100,7 +100,7 @@ def _training_split(names: list[str]) -> str:
 
 
 def _splits_note(folder: str, split: str, names: list[str]) -> str:
-    """A note on splits that are not read, or that the one that is read is no training split; "" for
+    """A note if splits are not read, or if the one that is read is not a training split; "" for
     neither.
     """
     others = [n for n in names if n != split]

@@ -42,7 +42,7 @@ def open_image(file: BinaryIO, name: str) -> ImageFile:
     file.seek(0)
     try:
         # As Image.open does once a plugin has accepted the file; without its warning about large
-        # images: the callers have a limit of their own (MAX_PIXELS).
+        # images: the callers have their own limit (MAX_PIXELS).
         image: ImageFile = factory(file, "")
     except (SyntaxError, IndexError, TypeError, KeyError, EOFError) as error:
         if form in _WEAK_SIGNATURES:

@@ -346,7 +346,7 @@ class _RemoteImages:
         fs, inner = files.open_filesystem(self.root)
         try:
             found = fs.find(inner, detail=True)
-        # stores raise errors of their own for a missing folder: then there are no images
+        # for a missing folder, each file system raises its own exceptions: there are no images
         except Exception:  # noqa: BLE001
             return {}
         start = len(inner.rstrip("/")) + 1
@@ -368,7 +368,7 @@ class _RemoteImages:
         fs, inner = files.open_filesystem(self.root)
         try:
             data = fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}")
-        # stores raise errors of their own; the rows that need the image report it
+        # remote file systems raise their own exceptions; the rows that need the image report it
         except Exception:  # noqa: BLE001
             return None
         if len(data) != int(stamp[0]):

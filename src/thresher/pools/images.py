@@ -145,7 +145,7 @@ def _fetch(folder: str, ref: ImageRef) -> bytes:
     fs, inner = open_filesystem(folder)
     try:
         data: bytes = fs.cat_file(f"{inner.rstrip('/')}/{ref.path}")
-    except Exception as error:  # stores raise errors of their own
+    except Exception as error:  # remote file systems raise their own exceptions
         raise ImageError(f"{printable(ref.path)}: cannot be read from {folder}: {error}") from error
     if len(data) != ref.size:
         raise _size_changed(ref, len(data))

@@ -20,7 +20,7 @@ from thresher.text import parse_json
 Convert = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 _CONVERSATION_KEYS = ("conversations", "messages", "texts")  # fields with a conversation
-# a JSON object of the fields that had no column of their own (what our parquet exports write)
+# a JSON object of the fields that had no column (what our parquet exports write)
 EXTRA = "extra_json"
 
 # name -> what it looks like, conversion (None: declared in a file)
@@ -124,7 +124,7 @@ def restore_extra_fields(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_layouts() -> str:
-    """The layouts in words, for a message."""
+    """The layouts as text for a message."""
     return "; ".join(
         f"{name}: {example}" for name, (example, _) in LAYOUTS.items() if name != "llamafactory"
     )

@@ -106,8 +106,8 @@ def _read_listing(
         _refuse_internvl_meta(content, path)
     if format in ("mixture", "llamafactory"):
         raise PoolError(
-            f"{path} is no {'mixture' if format == 'mixture' else 'dataset_info.json'}: expected "
-            f"{_EXPECTED[format]}."
+            f"{path} is not a {'mixture' if format == 'mixture' else 'dataset_info.json'}: "
+            f"expected {_EXPECTED[format]}."
         )
     return None
 
@@ -224,7 +224,7 @@ def read_dataset_info(
     """
     content = _parse_listing(path, "llamafactory")
     if not isinstance(content, dict) or not content:
-        raise PoolError(f"{path} is no dataset_info.json: expected {_EXPECTED['llamafactory']}.")
+        raise PoolError(f"{path} is not a dataset_info.json: expected {_EXPECTED['llamafactory']}.")
     if entry and entry not in content:
         from thresher.errors import did_you_mean
 

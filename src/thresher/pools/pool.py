@@ -308,7 +308,8 @@ class Pool:
         record, _ = self.record_and_sample(row)
         if record is None:
             raise PoolError(
-                f"Row {row} of {self.path} is no record ({self.problems.get(row, 'unreadable')})."
+                f"Row {row} of {self.path} is not a record "
+                f"({self.problems.get(row, 'unreadable')})."
             )
         return record
 

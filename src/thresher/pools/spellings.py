@@ -78,7 +78,7 @@ def _normalized(name: str) -> str:
 
 
 def _difference(given: str, real: str) -> str:
-    """How two spellings of one path differ, in words."""
+    """How two spellings of one path differ, as text."""
     differences = []
     if "\\" in given:
         differences.append("the separator is / and not \\")

@@ -178,7 +178,7 @@ def _record(members: list[Member], key: str, passed: list[str]) -> tuple[dict[st
     except ParseError as error:
         return {}, f"the json of sample {printable(key)} is not valid JSON: {error}"
     if not isinstance(record, dict):
-        return {}, f"the json of sample {printable(key)} is no object"
+        return {}, f"the json of sample {printable(key)} is not an object"
     return record, ""
 
 

@@ -72,7 +72,7 @@ class LoadedSelection:
 
     @property
     def notes(self) -> list[Note]:
-        """Of kind "" where an earlier version, or somebody else, wrote them."""
+        """Of kind "" if an earlier version, or somebody else, wrote them."""
         texts, kinds = self.run.get("notes") or [], self.run.get("note_kinds") or []
         if len(kinds) != len(texts):
             kinds = [""] * len(texts)

@@ -48,7 +48,7 @@ def build(found: Suspects, pool: Pool) -> str:
 
 
 def _groups(found: Suspects, shown: tuple[Suspect, ...], pool: Pool) -> list[SkillGroup]:
-    """The rows `shown` by skill, the skill of the likeliest row first."""
+    """The rows `shown` by skill, the skill of the most likely row first."""
     rows = np.array([s.row for s in shown], np.int64)
     cards = plain_cards(pool, rows, pool.samples(rows))
     listed: dict[int, int] = {}

@@ -131,7 +131,7 @@ def suspects_of_run(selection: LoadedSelection) -> StoredSuspects | None:
 
 def first_of_skills(found: StoredSuspects, suspected: np.ndarray) -> np.ndarray:
     """At most `SHOWN` of `suspected`, in its order: of each skill the first `OF_A_SKILL`, and
-    further ones where that leaves room. int64 indices into `found.rows`."""
+    others if there is room. int64 indices into `found.rows`."""
     leaf = np.asarray(found.columns["skills"]["leaf"])[suspected]
     order = np.argsort(leaf, kind="stable")
     start = np.searchsorted(leaf[order], leaf[order])

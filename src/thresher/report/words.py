@@ -1,4 +1,4 @@
-"""Why a row was kept or not, in words: from the method's `explain`, else from its reasons."""
+"""Why a row was kept or not, as text: from the method's `explain`, else from its reasons."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Explain = Callable[[int], Why]  # of a position in `LoadedSelection.rows`
 
 
 def explainer(selection: LoadedSelection) -> Explain:
-    """A function from a row's position in `selection.rows` to the reason in words."""
+    """A function from a row's position in `selection.rows` to the reason as text."""
     return explanation(selection).why or explain_by_reasons(selection)
 
 

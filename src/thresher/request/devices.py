@@ -25,7 +25,7 @@ def parse_devices(text: str) -> tuple[str, ...]:
     devices = tuple(f"cuda:{name}" if name.isdecimal() else name for name in names)
     for name, device in zip(names, devices, strict=True):
         if not _DEVICE.fullmatch(device):
-            what = f"{name!r} is no device" if name else "a name is empty"
+            what = f"{name!r} is not a device" if name else "a name is empty"
             raise ConfigError(
                 f": {what}. Expected GPU numbers such as 0,1,2,3, names such as cuda:0,cuda:1, or "
                 "all.",

@@ -141,7 +141,7 @@ def parameters_section(
         cls: a request class.
         defaults: values that replace those of the class, by name; `REQUIRED` for none.
         types: types that replace those of the class, in words.
-        leave_out: fields that are no parameters.
+        leave_out: fields that are not parameters.
     """
     lines = ["Parameters", "----------"]
     documented, fields = docs_of(cls), fields_of(cls)

@@ -151,7 +151,7 @@ class RunRequest:
     devices: Annotated[str | None, Option("LIST", MODEL, commands=("select",))] = None
     """Several GPUs of this machine, a process each: 0,1,2,3, or all.
 
-    Results do not depend on it, but for the last bits of numbers on a GPU.
+    Results do not depend on it, except for the last bits of numbers on a GPU.
     """
     dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ASKING)] = "auto"
     """auto, float32, bfloat16 or float16.

@@ -10,7 +10,7 @@ from thresher.errors import SETTING, Spell
 from thresher.request.fields import fields_of
 from thresher.request.run_request import RunRequest
 
-_FLAGS = {"learning_rate": "--lr"}  # of parameters that are no fields of the request
+_FLAGS = {"learning_rate": "--lr"}  # of parameters that are not fields of the request
 
 
 def flag_of(name: str) -> str:

@@ -28,7 +28,12 @@ _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 def read(path: str | Path, request: type[RunRequest] = RunRequest) -> dict[str, Any]:
     """The values in a config file, checked against the names and types of the fields of `request`.
-    Raises ConfigError."""
+    Raises ConfigError.
+
+    Arguments:
+        path: a YAML file.
+        request: the dataclass whose fields are the known names.
+    """
     from thresher.selection.paths import located
 
     try:
@@ -168,6 +173,11 @@ def combine(
     """The request of a file's values and the flags, which override them (None: not given). Settings
     are merged by key.
 
+    Arguments:
+        file: values of a config file.
+        flags: values of the command line; None: not given.
+        request: the dataclass to build.
+
     Raises ConfigError for values that are missing or out of range, and for a file that enables
     remote code.
     """
@@ -284,7 +294,12 @@ def check_device(device: str) -> None:
 
 
 def require(config: RunRequest, *names: str) -> None:
-    """Raises ConfigError with what was given neither on the command line nor in a file."""
+    """Raise ConfigError if a value was given neither on the command line nor in a file.
+
+    Arguments:
+        config: the request.
+        names: of the fields that are required.
+    """
     help_for = {
         "pool": "POOL (a file, folder or pattern)",
         "budget": f"{opt('budget')} (such as 30%, or a number of rows)",

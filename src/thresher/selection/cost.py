@@ -61,21 +61,36 @@ class RowCost:
 
     def of_generations(self, rows: int, signal: str) -> tuple[float | None, float | None]:
         """(tokens, seconds) of `rows` rows about which the model generates text for `signal`. The
-        generated tokens are not counted."""
+        generated tokens are not counted.
+
+        Arguments:
+            rows: number of rows.
+            signal: kind of the signal.
+        """
         return _times(self.tokens, rows), _times(
             self.seconds_written.get(signal, self.seconds), rows
         )
 
     def of_fused_rows(self, rows: int, together: Hashable) -> tuple[float | None, float | None]:
         """(tokens, seconds) of `rows` rows with all queries of the batch key `together`. Tokens of
-        the queries are not counted."""
+        the queries are not counted.
+
+        Arguments:
+            rows: number of rows.
+            together: a batch key.
+        """
         return _times(self.tokens, rows), _times(
             self.seconds_asked.get(together, self.seconds), rows
         )
 
     def of_one_shot_rows(self, rows: int, demonstrations: int) -> tuple[float | None, float | None]:
         """(tokens, seconds) of `rows` rows after one of `demonstrations` different demonstrations,
-        each as long as a row."""
+        each as long as a row.
+
+        Arguments:
+            rows: number of rows.
+            demonstrations: number of different demonstrations.
+        """
         whole = rows + (demonstrations if self.reuses_prefix else rows)
         # estimated from tokens, where no row was measured after a demonstration
         seconds = _times(self.seconds, whole)

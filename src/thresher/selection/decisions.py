@@ -38,7 +38,12 @@ def decisions_of(signals: Mapping[str, Signal], columns: Columns) -> dict[str, d
 
 
 def to_plain(decided: Decided, key: str) -> dict[str, Any]:
-    """As run.yaml holds them."""
+    """The decisions as plain values for run.yaml.
+
+    Arguments:
+        decided: column -> field -> value.
+        key: identifies request, rows and models.
+    """
     values = {
         f"{name}.{field}": value
         for name, fields in decided.items()

@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 
 
 def write_subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[str]:
+    """Write the selected records in the format and order of the pool.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+        folder: where the file is written.
+        out: the final folder; the other entries of its dataset_info.json are kept.
+    """
     from thresher import exporters
 
     name = "subset" + exporters.default(pool)[1]
@@ -34,6 +42,13 @@ def write_subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[
 
 
 def write_selection(outcome: Outcome, pool: Pool, folder: Path) -> str:
+    """Write selection.parquet: a line for each selected row, best first, with its reasons.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+        folder: where the file is written.
+    """
     columns = row_columns(pool, outcome.rows)
     columns["rank"] = pa.array(np.arange(len(outcome.rows), dtype=np.int64))
     for name, values in outcome.reason.items():
@@ -45,8 +60,13 @@ def write_selection(outcome: Outcome, pool: Pool, folder: Path) -> str:
 
 
 def write_evidence(outcome: Outcome, folder: Path) -> str:
-    """row int64, rank int64 (null: dropped), then each reason: what a report or a comparison of
-    selections needs later."""
+    """Write row int64, rank int64 (null: dropped), then each reason: what a report or a comparison
+    of selections needs later.
+
+    Arguments:
+        outcome: the selection.
+        folder: where the file is written.
+    """
     order = np.argsort(outcome.considered, kind="stable")
     seen = outcome.considered[order]
     rank = np.full(len(seen), -1, np.int64)
@@ -61,8 +81,14 @@ def write_evidence(outcome: Outcome, folder: Path) -> str:
 
 
 def write_duplicates(outcome: Outcome, pool: Pool, folder: Path) -> str:
-    """row, id, digest, duplicate_group: the rows that --dedup left out and the row that represents
-    each; sorted by row."""
+    """Write row, id, digest, duplicate_group: the rows that deduplication left out and the row that
+    represents each; sorted by row.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+        folder: where the file is written.
+    """
     assert outcome.copies is not None
     columns = row_columns(pool, outcome.copies[:, 0]) | {
         "duplicate_group": pa.array(outcome.copies[:, 1])
@@ -74,6 +100,12 @@ def write_duplicates(outcome: Outcome, pool: Pool, folder: Path) -> str:
 
 
 def write_failures(outcome: Outcome, folder: Path) -> str:
+    """Write failures.jsonl: a line for each row that could not be used.
+
+    Arguments:
+        outcome: the selection.
+        folder: where the file is written.
+    """
     with open(folder / "failures.jsonl", "w", encoding="utf-8", errors="backslashreplace") as f:
         for failure in outcome.failures:
             f.write(json.dumps(asdict(failure), ensure_ascii=False) + "\n")
@@ -82,7 +114,12 @@ def write_failures(outcome: Outcome, folder: Path) -> str:
 
 def write_findings(outcome: Outcome, folder: Path) -> list[str]:
     """The findings in a validation set. A line of errors.jsonl: the record's own fields, its id,
-    question and images."""
+    question and images.
+
+    Arguments:
+        outcome: the selection.
+        folder: where the files are written.
+    """
     from thresher.pools import open_pool
     from thresher.signals.case import plain_question
 
@@ -108,6 +145,12 @@ def write_findings(outcome: Outcome, folder: Path) -> list[str]:
 
 
 def row_columns(pool: Pool, rows: np.ndarray) -> dict[str, pa.Array]:
+    """The columns row, id and digest of some rows.
+
+    Arguments:
+        pool: of the rows.
+        rows: int64 [k], pool rows.
+    """
     raw = np.ascontiguousarray(pool.digest[rows]).tobytes().hex()
     return {
         "row": pa.array(np.asarray(rows, dtype=np.int64)),
@@ -123,7 +166,12 @@ def _storable(text: str) -> str:
 
 def plain_column(values: np.ndarray, known: np.ndarray | None = None) -> pa.Array:
     """An array as a column that any tool reads: bytes become hexadecimal text; null where not
-    known."""
+    known.
+
+    Arguments:
+        values: [n].
+        known: bool [n]; None: all.
+    """
     values = np.asarray(values)
     mask = None if known is None else ~known
     if values.dtype.kind == "S":

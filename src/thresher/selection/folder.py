@@ -90,12 +90,21 @@ def write(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write the selection into the folder `out`.
+    """Write a selection. If the process is killed before the new files are complete, the old ones
+    stay; after that, the next command completes the exchange.
 
     `overwrite` replaces the selection of another request; one of the same request is always
     replaced. If the process is killed before the new files are complete, the old ones stay; after
     that, the next command completes the exchange. Raises ConfigError (not writable, another
     selection) or StoreError (disk full).
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+        request: of the run.
+        out: the folder.
+        overwrite: replace the selection of another request; one of the same request is always
+            replaced.
     """
     out = check_folder(out)
     refuse_to_overwrite_pool(pool, out)
@@ -201,10 +210,10 @@ def read(out: str | Path) -> dict[str, Any]:
 
 
 def refuse_other_request(out: str | Path, config: Mapping[str, Any]) -> None:
-    """Raises ConfigError where `out` holds a selection that was made by another request than
-    `config`.
+    """Raise ConfigError if the folder contains the selection of another request.
 
     Arguments:
+        out: the folder.
         config: the `config` section of a run.yaml, with paths as they are stored or as they are
             given.
     """
@@ -248,8 +257,12 @@ def chosen(out: str | Path) -> tuple[np.ndarray, list[str]]:
 
 
 def refuse_to_overwrite_selection(out: str | Path, target: Path) -> None:
-    """Raises ConfigError where `target`, to be written, is one of the files that the selection in
-    `out` consists of."""
+    """Raise ConfigError if a file to be written belongs to a selection.
+
+    Arguments:
+        out: folder of the selection.
+        target: the file to be written.
+    """
     own = {
         "run.yaml",
         "selection.parquet",
@@ -267,8 +280,13 @@ def refuse_to_overwrite_selection(out: str | Path, target: Path) -> None:
 
 
 def refuse_to_overwrite_pool(pool: Pool, out: Path) -> None:
-    """Raises ConfigError where a selection in the folder `out` would overwrite a file of the pool,
-    or a subset that no selection wrote."""
+    """Raise ConfigError if a selection would overwrite a file of the pool, or a subset that no
+    selection wrote.
+
+    Arguments:
+        pool: the pool.
+        out: folder of the selection.
+    """
     for name in _FILES:
         if (out / name).exists() and any(
             os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.file_specs

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 def shares(budget: int, rounds: int) -> list[int]:
     """Rows of each round, as equal as possible; early rounds get the remainder.
 
+    Arguments:
+        budget: number of rows.
+        rounds: number of rounds, at least 1.
+
     >>> shares(10, 3)
     [4, 3, 3]
     """
@@ -42,15 +46,17 @@ def shares(budget: int, rounds: int) -> list[int]:
 
 
 def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = None) -> Outcome:
-    """As `select.select`, in `rounds` rounds of the request (None or 1: it is that).
+    """As `select.select`, in as many rounds as the request names (None or 1: one selection).
 
     Arguments:
-        recipe: of the students (None: the default).
+        task: what to select, and from what.
+        context: store and models.
+        recipe: of the students; None: the default.
 
     The outcome is that of all rounds: rows in the order of the rounds, `round` among the reasons (1
     = first; 0: not selected), the findings of the first round, each round's error rate in
     `summary["rounds"]`. Stops early if the student makes no mistakes; the rest of the budget is not
-    used. Raises also ConfigError and CapabilityError where there is no student to train.
+    used. Raises also ConfigError and CapabilityError if there is no student to train.
     """
     pool, request, rounds = task.pool, task.request, task.request.rounds
     if rounds is None or rounds == 1:
@@ -109,7 +115,12 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
 
 
 def no_errors(method: Method, rounds: int | None = None) -> ConfigError:
-    """The error for rounds of a method that needs no target set. `rounds`: as given."""
+    """The error for rounds of a method that needs no target set.
+
+    Arguments:
+        method: the method.
+        rounds: as given.
+    """
     own = f", or {opt('settings.rounds', 2)} for rounds of {method.name}"
     return ConfigError(
         f": {method.name} looks at no errors. Give {opt('method', 'error_driven')}"

@@ -54,10 +54,17 @@ def prepare(
     pool: Pool | None = None,
     progress: bool = True,
 ) -> Job:
-    """Raises ConfigError, PoolError, ModelError. `out`: the command writes a selection. `options`:
-    roles that were given with an option of their own (--teacher) instead of --set. `overwrite`:
-    another selection in the folder may be replaced. `pool`: opened already. `progress`: reading is
-    reported on stderr.
+    """Open the pool, the models and the store of a request, and check it. Raises ConfigError,
+    PoolError, ModelError.
+
+    Arguments:
+        request: of the user.
+        say: prints a note.
+        out: whether a selection will be written.
+        options: roles that were given with a separate option, such as "teacher".
+        overwrite: whether the selection of another request may be replaced.
+        pool: the pool, if it is open already.
+        progress: whether reading is reported on stderr.
     """
     require(request, "pool", "budget", *(["out"] if out else []))
     by_default = not request.method
@@ -174,7 +181,12 @@ def prepare(
 
 
 def trainer_for(request: RunRequest, store: Store) -> Trainer:
-    """Trains models for methods that need one of their own."""
+    """Trains models for methods that need it.
+
+    Arguments:
+        request: device and precision.
+        store: for cached hashes.
+    """
     from thresher.training.registry import make_trainer
 
     return make_trainer(
@@ -201,7 +213,12 @@ def _without_validation(method: Method, request: RunRequest, say: Say) -> RunReq
 
 
 def check_out(out: str, pool: Pool) -> None:
-    """Create the output folder. Raises ConfigError if that is not possible."""
+    """Create the output folder. Raises ConfigError if that is not possible.
+
+    Arguments:
+        out: the folder to create.
+        pool: whose files must not be overwritten.
+    """
     from thresher.selection.folder import refuse_to_overwrite_pool
     from thresher.storage.writable import check_folder
 
@@ -252,8 +269,13 @@ def _plain(request: RunRequest, method: Method) -> dict[str, Any]:
 
 
 def check_not_another(request: RunRequest, method: Method) -> None:
-    """Raises ConfigError where --out holds the selection of another request, before this one is
-    scored."""
+    """Raise ConfigError, before anything is scored, if the output folder contains the selection of
+    another request.
+
+    Arguments:
+        request: of the user.
+        method: with its settings.
+    """
     from thresher.selection.folder import refuse_other_request
 
     assert request.out is not None
@@ -274,8 +296,15 @@ def open_the_pool(
     ConfigError (`format`).
 
     Arguments:
-        splits: of evaluation data, the splits of a folder to read instead of its training split,
-            the one to take first.
+        path: of the pool, as the user named it.
+        images: its image folder; None: the folder of each file.
+        store: the cache is next to it.
+        say: prints a note.
+        format: a name of `readers.FORMATS`; None: detected.
+        trust_paths: identify images by path and size.
+        splits: for evaluation data, the splits of a folder that are read instead of its training
+            split, in order of preference.
+        progress: whether reading is reported on stderr.
     """
     from thresher.console.progress import ReadProgress
     from thresher.pools import open_pool
@@ -319,7 +348,13 @@ def server_options(request: RunRequest) -> ServerOptions:
 def the_model(
     request: RunRequest, store: Store, server: ServerOptions | None = None
 ) -> ModelHandle | None:
-    """The model that the request names, not opened yet. Raises ModelError."""
+    """The model that the request names, not opened yet; None if it names none. Raises ModelError.
+
+    Arguments:
+        request: of the user.
+        store: for cached hashes.
+        server: options for servers.
+    """
     if request.backend == "openai":
         spec: str | None = f"{request.url}#{request.model or ''}"
     else:
@@ -337,8 +372,14 @@ def the_roles(
     server: ServerOptions | None = None,
     option: Callable[[str], str] = "settings.{}".format,
 ) -> dict[str, ModelHandle]:
-    """The further models that the method's settings name, by role. `option`: role -> the
-    option that named it. Raises ModelError.
+    """The further models that the method's settings name, by role. Raises ModelError.
+
+    Arguments:
+        method: with its settings.
+        request: of the user.
+        store: for cached hashes.
+        server: options for servers.
+        option: role -> the option that named it.
     """
     from thresher.methods.needs import models_of
 
@@ -350,8 +391,14 @@ def the_roles(
 
 
 def check_weights_are_here(method: Method, context: RunContext) -> None:
-    """Raises CapabilityError where the method would train a model that is behind a server or runs
-    through an adapter, or read the hidden states of the latter."""
+    """Raise CapabilityError if a model cannot do what the method needs.
+
+    A model behind a server or an adapter cannot be trained, and an adapter gives no hidden states.
+
+    Arguments:
+        method: with its settings.
+        context: the models.
+    """
     from thresher.backends.openai.resolve import is_served
     from thresher.engine.graph import models_to_train, signals_of, walk
 
@@ -399,9 +446,16 @@ def named_model(
     image_pixels: ImagePixels | None = None,
     adapter: str | None = None,
 ) -> ModelHandle:
-    """What `spec` names, under the request's options of models. `server`: one object for all models
-    of a run. `typed`, `image_pixels`: see `backends.resolve`; further models than `--model` see
-    images as their own processors have them.
+    """The model that `spec` names, with the request's options of models, not opened yet.
+
+    Arguments:
+        spec: a folder, a hub id, `demo`, or the URL of a server.
+        request: device, precision and other options of models.
+        store: for cached hashes.
+        server: options for servers; one object for all models of a run.
+        typed: how the user named the model, for messages; None: `opt("model", spec)`.
+        image_pixels: bounds on the pixels of its images; None: as in its own files.
+        adapter: `module:Class` that runs the model; None: transformers does.
     """
     from thresher.backends import resolve
 

@@ -24,8 +24,13 @@ PERHAPS = ("model",)  # a path where there is such a folder
 def portable(
     config: Mapping[str, Any], folder: str | Path, models: tuple[str, ...] = ()
 ) -> dict[str, Any]:
-    """The `config` section as it is stored in `folder`/run.yaml. `models`: settings that name a
-    model."""
+    """The `config` section as it is stored in `folder`/run.yaml.
+
+    Arguments:
+        config: by option, with the paths of this process.
+        folder: of the selection.
+        models: settings that name a model.
+    """
 
     def stored(text: str) -> str:
         return _stored(text, os.path.realpath(folder))
@@ -59,6 +64,10 @@ def located(content: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
     If a relative path to the pool, its images or the store does not exist (the selection was moved
     without them), the absolute one that is also stored is used. A file without the key
     `paths` is of an earlier version, whose paths start in the working folder: it stays as it is.
+
+    Arguments:
+        content: of run.yaml.
+        folder: of the selection.
     """
     if PATHS_KEY not in content or not isinstance(content.get("pool"), dict):
         return dict(content)
@@ -88,7 +97,12 @@ def located(content: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
 
 
 def located_config(config: Mapping[str, Any], folder: str | Path) -> dict[str, Any]:
-    """A stored `config` section, its relative paths found from `folder`."""
+    """A stored `config` section, its relative paths found from `folder`.
+
+    Arguments:
+        config: a stored `config` section.
+        folder: of the selection.
+    """
 
     def found(text: str) -> str:
         return find(text, folder)
@@ -108,7 +122,12 @@ def located_config(config: Mapping[str, Any], folder: str | Path) -> dict[str, A
 
 
 def find(text: str, folder: str | Path) -> str:
-    """One stored path, from the working folder where it is there, else absolute."""
+    """One stored path: relative to the working folder if it exists there, else absolute.
+
+    Arguments:
+        text: the stored path.
+        folder: that relative paths start from.
+    """
     if not _is_relative(text):
         return text
     return _from_here(os.path.normpath(os.path.join(os.path.realpath(folder), text)))

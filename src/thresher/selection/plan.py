@@ -115,7 +115,7 @@ class Plan:
     peak_bytes: int | None
     upper_bound: bool
     row_seconds: float | None  # one pass over a row; None: nothing was measured
-    basis: str  # where tokens and hours come from, in words
+    basis: str  # where tokens and hours come from, as text
     notes: tuple[str, ...]
 
     @property
@@ -142,6 +142,11 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
     """What `select` of the same task would do (of several rounds, the first).
 
     `probe=False` opens no model.
+
+    Arguments:
+        task: what to select, and from what.
+        context: store and models.
+        probe: whether the model may be opened and measured.
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """

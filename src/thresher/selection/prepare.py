@@ -41,14 +41,19 @@ class ScoredPool:
     columns: Columns  # of the rows that are eligible in `engine`
     aimed: TargetSet | None
     excluded: np.ndarray  # int64 [g], pool rows that must not be chosen, even if --keep names them
-    # a note about rows that repeat questions of the validation set; "" where there are none
+    # a note about rows that repeat questions of the validation set; "" if there are none
     leaked: str
 
     def choose(self, method: Method, budget: Budget, resolved: ResolvedMixture) -> Outcome:
-        """The selection. `method` must ask for `signals`; `resolved` is of the same pool,
-        `budget` and rows within.
+        """Select rows with the scores. Raises ConfigError if quotas and kept rows do not fit the
+        budget. `Outcome.cost` is left at 0.
 
-        Raises ConfigError where quotas and kept rows do not fit the budget. `Outcome.cost` is left
+        Arguments:
+            method: needs no other signals than `signals`.
+            budget: in rows or tokens.
+            resolved: of the same pool, budget and rows within.
+
+        Raises ConfigError if quotas and kept rows do not fit the budget. `Outcome.cost` is left
         at 0.
         """
         resolved = resolved.excluding(self.excluded) if len(self.excluded) else resolved
@@ -118,7 +123,7 @@ class ScoredPool:
 
     @cached_property
     def aside(self) -> np.ndarray:
-        """int64 [a]: unscorable pool rows that are no failures, in a seeded order."""
+        """int64 [a]: unscorable pool rows that are not failures, in a seeded order."""
         return self.engine.eligible.pool_rows_aside
 
     @cached_property
@@ -140,7 +145,13 @@ class ScoredPool:
 
 
 def prepare(task: SelectionTask, resolved: ResolvedMixture, context: RunContext) -> ScoredPool:
-    """Load the stored scores and compute the missing ones. Raises as `select.select`."""
+    """Load the stored scores and compute the missing ones. Raises as `select.select`.
+
+    Arguments:
+        task: what to select, and from what.
+        resolved: filters, quotas and budget of the task.
+        context: store and models.
+    """
     pool, method, request, target = task.pool, task.method, task.request, task.target
     signals = signals_of(method, context, request.seed, resolved.budget)
     engine = (context.new_engine or create_engine)(

@@ -53,7 +53,13 @@ PLAIN = (bool, int, float, str, type(None))
 
 
 def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> dict[str, Any]:
-    """The request as plain values, by the names of the fields of `RunRequest`."""
+    """The request as plain values, by the names of the fields of `RunRequest`.
+
+    Arguments:
+        pool: that was selected from.
+        recipe: method, budget and models.
+        request: of the run.
+    """
     given: dict[str, Any] = {
         "pool": str(pool.path)
         if len(pool.file_specs) == 1 and Path(pool.path).exists()
@@ -92,7 +98,14 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def run_record(
     outcome: Outcome, pool: Pool, request: RunRequest | None, out: Path
 ) -> dict[str, Any]:
-    """The content of run.yaml."""
+    """The content of run.yaml.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+        request: of the run.
+        out: folder of the selection.
+    """
     recipe = outcome.recipe
     given = config_section(pool, recipe, request)
     if outcome.decided:
@@ -170,7 +183,12 @@ def _versions(model_used: bool) -> dict[str, str]:
 
 def comparable_request(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
     """The part of a run's config that determines the result, normalised: as text, with absolute
-    paths, without defaults."""
+    paths, without defaults.
+
+    Arguments:
+        config: a `config` section, stored or of this run.
+        out: folder of the selection.
+    """
     config = run_paths.located_config(config, out)
     plain: dict[str, Any] = {}
     for key, value in config.items():

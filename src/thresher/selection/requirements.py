@@ -15,10 +15,13 @@ def check_extras(
     """Check the extras that a selection needs.
 
     Arguments:
-        model: as the user named it, None for one behind a server.
-        uses_model: whether it is used.
+        method: with its settings.
+        model: as the user named it; None for a model behind a server.
+        uses_model: whether the model is used.
         dedup: None, exact, near or semantic.
-        rounds: of selecting and training. Opens and reads nothing. Raises MissingExtra.
+        rounds: number of rounds of selecting and training.
+
+    Raises MissingExtra.
     """
     option = opt("method", method.name)
     if dedup == "near":

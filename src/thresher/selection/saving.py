@@ -29,8 +29,8 @@ class Saving:
     """A subset compared with its pool.
 
     pool, kept: rows.
-    selecting: seconds that selecting takes, all scoring included; None where it was not measured.
-    row_seconds: seconds that scoring one row takes; None where it was not measured.
+    selecting: seconds that selecting takes, all scoring included; None if it was not measured.
+    row_seconds: seconds that scoring one row takes; None if it was not measured.
     model: whether a model is used.
     """
 
@@ -52,14 +52,14 @@ class Saving:
 
     @property
     def per_epoch(self) -> float | None:
-        """Seconds of training saved in each epoch, estimated; None where nothing was measured."""
+        """Seconds of training saved in each epoch, estimated; None if nothing was measured."""
         if not self.rows:
             return 0.0
         return None if self.row_seconds is None else TRAINING_PASSES * self.row_seconds * self.rows
 
     @property
     def trainings(self) -> int | None:
-        """Trainings of one epoch from which selecting pays off; None where never, or not known."""
+        """Trainings of one epoch from which selecting pays off; None if never, or not known."""
         if not self.rows:
             return None
         if not self.model:
@@ -79,7 +79,7 @@ class Saving:
 
     @property
     def saved_words(self) -> str:
-        """ "≈ 8 min 20 s (70% of the rows)"; only the share where no time is known."""
+        """ "≈ 8 min 20 s (70% of the rows)"; only the share if the time is not known."""
         if not self.rows:
             return "nothing"
         share = f"{percent(self.share)} of the rows"
@@ -116,14 +116,21 @@ class Saving:
 
 
 def trainings(selecting: float, saved: float) -> int:
-    """From how many trainings on selecting pays off; seconds, `saved` > 0 in each training."""
+    """From how many trainings on selecting pays off; seconds, `saved` > 0 in each training.
+
+    Arguments:
+        selecting: seconds for selecting.
+        saved: seconds saved by each training, above 0.
+    """
     return max(math.ceil(_as_shown(selecting) / _as_shown(saved)), 1)
 
 
 def pays_off(selecting: float, saved: float) -> str:
-    """
-    >>> pays_off(60, 90), pays_off(60, 20)
-    ('pays off from the first training', 'pays off from 3 trainings')
+    """When selecting pays off, as text.
+
+    Arguments:
+        selecting: seconds for selecting.
+        saved: seconds saved by each training.
     """
     n = trainings(selecting, saved)
     return "pays off from the first training" if n == 1 else f"pays off from {n:,} trainings"
@@ -135,7 +142,7 @@ def _as_shown(seconds: float) -> float:
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1 in words that never round to all or nothing.
+    """A share from 0 to 1 as text that never rounds to all or nothing.
 
     >>> [percent(x) for x in (0.0, 0.001, 0.7, 0.9996, 1.0)]
     ['0%', 'less than 1%', '70%', 'more than 99%', '100%']

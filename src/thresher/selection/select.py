@@ -25,6 +25,10 @@ def select(task: SelectionTask, context: RunContext) -> Outcome:
     A share refers to all rows of the pool. Rows of the pool that repeat questions of the target
     are an error, or are left out (`on_leak` of the request). `rounds` is ignored: see `iterate`.
 
+    Arguments:
+        task: what to select, and from what.
+        context: store and models.
+
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
     began = time.monotonic()

@@ -78,8 +78,15 @@ def by_source(
     most: int = MOST_SOURCES,
     others: str = "smaller sources",
 ) -> list[tuple[str, np.ndarray]]:
-    """Sources [n] -> (name, mask [n]), largest first; beyond `most`, the small ones together, named
-    as their number and `others`."""
+    """(name, mask [n]) of each source, largest first. Beyond `most`, the small ones are combined
+    and named by their number and `others`.
+
+    Arguments:
+        source: int32 [n], index into `names`.
+        names: of the sources.
+        most: maximum number of sources that are named.
+        others: the noun for the rest.
+    """
     counts = np.bincount(source, minlength=len(names))
     ranked = [i for i in np.lexsort((np.arange(len(names)), -counts)).tolist() if counts[i]]
     listed = ranked if len(ranked) <= most else ranked[: most - 1]
@@ -116,6 +123,11 @@ def say(console: Console, text: str, *, markup: bool = True) -> None:
     """Print a line of a result, wrapped between words on a terminal only.
 
     A word that is longer than the terminal, such as a path, is left to the terminal.
+
+    Arguments:
+        console: where it is printed.
+        text: the line.
+        markup: whether `text` contains rich's markup.
     """
     import textwrap
 
@@ -151,7 +163,12 @@ def plain(text: str) -> str:
 
 
 def table(*columns: str, numbers: bool = True) -> Table:
-    """A plain table; with `numbers`, all columns but the first are aligned to the right."""
+    """A plain table; with `numbers`, all columns but the first are aligned to the right.
+
+    Arguments:
+        numbers: whether all columns but the first are aligned to the right.
+        columns: the headers.
+    """
     from rich import box
     from rich.table import Table
 
@@ -162,7 +179,13 @@ def table(*columns: str, numbers: bool = True) -> Table:
 
 
 def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
-    """The headline: how many rows, and their share of the answers."""
+    """The headline: how many rows, and their share of the answers.
+
+    Arguments:
+        pool: that was selected from.
+        rows: int64 [k], the selected pool rows.
+        what: the method, for the text.
+    """
     words = pool.facts["answer_words"]
     line = (
         f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] "
@@ -176,7 +199,13 @@ def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
 
 
 def sources_line(pool: Pool, rows: np.ndarray) -> str:
-    """The largest sources, share of the pool and of the kept rows; "" where there is only one."""
+    """The largest sources with their share of the pool and of the kept rows; "" if there is only
+    one.
+
+    Arguments:
+        pool: that was selected from.
+        rows: int64 [k], the selected pool rows.
+    """
     parts = by_source(pool.source, pool.source_names, SAID_SOURCES)
     if len(parts) < 2:
         return ""
@@ -195,7 +224,7 @@ def sources_line(pool: Pool, rows: np.ndarray) -> str:
 
 def skills_line(outcome: Outcome) -> str:
     """The largest skills, share of the rows that the method saw and of the kept ones; their groups
-    where there are many skills; "" where no skill is known."""
+    where there are many skills; "" if no skill is known."""
     found, what = skill_labels(outcome.evidence), "skill"
     if found is None or not len(outcome.rows):
         return ""
@@ -215,7 +244,7 @@ def skills_line(outcome: Outcome) -> str:
 
 
 def skill_labels(reasons: Mapping[str, np.ndarray]) -> np.ndarray | None:
-    """The skill of each row in words, [n] texts; None where the reasons hold none."""
+    """The skill of each row in words, [n] texts; None if the reasons hold none."""
     for name in ("skill", "skill_words"):
         values = reasons.get(name)
         if values is not None and values.dtype.kind in "OU":
@@ -336,7 +365,12 @@ def loss_line(outcome: Outcome) -> str:
 
 
 def saving_line(outcome: Outcome, pool: Pool) -> str:
-    """The time for selecting, the time it saves in each epoch, and when that pays off."""
+    """The time for selecting, the time it saves in each epoch, and when that pays off.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+    """
     from thresher.selection.saving import Saving
 
     recipe = outcome.recipe
@@ -357,7 +391,14 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
 
 def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> None:
     """Print the summary of a selection that was written to `folder`: some five lines, then the
-    notes."""
+    notes.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+        request: of the run.
+        folder: that it was written to.
+    """
     from rich.markup import escape
 
     from thresher.selection.result import LEFT_OUT

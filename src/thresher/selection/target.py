@@ -56,12 +56,23 @@ class TargetSet:
 
 
 def needs_target(method: Method, context: RunContext) -> bool:
-    """Whether the method uses a target set with these settings."""
+    """Whether the method uses a target set with these settings.
+
+    Arguments:
+        method: with its settings.
+        context: the models.
+    """
     return bool(target_signals_of(method, context, 0))
 
 
 def check(method: Method, target: object, context: RunContext) -> bool:
-    """Whether a target set is used. Raises ConfigError if one is needed and not given."""
+    """Whether a target set is used. Raises ConfigError if one is needed and not given.
+
+    Arguments:
+        method: with its settings.
+        target: the target set; None: not given.
+        context: the models.
+    """
     needs = needs_target(method, context)
     if needs and target is None:
         raise ConfigError(
@@ -75,7 +86,12 @@ def check(method: Method, target: object, context: RunContext) -> bool:
 
 def aim(task: SelectionTask, context: RunContext) -> TargetSet | None:
     """Compute the target's columns; None if the method uses no target set. Raises as
-    `select.select`."""
+    `select.select`.
+
+    Arguments:
+        task: what to select, and from what.
+        context: store and models.
+    """
     method, target = task.method, task.target
     if not check(method, target, context):
         return None
@@ -107,6 +123,7 @@ def leaks(
     Arguments:
         pool, target: the rows to train on, and those to evaluate on.
         on_leak: "refuse" raises PoolError where there are any; "drop" returns them.
+        progress: displays the rows compared.
         names: names of the two in the message.
         instead: an alternative for the user.
         near: as in `find_contamination`.

@@ -86,8 +86,13 @@ def _rows(engine: ColumnEngine, model: TrainedIdentity | TrainedModel) -> int | 
 
 
 def most_rows(engine: ColumnEngine, chosen: Signal) -> int | None:
-    """How many rows a signal chooses at most, if it says so before it is computed (a field `rows`,
-    or a method `most_rows` of the number of distinct rows)."""
+    """Maximum number of rows that a signal chooses, if it is known before the signal is computed (a
+    field `rows`, or a method `most_rows` of the number of distinct rows).
+
+    Arguments:
+        engine: of the pool.
+        chosen: the signal.
+    """
     usable = engine.eligible.mask
     stated = getattr(chosen, "rows", None)
     if isinstance(stated, int):
@@ -98,7 +103,12 @@ def most_rows(engine: ColumnEngine, chosen: Signal) -> int | None:
 
 
 def training_notes(trainings: Sequence[TrainingPlan], pool_rows: int) -> list[str]:
-    """One or two sentences for all models with the same training."""
+    """One or two sentences for all models with the same training.
+
+    Arguments:
+        trainings: the models that will be trained.
+        pool_rows: number of rows of the pool.
+    """
     alike: dict[tuple[object, ...], list[TrainingPlan]] = {}
     for t in trainings:
         alike.setdefault((t.rows, t.passes, t.upper_bound), []).append(t)

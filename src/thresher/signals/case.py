@@ -28,7 +28,7 @@ from thresher.types import IMAGE_PLACEHOLDER, Columns, Field, Sample, Scored, Si
 PROMPT = read("error_switch")
 END = read("error_switch_end")
 LETTERS = "ABCDEFGHIJKL"
-MAX_OPTIONS = 4  # of a question without options of its own
+MAX_OPTIONS = 4  # of a question without its own options
 
 
 class SwitchSignal:
@@ -126,7 +126,7 @@ def make_case(
         sample: the row.
         rationale: the student's text.
         answer: the student's answer.
-        others: further options for a question without options of its own.
+        others: further options for a question without its own options.
         prior: probability of the right answer that the prompt states.
         prompt: a template with {question}, {options}, {right} and {prior}.
     """

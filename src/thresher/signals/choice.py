@@ -48,7 +48,7 @@ class Choice:
 
     model: ModelIdentity
     otherwise: tuple[str, ...] = ()
-    """Candidates of rows without candidates of their own; without them, such rows fail."""
+    """Candidates of rows that have none; without them, such rows fail."""
 
     kind: ClassVar[str] = "choice"
     version: ClassVar[int] = 2  # 2: from the end of the generation prompt

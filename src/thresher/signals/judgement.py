@@ -20,7 +20,7 @@ from thresher.stats.two_normals import upper_component
 from thresher.types import Columns, Field, Signal, seeded_ties
 
 HELPED = 0.65
-"""Share of the rows that are not suspected whose answer the image must make likelier. The built-in
+"""Minimum share of unsuspected rows whose answer the image must make more likely. The built-in
 model: 0.84 to 0.91 on five pools that it reads, with up to 31% of wrong answers; 0.47 on easy_vqa,
 which it does not, and 0.43 with 30% of wrong answers planted there. Of all rows: 0.60 to 0.90,
 0.50 and 0.48."""

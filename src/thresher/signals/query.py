@@ -1,9 +1,9 @@
 """Questions about a row, several of which share one pass of the model.
 
 The prompt has the row itself, formatted as exchanges, followed by a query in the same user turn.
-Signals with equal `batch_key()` have the same prompt but for the query, so a backend encodes image
-and exchanges once for all queries. `QuerySignalBase` is the base class of such signals (`judge`,
-`style`), which define the query and how its answers are read.
+Signals with equal `batch_key()` have the same prompt except for the query, so a backend encodes
+image and exchanges once for all queries. `QuerySignalBase` is the base class of such signals
+(`judge`, `style`), which define the query and how its answers are read.
 """
 
 from __future__ import annotations
@@ -96,7 +96,12 @@ def format_exchanges(sample: Sample) -> str:
 def judge_prompt(sample: Sample, system: str) -> Sample:
     """The judge's prompt without a query: a system turn (unless `system` is empty) and one user
     turn with the exchanges. An image is where the row has it; images of turns that are left out are
-    left out."""
+    left out.
+
+    Arguments:
+        sample: the row to judge.
+        system: text of the system turn; "": none.
+    """
     text, images = _exchanges(sample)
     turns = (Turn("system", system), Turn("user", text)) if system else (Turn("user", text),)
     return Sample(sample.id, turns, images, sample.source, sample.problem, sample.media)

@@ -168,6 +168,10 @@ def style_bits(text: str, styles: Sequence[str] = STYLES) -> int:
 def listed_styles(text: str, styles: Sequence[str] = STYLES) -> list[int]:
     """The styles in a generated list, in its order; read as by `style_bits`.
 
+    Arguments:
+        text: a generated list.
+        styles: names of the styles.
+
     >>> listed_styles("Word/short-phrase, yes/no, Yes/No")
     [3, 2]
     """

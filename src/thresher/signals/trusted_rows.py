@@ -55,7 +55,7 @@ class TrustedRows:
         return {name: signal for name, signal in given.items() if signal is not None}
 
     def most_rows(self, distinct: int) -> int:
-        """Number of distinct rows that are chosen, at most, of so many."""
+        """Maximum number of distinct rows that are chosen of `rows`."""
         return max(round(self.fraction * distinct), min(self.least, distinct // 4), 1)
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:

@@ -144,7 +144,7 @@ def describe_random_rows(seeds: Sequence[int], of: int) -> str:
 
 
 def name_seeds(seeds: Sequence[int]) -> str:
-    """Seeds, ascending, in words.
+    """Seeds, ascending, as text.
 
     >>> [name_seeds(s) for s in ([1], [0, 2], [0, 1, 2], [0, 1, 2, 4], [3, 4, 7])]
     ['seed 1', 'seeds 0 and 2', 'seeds 0 to 2', 'seeds 0, 1, 2 and 4', 'seeds 3, 4 and 7']

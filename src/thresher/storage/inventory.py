@@ -29,8 +29,8 @@ class StoredColumn:
     """One signal's column.
 
     fingerprint: the name of its folder.
-    kind: the signal's kind; "" where `signal.json` is missing or unreadable.
-    version: the signal's version; None where it is unknown.
+    kind: the signal's kind; "" if `signal.json` is missing or unreadable.
+    version: the signal's version; None if it is unknown.
     model: the model that was asked; "" for a signal that asks none.
     rows: stored rows; a row that two processes stored counts twice.
     size: bytes.
@@ -59,7 +59,7 @@ class StoredModel:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A file or folder that nothing uses any more. `reason`: why, in words."""
+    """A file or folder that nothing uses any more. `reason`: why, as text."""
 
     path: Path
     size: int

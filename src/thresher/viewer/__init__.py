@@ -3,7 +3,7 @@ model ever runs.
 
     session    one opened selection: its current parameters, the rows they select (displayed), the
                pinned and banned rows (pins)
-    export     writes it to a selection folder of its own
+    export     writes it to a new selection folder
     recall     columns kept in memory; refuses to score
     browse     which rows are displayed: filters, search, order, pages
     cards      a row as the page displays it; thumbnails

@@ -90,7 +90,7 @@ class Page:
 
 @dataclass
 class Scan:
-    """A search through `rows` that has come to `at`."""
+    """A search through `rows` that has reached index `at`."""
 
     rows: np.ndarray
     at: int = 0
@@ -98,7 +98,7 @@ class Scan:
 
 
 class Browser:
-    """Finds pages. Keeps where each of the latest searches has come to."""
+    """Finds pages. Remembers how far each of the latest searches got."""
 
     def __init__(self, pool: Pool, suspects: SuspectSource) -> None:
         self.pool, self._suspects = pool, suspects

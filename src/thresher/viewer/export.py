@@ -1,4 +1,4 @@
-"""Writes the displayed selection to a selection folder of its own, as `thresher select` does: by
+"""Writes the displayed selection to a new selection folder, as `thresher select` does: by
 `run.select` and `output.write`.
 
 Writes one fresh folder and nothing else; a failure leaves nothing behind.

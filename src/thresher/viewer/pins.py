@@ -71,7 +71,7 @@ class Pins:
         if state == "pinned" and (bad := self.pool.unreadable[rows]).any():
             row = int(rows[bad][0])
             raise ConfigError(
-                f"Row {row:,} cannot be kept: it is no record ({self.pool.problems[row]})."
+                f"Row {row:,} cannot be kept: it is not a record ({self.pool.problems[row]})."
             )
         return keep, drop
 

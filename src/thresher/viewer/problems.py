@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """`field`: the form field, "set-NAME" of a setting, "rows", "where"; "" where it belongs to
+    """`field`: the form field, "set-NAME" of a setting, "rows", "where"; "" if it belongs to
     none."""
 
     field: str
@@ -55,7 +55,7 @@ def problem_of(
 
 
 def _field(params: SelectionParams, error: ConfigError) -> str:
-    """The form field that is wrong; "" where it is none, or all of them together."""
+    """The form field that is wrong; "" if it is none, or all of them together."""
     if error.option.startswith(SETTING):
         return f"set-{error.option[len(SETTING) :]}"
     if error.option in ("budget", "method"):

@@ -54,7 +54,7 @@ class NotStored(NeedsModel):
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A row signal's column as it was computed once. Arrays [n] by position."""
+    """A row signal's column as it was computed. Arrays [n] by position."""
 
     fingerprint: str
     asked: np.ndarray  # bool: rows that were eligible then

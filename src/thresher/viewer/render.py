@@ -1,7 +1,7 @@
 """Everything that the page shows, as HTML: the report's templates and a few of the viewer's own.
 Autoescape, always.
 
-Pure but for what a selection reads of the pool when it is asked.
+Pure, except for what a selection reads from the pool when asked.
 """
 
 from __future__ import annotations
@@ -260,7 +260,7 @@ def rows(found: Page, items: list[Item], table: bool, fixed: bool, suspects: boo
 
 
 def suspects(displayed: DisplayedSelection, found: StoredSuspects | None) -> dict[str, Any]:
-    """What the rows' filters need, and what the suspicions are worth. `found`: None where they are
+    """What the rows' filters need, and what the suspicions are worth. `found`: None if they are
     not known."""
     content = suspects_overview(displayed.made, found)
     html = _render("suspects_overview.html.jinja", s=content)
@@ -268,7 +268,7 @@ def suspects(displayed: DisplayedSelection, found: StoredSuspects | None) -> dic
 
 
 def count_text(found: Page) -> str:
-    """How many rows fit, in words."""
+    """How many rows fit, as text."""
     if found.complete:
         return f"{found.fit:,} row{'' if found.fit == 1 else 's'}"
     return f"{found.fit:,} so far: searched {found.looked:,} of {found.of:,} rows"

@@ -90,7 +90,7 @@ class Session:
         self.suspects = SuspectSource(lambda: suspects_of_run(saved))
         self.saved = saved.in_pool  # bool [n]: kept by the selection in the folder
         self.first = first = SelectionParams.of(self.run)
-        self.fixed = ""  # why nothing can be chosen again here; "" where it can
+        self.fixed = ""  # why nothing can be chosen again here; "" if it can
         self.displayed = DisplayedSelection(
             1,
             first,
@@ -228,7 +228,7 @@ class Session:
             return self._with_pins(keep, drop, before)
 
     def undo(self) -> DisplayedSelection:
-        """Take back the last change of pins. Raises ConfigError where there is none."""
+        """Take back the last change of pins. Raises ConfigError if there is none."""
         with self.lock:
             if not self.undoable:
                 raise ConfigError(
@@ -250,7 +250,7 @@ class Session:
         return displayed
 
     def may_choose(self) -> None:
-        """Raises ConfigError where nothing can be chosen again here."""
+        """Raises ConfigError if nothing can be chosen again here."""
         if self.fixed:
             raise ConfigError(self.fixed)
 
@@ -378,8 +378,7 @@ class Session:
         return command(replace(request, out=str(self.new_name(params))).to_mapping())
 
     def command_or_nothing(self, params: SelectionParams) -> str:
-        """As `command`; "" where what is asked for is no command at all, such as an unknown
-        method."""
+        """As `command`; "" if the parameters are not a valid command, such as an unknown method."""
         try:
             return self.command(params)
         except ConfigError:

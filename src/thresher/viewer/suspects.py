@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_SKILLS = 200  # in the list to filter by
-SORT = "suspicion"  # the likeliest wrong first
+SORT = "suspicion"  # the most likely wrong first
 
 
 class SuspectSource:
@@ -31,7 +31,7 @@ class SuspectSource:
         self._lock = threading.Lock()
 
     def get(self) -> StoredSuspects | None:
-        """None where no model's columns are stored. Raises StoreError."""
+        """None if no model's columns are stored. Raises StoreError."""
         with self._lock:
             if self._found is None:
                 self._found = self._look()
@@ -54,7 +54,7 @@ def fitting(found: StoredSuspects, skill: str) -> np.ndarray:
 
 
 def ordered(found: StoredSuspects) -> np.ndarray:
-    """All pool rows, int64 [n], the likeliest wrong first; rows that are not judged last."""
+    """All pool rows, int64 [n], the most likely wrong first; rows that are not judged last."""
     rest = np.flatnonzero(found.place < 0)
     return np.concatenate([found.rows[found.order], rest])
 

@@ -45,7 +45,7 @@ class AnswerEnds:
 
         Arguments:
             ids: int64 [tokens], token ids of the row.
-            predicted: for each of `flat_positions`, the likeliest next token id.
+            predicted: for each of `flat_positions`, the most likely next token id.
         """
         return all(self._reached(positions, ids, predicted) for positions in self.positions)
 

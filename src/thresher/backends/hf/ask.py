@@ -64,7 +64,7 @@ def ask(
         pool: where images are loaded from.
 
     Yields, about once a second, `logprob`: float32 [m, answers of all queries], in nats, queries in
-    order. Raises ModelError, and ConfigError where answers cannot be distinguished.
+    order. Raises ModelError, and ConfigError if answers cannot be distinguished.
     """
     forward, mode = pipeline.forward, pipeline.forward.query_mode
     if mode is None:

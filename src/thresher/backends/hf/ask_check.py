@@ -92,6 +92,6 @@ def _encode(
 def _logprobs(
     pipeline: BlockPipeline, row: EncodedRow, features: dict[Any, ImageFeatures], mode: QueryMode
 ) -> np.ndarray | None:
-    """float64 [answers], in nats; None where the row does not fit into memory."""
+    """float64 [answers], in nats; None if the row does not fit into memory."""
     result = next(answer_logprobs(pipeline.forward, [row], features, mode))[0][1]
     return None if isinstance(result, str) else result

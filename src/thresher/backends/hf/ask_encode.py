@@ -9,7 +9,7 @@ two tokens beside it. The first rows of each conversation shape are tokenised in
 and compared.
 
 An answer's tokens are those that contain a character of it: a separator that the template writes
-before an answer ("ASSISTANT: 3") belongs to the prompt if it is a token of its own, and to the
+before an answer ("ASSISTANT: 3") belongs to the prompt if it is a separate token, and to the
 answer if it is merged into the answer's first token.
 """
 
@@ -57,7 +57,7 @@ class _Group:
 class _Plan:
     """How rows of one conversation shape are encoded.
 
-    frame: None where the chat template reads the texts: each row then has a frame of its own.
+    frame: None if the chat template reads the texts: each row then has its own frame.
     groups: None: tokenise every answer of every row.
     """
 
@@ -187,7 +187,7 @@ class AskEncoder:
         return EncodedText(ids, image_positions, [], trie=trie)
 
     def _check_first_tokens(self, trie: Trie) -> None:
-        """Raises ConfigError where two answers of a query would be read from the same logit."""
+        """Raises ConfigError if two answers of a query would be read from the same logit."""
         seen: dict[tuple[int, int], int] = {}
         for source, target, answer in zip(
             trie.source.tolist(), trie.target.tolist(), trie.answer.tolist(), strict=True
@@ -230,7 +230,7 @@ class AskEncoder:
         )
 
     def _groups(self, conv: Conversation, frame: _Frame) -> list[_Group] | None:
-        """Answers grouped by the beginnings of their queries; None where a query's words cannot be
+        """Answers grouped by the beginnings of their queries; None if a query's words cannot be
         located or are too few tokens."""
         leaves, token_ids, token_starts = self._tokenize_all(conv, frame)
         query_starts = []  # of each answer: the first token inside its query's own words

@@ -2,9 +2,9 @@
 cache, so each piece costs only its own tokens.
 
 The prompts of a row are its user turn, the turn with one more piece, and so on, each followed by
-the question. Consecutive prompts share all tokens up to where the text was extended, so keys and
-values are kept up to there, and only the new piece and the question run. The number of tokens that
-run is linear in the length of the text; asking from the start each time would be quadratic.
+the question. Consecutive prompts share all tokens before the new piece, so their keys and values
+are kept, and only the new piece and the question run. The number of tokens that run is linear in
+the length of the text; asking from the start each time would be quadratic.
 
 Each prompt is tokenised as a whole, as `ask` does, and shared tokens are found by comparison: a
 border at which two tokens merge costs one more token and changes no number. Text only. The rules of

@@ -42,7 +42,7 @@ class Probe:
 
     seconds: without warm-up.
     tokens: through the language model, padding included.
-    peak_bytes: most memory used; None where the system does not report it.
+    peak_bytes: most memory used; None if the system does not report it.
     """
 
     seconds: float

@@ -59,7 +59,7 @@ class BlockPipeline:
         forward: runs the model.
         encoder: conversations to token ids.
         preparer: images to tensors.
-        context: most tokens of a row.
+        context: maximum tokens of a row.
         shrinks_images: whether the model gives an image fewer tokens in a conversation of several.
     """
 
@@ -78,7 +78,7 @@ class BlockPipeline:
         self.preparer = preparer
         self.context = context
         self._max_block_images = INITIAL_BLOCK_IMAGES
-        self._max_image_bytes = 0  # most bytes of a processed image so far
+        self._max_image_bytes = 0  # largest processed image so far, in bytes
         self._max_feature_bytes = 0  # most bytes of an image's features so far
         # decode and process images while the model runs
         self._image_threads = ThreadPoolExecutor(max(1, min(8, available_cores() - 1)))

@@ -53,7 +53,7 @@ def open_weights(
         trust_remote_code: whether the model's own Python code may run.
         typed: how the user named the model, for messages.
 
-    Raises MissingExtra where a package is needed that is not installed, else ModelError.
+    Raises MissingExtra if a package is needed that is not installed, else ModelError.
     """
     import transformers
 

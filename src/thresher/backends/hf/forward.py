@@ -385,7 +385,7 @@ class Forward:
             )
             begin += n
 
-    # ------------------------------------------------------- inputs of the model beside the ids
+    # ------------------------------------------------------- inputs of the model besides the ids
 
     def image_inputs(
         self,

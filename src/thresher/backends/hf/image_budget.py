@@ -69,7 +69,7 @@ def write_budget(folder: Path, changes: dict[str, Any]) -> None:
             continue
         content = json.loads(file.read_text("utf-8"))
         part = content.get(section) if section else content
-        if not isinstance(part, dict):  # the image processor has a file of its own
+        if not isinstance(part, dict):  # the image processor has a separate file
             continue
         part |= changes
         size = changes.get("size", {})

@@ -36,13 +36,13 @@ LOSS = Outputs()
 
 @dataclass(slots=True)
 class Loss:
-    """One row's outputs; NaN or None where they are not computed.
+    """One row's outputs; NaN or None if they are not computed.
 
     nll: mean negative log-likelihood of the answer tokens, in nats.
     tokens: number of answer tokens.
     greedy_match: whether greedy decoding gives exactly these answers.
     entropy: mean entropy of the next token's distribution at the answer tokens, in nats.
-    own_gap: mean log-probability of the likeliest token minus that of the answer's, in nats.
+    own_gap: mean log-probability of the most likely token minus that of the answer's, in nats.
     states: float32 [len(Outputs.states), hidden size], of length 1.
     words: see `word_losses`.
     """
@@ -68,7 +68,7 @@ def word_losses(nll: np.ndarray, light: np.ndarray) -> tuple[float, int, float, 
 
 
 def entropy_and_gap(logits: torch.Tensor, target: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Entropy of each position's distribution, and the log-probability of its likeliest token
+    """Entropy of each position's distribution, and the log-probability of its most likely token
     minus that of `target`: float64 [n] each, in nats.
 
     Arguments:

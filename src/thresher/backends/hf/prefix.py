@@ -1,7 +1,7 @@
 """The encoded beginning of a row, from which other rows continue.
 
 A layer of transformers' caches holds all keys and values, those of a sliding window, or the
-recurrent state of linear attention, each with counters of its own. A layer is therefore copied
+recurrent state of linear attention, each with its own counters. A layer is therefore copied
 whole, whatever its class: every tensor in it has the batch as its first axis.
 """
 
