@@ -35,6 +35,7 @@ CHECKED = (
     "html.py",
     "methods",
     "mixture",
+    "pools",
     "request",
     "retrieval",
     "samplers",

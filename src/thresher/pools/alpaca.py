@@ -18,7 +18,12 @@ COLUMNS = {
 
 
 def to_llava(record: Mapping[str, Any], columns: Mapping[str, str] = COLUMNS) -> dict[str, Any]:
-    """The record in the LLaVA layout. `columns`: role -> field name, as in `dataset_info.json`."""
+    """The record in the LLaVA layout.
+
+    Arguments:
+        record: of the layout alpaca.
+        columns: role -> field name, as in `dataset_info.json`.
+    """
     named = {role: columns.get(role, "") for role in COLUMNS}
     if named["prompt"] not in record and named["response"] not in record:
         # another format's record: no conversation

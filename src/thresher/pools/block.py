@@ -224,7 +224,13 @@ def read_block(
 
 
 def fallback_text(reader: RecordReader, offset: int, length: int) -> str:
-    """The text of an unreadable record, which is used in place of its conversation."""
+    """The text of an unreadable record, which is used in place of its conversation.
+
+    Arguments:
+        reader: of the file.
+        offset: first byte of the record.
+        length: of the record in bytes.
+    """
     raw = (
         reader.raw(offset, min(length, MAX_RAW_BYTES))
         if length > MAX_RAW_BYTES

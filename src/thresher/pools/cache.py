@@ -36,7 +36,14 @@ class CacheDamaged(Exception):
 
 
 def cache_file(cache: Path, path: str, images: str) -> Path:
-    """One file per pool and image folder: a changed pool replaces its own entry."""
+    """The cache file of a pool: one per pool and image folder, so that a changed pool replaces its
+    own entry.
+
+    Arguments:
+        cache: folder of the cache.
+        path: of the pool.
+        images: its image folder.
+    """
     return cache / (
         hashlib.sha256(f"{path}\0{images}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
         + ".pool"
@@ -49,8 +56,10 @@ def save_index(
     """Write the index atomically.
 
     Arguments:
+        index: of the pool.
         stamp: the arguments that the pool was opened with.
         states: the states of its files when they were read.
+        file: the file to write.
 
     Raises OSError (no permission, disk full); no partial file remains.
     """
@@ -85,6 +94,10 @@ def save_index(
 def load_index(file: Path, stamp: Mapping[str, Any]) -> tuple[Index, list[FileState]] | None:
     """The cached index and the states of the files it was read from; None if there is no entry or
     `stamp` differs. Raises CacheDamaged.
+
+    Arguments:
+        file: the cache file.
+        stamp: the arguments that the pool is opened with.
     """
     try:
         with open(file, "rb") as f:

@@ -47,6 +47,7 @@ def plain_cards(
     reason.
 
     Arguments:
+        pool: of the rows.
         rows: int64 [r], pool rows.
         samples: the samples of `rows`.
         max_images: thumbnails per row.
@@ -87,6 +88,11 @@ def _messages(turns: Sequence[Turn]) -> list[Message]:
 def message(role: str, text: str, max_characters: int = CHARACTERS) -> Message:
     """A turn, shortened to `max_characters`; leading image placeholders are dropped, because the
     images are displayed.
+
+    Arguments:
+        role: of the turn.
+        text: of the turn.
+        max_characters: maximum length.
     """
     name = {"user": "Question", "assistant": "Answer", "system": "System"}.get(role, "Message")
     body = _LEADING_PLACEHOLDERS.sub("", text)
@@ -99,7 +105,14 @@ def thumbnails(
     max_images: int = IMAGES,
     max_bytes: int | None = None,
 ) -> list[list[Thumbnail]]:
-    """Up to `max_images` per row; none after `max_bytes` (None: THUMBNAIL_BYTES) are used."""
+    """Thumbnails of each row's first images, as data URIs.
+
+    Arguments:
+        pool: where images are loaded from.
+        samples: the rows.
+        max_images: maximum per row.
+        max_bytes: of all thumbnails together; None: THUMBNAIL_BYTES.
+    """
     refs = [ref for s in samples for ref in s.images[:max_images]]
     unique_refs = list(dict.fromkeys(refs))
     with ThreadPoolExecutor(THREADS) as threads:
@@ -124,7 +137,12 @@ def thumbnails(
 
 
 def thumbnail(pool: PoolView, ref: ImageRef) -> Thumbnail:
-    """A JPEG with sides of at most PIXELS, as a data URI."""
+    """A JPEG with sides of at most PIXELS, as a data URI.
+
+    Arguments:
+        pool: where the image is loaded from.
+        ref: the image.
+    """
     from PIL import Image
 
     name = (ref.path or "embedded image")[-120:]

@@ -78,6 +78,12 @@ def folder_files(
 ) -> list[FileSpec]:
     """The files of a folder. The first one's `note` says what was left out. Raises PoolError if
     there is nothing to read.
+
+    Arguments:
+        name: path of the folder.
+        images: image folder of all files; None: each file's own folder.
+        format: a name of `readers.FORMATS`; None: detected.
+        locate: resolves the entries of a listing.
     """
     entries = sorted(os.listdir(name))
     # an output folder of `select`: read its subset, not its tables
@@ -143,6 +149,12 @@ def resolve_file(
     """The files of a folder, the files that a listing names, or the file itself.
 
     `source` may still be "". `locate`: resolves the entries of a listing.
+
+    Arguments:
+        name: path of a file or folder.
+        images: image folder of all files; None: each file's own folder.
+        format: a name of `readers.FORMATS`; None: detected.
+        locate: resolves the entries of a listing.
     """
     if not pool_files.is_remote(name) and os.path.isdir(name):
         return folder_files(name, images, format, locate)

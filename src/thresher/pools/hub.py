@@ -22,6 +22,10 @@ from thresher.text import parse_json
 def saved_dataset_files(folder: str, images: str | None) -> list[FileSpec]:
     """The Arrow files of a folder that `Dataset.save_to_disk` or `DatasetDict.save_to_disk` wrote.
 
+    Arguments:
+        folder: that was saved.
+        images: image folder of all files; None: the folder itself.
+
     Raises PoolError: several splits, no files.
     """
     state = os.path.join(folder, "state.json")
@@ -53,7 +57,11 @@ def cached_dataset_files(folder: str, info: dict[str, Any], images: str | None) 
     """The Arrow files of a folder of the datasets cache.
 
     Arguments:
-        info: its dataset_info.json. Raises PoolError if it is unclear which split to read.
+        folder: of the data set in the cache.
+        info: its dataset_info.json.
+        images: image folder of all files; None: the folder itself.
+
+    Raises PoolError if it is unclear which split to read.
     """
     arrow_files = sorted(
         f
@@ -114,6 +122,10 @@ def _splits_note(folder: str, split: str, names: list[str]) -> str:
 
 def download_dataset(spec: str, images: str | None) -> list[FileSpec]:
     """The Arrow files of a hub data set: `org/name` or `org/name@split` (default: train).
+
+    Arguments:
+        spec: `org/name` or `org/name@split`.
+        images: image folder of all files; None: the folder of the files.
 
     Raises PoolError (no network, no such data set), MissingExtra (`datasets` is not installed).
     """

@@ -71,7 +71,12 @@ def extension_of(head: bytes) -> str:
 
 
 def extension_matches(form: str, extension: str) -> bool:
-    """Whether an extension (without the dot) belongs to this format (Pillow's name)."""
+    """Whether an extension (without the dot) belongs to this format (Pillow's name).
+
+    Arguments:
+        form: Pillow's name of a format, such as "JPEG".
+        extension: without the dot.
+    """
     return extension in FORMATS["JPEG" if form == "MPO" else form][1]
 
 

@@ -23,7 +23,11 @@ _WEAK_SIGNATURES = frozenset(
 
 
 def open_image(file: BinaryIO, name: str) -> ImageFile:
-    """The image in an open file; its header is read, nothing is decoded yet. `name`: for messages.
+    """The image in an open file; its header is read, nothing is decoded yet.
+
+    Arguments:
+        file: the open file.
+        name: for messages.
 
     Raises ImageError: empty, none of FORMATS, a damaged header, or a format whose codec this Pillow
     lacks.

@@ -66,12 +66,25 @@ class ImageTable:
 
     @classmethod
     def of(cls, stamps: np.ndarray, digest: np.ndarray) -> ImageTable:
+        """The table of m images.
+
+        Arguments:
+            stamps: int64 [m, 4], the fields of `hashing.Stamp`.
+            digest: DIGEST [m].
+        """
         size, mtime, ctime, inode = (np.ascontiguousarray(stamps[:, k]) for k in range(4))
         return cls(size, mtime, ctime, inode, digest)
 
 
 def image_identity(path: str, size: int, digest: bytes, trusted: bool) -> str:
-    """`ImageRef.identity` of an image of the table. `digest`: 32 bytes, zeros if unknown."""
+    """`ImageRef.identity` of an image of the table.
+
+    Arguments:
+        path: as in the table.
+        size: in bytes; -1: no such file.
+        digest: 32 bytes, zeros if unknown.
+        trusted: whether path and size identify the image.
+    """
     if path.startswith("bytes:"):
         return "sha256:" + path[6:]
     return ImageRef(path, None, size, digest.hex() if any(digest) else "", trusted).identity

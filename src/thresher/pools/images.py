@@ -38,8 +38,12 @@ _TRANSPOSE = {
 
 
 def open_inside(folder: str, path: str) -> BinaryIO:
-    """Open `path` below `folder` (resolved) for reading. Raises ImageError: outside, missing, not a
-    plain file.
+    """Open a file below a folder for reading. Raises ImageError: outside, missing, not a plain
+    file.
+
+    Arguments:
+        folder: resolved.
+        path: relative to it.
     """
     real = resolve_inside(folder, path)
     try:
@@ -85,8 +89,11 @@ def load_rgb(folder: str, ref: ImageRef, max_pixels: int = MAX_PIXELS) -> Image.
 
 
 def read_bytes(folder: str, ref: ImageRef) -> bytes:
-    """The bytes of an image file. `folder`: the resolved image folder, or its address. Raises
-    ImageError.
+    """The bytes of an image file. Raises ImageError.
+
+    Arguments:
+        folder: the resolved image folder, or its address.
+        ref: the image.
     """
     if ref.data is not None:
         return ref.data
@@ -167,8 +174,12 @@ def _size_changed(ref: ImageRef, size: int) -> ImageError:
 
 
 def decode(file: BinaryIO, name: str, max_pixels: int = MAX_PIXELS) -> tuple[Image.Image, str]:
-    """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError
-    with `name`.
+    """The first frame as RGB, and Pillow's name of the format ("PNG", "JPEG" …). Raises ImageError.
+
+    Arguments:
+        file: the open file.
+        name: for messages.
+        max_pixels: of an image; a larger one is refused.
     """
     try:
         with open_image(file, name) as image:

@@ -234,6 +234,12 @@ def add_images(
     """The index with these images, and the digests and order that follow from them.
 
     Reads records only to order rows of equal digest.
+
+    Arguments:
+        index: of records, without images.
+        pool_files: the files of the pool.
+        table: the images.
+        trusted: whether path and size identify an image.
     """
 
     updated = replace(
@@ -286,7 +292,12 @@ class _SequentialReader:
 
 
 def canonical_order(digest: np.ndarray, canonical: Callable[[int], bytes]) -> np.ndarray:
-    """int64 [n]: rows by digest; rows of equal digest by `canonical(row)`, then by row."""
+    """int64 [n]: rows by digest; rows of equal digest by `canonical(row)`, then by row.
+
+    Arguments:
+        digest: DIGEST [n].
+        canonical: row -> hash of its record, equal for equal content.
+    """
     words = np.ascontiguousarray(digest).view(">u8").reshape(len(digest), 4).astype(np.uint64)
     order = np.argsort(words[:, 0], kind="stable").astype(np.int64)
     head = words[order, 0]

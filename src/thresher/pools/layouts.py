@@ -36,8 +36,11 @@ LAYOUTS: dict[str, tuple[str, Convert | None]] = {
 
 
 def recognise_layouts(record: Any, kind: str) -> tuple[str, ...]:
-    """The layouts that a record could have; () = none. `kind`: "json", "jsonl" or another
-    container.
+    """The layouts that a record could have; () if there is none.
+
+    Arguments:
+        record: decoded JSON.
+        kind: "json", "jsonl" or another container.
 
     >>> turns = [{"role": "user", "content": "Q"}]
     >>> recognise_layouts({"messages": turns, "images": ["a.png"]}, "jsonl")

@@ -64,8 +64,13 @@ _LOCATIONS = ("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url
 def read_listing(
     path: str, images: str | None, format: str | None, locate: Locate
 ) -> list[FileSpec] | None:
-    """The files that the listing at `path` names, each resolved by `locate`; None if `path` is a
-    pool itself.
+    """The files that a listing names; None if the file is a pool itself.
+
+    Arguments:
+        path: of the listing.
+        images: image folder of all files; None: each file's own folder.
+        format: a name of `readers.FORMATS`; None: detected.
+        locate: resolves the entries.
 
     Raises PoolError for an invalid listing.
     """
@@ -143,7 +148,14 @@ _EXPECTED = {
 def read_mixture(
     content: Mapping[str, Any], path: str, images: str | None, locate: Locate
 ) -> list[FileSpec]:
-    """The files of a mixture, in its order. Raises PoolError for an invalid entry."""
+    """The files of a mixture, in its order. Raises PoolError for an invalid entry.
+
+    Arguments:
+        content: of the YAML file.
+        path: of the YAML file.
+        images: image folder of all files; None: those of the entries.
+        locate: resolves the entries.
+    """
     seed = content.get("seed", 0)
     if not isinstance(seed, int):
         raise PoolError(f"{path}: seed is {printable(repr(seed))}; expected a whole number.")
@@ -219,6 +231,12 @@ def read_dataset_info(
     path: str, images: str | None, locate: Locate, entry: str = ""
 ) -> list[FileSpec]:
     """The local files of a LLaMA-Factory dataset_info.json: all of them, or those of one entry.
+
+    Arguments:
+        path: of the file.
+        images: image folder of all files; None: the folder of the listing.
+        locate: resolves the entries.
+        entry: its name; None: all entries.
 
     Raises PoolError: no such entry, none with a local file, an entry that ranks answers.
     """

@@ -80,8 +80,12 @@ class Parsed(NamedTuple):
 
 
 def parse(record: Any, problem: str, raw: str) -> Parsed:
-    """`record`: decoded JSON (None with a `problem` from the reader); `raw`: its text, used where
-    it cannot be read.
+    """Parse one record.
+
+    Arguments:
+        record: decoded JSON; None if the reader found a `problem`.
+        problem: of the reader; "": none.
+        raw: the text of the record, which is used if the record cannot be read.
 
     >>> turns = [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "A"}]
     >>> parse({"image": "a.jpg", "conversations": turns}, "", "").texts
@@ -216,6 +220,11 @@ def text_digest(roles: list[str], texts: list[str], media: tuple[str, ...] = ())
     """The part of `Sample.digest` that the record determines, 32 bytes (see `types.row_digest`).
 
     Computed without building a Sample.
+
+    Arguments:
+        roles: of the turns.
+        texts: of the turns, as many.
+        media: identities of media that no model reads.
     """
     joined = "".join(
         [f"{role}\x1f{len(text)}\x1f{text}" for role, text in zip(roles, texts, strict=True)]
@@ -259,7 +268,12 @@ def decode(raw: bytes) -> Any:
 
 
 def canonical_record(record: Any, raw: bytes) -> bytes:
-    """A hash that is equal for records of equal content in any layout; orders exact duplicates."""
+    """A hash that is equal for records of equal content in any layout; orders exact duplicates.
+
+    Arguments:
+        record: decoded JSON; None if it is invalid.
+        raw: its bytes, which are hashed if it is invalid.
+    """
     if record is None:
         return hashlib.sha256(raw).digest()
     try:

@@ -79,6 +79,10 @@ def absolute_spec(spec: str) -> str:
 def map_paths(spec: str, change: Callable[[str], str]) -> str:
     """`spec` with each local path or pattern in it replaced by `change(path)`; addresses and hub
     ids stay.
+
+    Arguments:
+        spec: what the user typed.
+        change: path -> path.
     """
     if os.path.lexists(spec):
         return change(spec)

@@ -51,6 +51,12 @@ def resolve_markers(
 ) -> ResolvedMarkers:
     """Convert the markers of a row whose number of `<image>` placeholders differs from that of its
     `images`, or that has neither.
+
+    Arguments:
+        texts: of the turns.
+        images: of the record.
+        video: whether the record has a video.
+        audio: whether the record has audio.
     """
     paths = [path for text in texts if "</img>" in text for path in _NAMED.findall(text)]
     if paths:
@@ -116,6 +122,10 @@ def images_by_number(given: dict[Any, Any]) -> list[Any] | None:
 def fill_objects(texts: list[str], objects: Any) -> tuple[list[str], str]:
     """(texts with ms-swift's `<ref-object>` and `<bbox>` replaced by the row's `objects`, problem
     or "").
+
+    Arguments:
+        texts: of the turns.
+        objects: of the record.
 
     >>> fill_objects(["<ref-object> at <bbox>"], {"ref": ["cat"], "bbox": [[1, 2, 3, 4]]})
     (['cat at [(1,2),(3,4)]'], '')

@@ -131,6 +131,7 @@ def source_shares(pool: DescribedPool, selected: np.ndarray | None) -> tuple[Sha
     """The largest sources, and all others in one line; () if there is only one.
 
     Arguments:
+        pool: its sources.
         selected: int [sources], selected rows of each source; None: not displayed.
     """
     names, counts = pool.source_names, np.bincount(pool.source, minlength=len(pool.source_names))

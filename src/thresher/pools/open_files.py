@@ -21,7 +21,12 @@ MAX_OPEN = 64  # files of one pool
 
 
 class OpenFiles:
-    """The pool's files, opened on demand; at most MAX_OPEN at a time."""
+    """The pool's files, opened on demand; at most MAX_OPEN at a time.
+
+    Arguments:
+        pool_files: the files.
+        states: of the files when they were read; a file that differs is refused.
+    """
 
     def __init__(self, pool_files: Sequence[PoolFile], states: Sequence[FileState]) -> None:
         self.pool_files, self.states = pool_files, list(states)

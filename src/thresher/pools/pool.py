@@ -35,6 +35,16 @@ if TYPE_CHECKING:
 class Pool:
     """n rows. Arrays are in pool order (that of the files) and read-only; use `open_pool` to create
     one.
+
+    Arguments:
+        spec: what the user typed, with absolute paths.
+        images_folder: of the image paths.
+        root: where image paths start: a resolved local folder, or an address.
+        index: of records and images.
+        sources: the files.
+        states: of the files when they were read.
+        notes: messages about the opening, for the user.
+        trust_paths: whether images are identified by path and size.
     """
 
     def __init__(

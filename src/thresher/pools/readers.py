@@ -46,10 +46,20 @@ class RecordReader(Protocol):
         """
 
     def value(self, offset: int, length: int) -> Any:
-        """One record again; None if it cannot be decoded."""
+        """One record again; None if it cannot be decoded.
+
+        Arguments:
+            offset: of the record, as in `Record`.
+            length: of the record, as in `Record`.
+        """
 
     def raw(self, offset: int, length: int) -> bytes:
-        """Its bytes as in the file, or as JSON if the file is not JSON."""
+        """Its bytes as in the file, or as JSON if the file is not JSON.
+
+        Arguments:
+            offset: of the record, as in `Record`.
+            length: of the record, as in `Record`.
+        """
 
     def remarks(self) -> list[str]:
         """Notes on the file for the user, available after it was read."""
@@ -65,7 +75,13 @@ def check_format(name: str | None) -> None:
 
 
 def detect_container(file: BinaryIO, name: str, format: str | None = None) -> str:
-    """The file's container, one of CONTAINERS. Raises PoolError for an unknown one."""
+    """The file's container, one of CONTAINERS. Raises PoolError for an unknown one.
+
+    Arguments:
+        file: the open file.
+        name: for messages.
+        format: a name of FORMATS that the user gave; None: detected.
+    """
     given = FORMATS[format][0] if format else ""
     if given and given not in ("json", "jsonl"):
         return given
@@ -80,7 +96,13 @@ def detect_container(file: BinaryIO, name: str, format: str | None = None) -> st
 
 
 def open_reader(file: BinaryIO, name: str, container: str) -> RecordReader:
-    """A reader for an open file. Raises PoolError (damaged)."""
+    """A reader for an open file. Raises PoolError (damaged).
+
+    Arguments:
+        file: the open file.
+        name: for messages.
+        container: one of CONTAINERS.
+    """
     if container in ("json", "jsonl"):
         return JsonReader(file, name, container)
     if container == "tar":
@@ -95,6 +117,12 @@ def open_reader(file: BinaryIO, name: str, container: str) -> RecordReader:
 def detect_layout(rows: RecordReader, name: str, container: str, format: str | None = None) -> str:
     """The layout of the first records; "llava" if none is recognised, whose parser then reports
     what is wrong.
+
+    Arguments:
+        rows: reads the file.
+        name: for messages.
+        container: of the file.
+        format: a name of FORMATS that the user gave; None: detected.
 
     Raises PoolError if a record could have two layouts.
     """

@@ -72,6 +72,10 @@ class Record(NamedTuple):
 def sniff(file: BinaryIO, name: str) -> str:
     """Whether the content is "json" (a list) or "jsonl". Raises PoolError for anything else; leaves
     the file position undefined.
+
+    Arguments:
+        file: the open file.
+        name: for messages.
     """
     file.seek(0)
     head = file.read(BLOCK)
@@ -105,8 +109,7 @@ def sniff(file: BinaryIO, name: str) -> str:
         if len(lines) == 1:
             raise PoolError(
                 f"{name} has one line that is not valid JSON{named}: {_parse_error(lines[0])}. "
-                f"Is "
-                f"the file cut off? {EXPECTED[0].upper()}{EXPECTED[1:]}."
+                f"Is the file cut off? {EXPECTED[0].upper()}{EXPECTED[1:]}."
             )
         raise PoolError(
             f"{name} starts with {{ and no line is a record by itself: a single top-level "
@@ -166,6 +169,7 @@ def iter_records(
     """Every record of an open binary file, in file order.
 
     Arguments:
+        file: the open file.
         kind: "json" or "jsonl", as `sniff` returns it.
         name: the file's name, for messages.
         span: only the records in it; None: all.
@@ -185,6 +189,11 @@ def find_record_start(file: BinaryIO, kind: str, position: int) -> int:
     so the reader of the preceding span must check that a record starts exactly there. To tell a
     border between records from one between turns, the key of the file's first record must follow
     it.
+
+    Arguments:
+        file: the open file.
+        kind: "json" or "jsonl", as `sniff` returns it.
+        position: a byte of the file.
     """
     text = os.pread(file.fileno(), BLOCK, position)
     if kind == "jsonl":

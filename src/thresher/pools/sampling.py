@@ -48,6 +48,10 @@ def sample_indices(strategy: str, n: int, seed: int, salt: str = "") -> np.ndarr
 def sample_rows(blocks: Sequence[Block], source: FileSpec) -> Block:
     """The rows of a file's blocks that `source.sampling` keeps, as one block with the images of
     these rows only.
+
+    Arguments:
+        blocks: all rows of the file.
+        source: the file, with its sampling strategy.
     """
     n = sum(len(b) for b in blocks)
     rows = sample_indices(

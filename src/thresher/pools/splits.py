@@ -59,6 +59,7 @@ def training_files(
     are read.
 
     Arguments:
+        files: paths.
         declared: splits that the folder's metadata declares.
     """
     splits = {f: (declared or {}).get(f) or split_of(f) for f in files}

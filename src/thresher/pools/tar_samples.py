@@ -61,7 +61,12 @@ def split_member_name(name: str) -> tuple[str, str, str, str]:
 
 
 def member_kind(suffix: str, head: bytes) -> str:
-    """The kind of a member: "record", "text", "image", "video", "audio", or "" if it is ignored."""
+    """The kind of a member: "record", "text", "image", "video", "audio", or "" if it is ignored.
+
+    Arguments:
+        suffix: of the member's name, without the dot.
+        head: its first bytes.
+    """
     if suffix == "json":
         return "record"
     if suffix in TEXTS:

@@ -33,7 +33,13 @@ worker_main()"""
 
 
 def plan_spans(file: BinaryIO, container: str, size: int) -> list[Span]:
-    """The spans to read a file in, in order; one for a small file or on a single processor."""
+    """The spans to read a file in, in order; one for a small file or on a single processor.
+
+    Arguments:
+        file: the open file.
+        container: of the file; only JSON and JSONL are divided.
+        size: of the file in bytes.
+    """
     count = min(
         _processors(),
         MAX_PROCESSES,
@@ -57,7 +63,17 @@ def read_spans(
     spans: list[Span],
     advance: Advance | None,
 ) -> list[Block]:
-    """The blocks of a file's spans. Raises PoolError."""
+    """The blocks of a file's spans. Raises PoolError.
+
+    Arguments:
+        file: the file and its layout.
+        reader: of the file, for this process.
+        source: of the rows without their own.
+        images: creates an empty list of images for a block.
+        prefix: of image paths.
+        spans: parts of the file, in order, at least one; the others are read by new processes.
+        advance: called with the number of rows read; None: not called.
+    """
     convert = make_converter(file.layout, chosen=file.chosen)
     root = images().root
     processes = [_start(file, source, root, prefix, span) for span in spans[1:]]
