@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.proof.asking import Ask
-from benchmarks.proof.report import above, gap, table
+from benchmarks.proof.report import above
+from benchmarks.proof.tables import gap, table
 from benchmarks.real import arms
 from benchmarks.real.by_source import Asked
 from benchmarks.real.pools import POOLS, World

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from benchmarks.proof.numbers import Arm, Key, against, arms_of
-from benchmarks.proof.report import above, gap, percent, table
+from benchmarks.proof.report import above
+from benchmarks.proof.tables import gap, percent, table
 from benchmarks.real import arms, suspects
 from benchmarks.real.by_source import Asked, PoolLabels
 from benchmarks.real.drawn import agreement, drawn_differences, read_pages
