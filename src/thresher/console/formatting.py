@@ -10,7 +10,12 @@ LONGEST_NAME = 60  # characters of a source name
 
 
 def pluralize(n: int, noun: str = "row") -> str:
-    """A count with its noun: "1 row", "1,234 rows"."""
+    """A count with its noun: "1 row", "1,234 rows".
+
+    Arguments:
+        n: the count.
+        noun: in the singular.
+    """
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
@@ -47,7 +52,12 @@ def format_bytes(size: int) -> str:
 
 
 def format_percent(part: int, whole: int) -> str:
-    """`part` of `whole` as a percentage with one decimal; "-" if `whole` is 0."""
+    """`part` of `whole` as a percentage with one decimal; "-" if `whole` is 0.
+
+    Arguments:
+        part: a count.
+        whole: a count, at least `part`.
+    """
     return f"{100 * part / whole:.1f}%" if whole else "-"
 
 
@@ -71,6 +81,10 @@ def tick_text(value: float) -> str:
 
 def number_text(value: Any, unit: str = "") -> str:
     """One value as people read it.
+
+    Arguments:
+        value: a number, text or bool.
+        unit: appended to a number.
 
     >>> [number_text(v) for v in (True, 3, 0.12345, "W_q", float("nan"))]
     ['yes', '3', '0.1235', 'W_q', 'none']

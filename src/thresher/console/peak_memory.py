@@ -19,7 +19,11 @@ def peak_bytes() -> int | None:
 
 
 def in_bytes(maxrss: int, platform: str = sys.platform) -> int:
-    """Convert `ru_maxrss` of `getrusage` or `wait4` to bytes. `platform`: as `sys.platform`.
+    """Convert `ru_maxrss` of `getrusage` or `wait4` to bytes.
+
+    Arguments:
+        maxrss: in the unit of the system.
+        platform: as `sys.platform`.
 
     >>> in_bytes(2048, "linux"), in_bytes(2048, "darwin")
     (2097152, 2048)

@@ -27,7 +27,13 @@ class Progress(Protocol):
     """Receives progress reports. One task at a time: start, advance …, finish."""
 
     def start(self, label: str, total: int, done: int) -> None:
-        """Begin a task of `total` rows (or images), of which `done` were done before (reused)."""
+        """Begin a task of rows (or images).
+
+        Arguments:
+            label: the name of the task.
+            total: number of rows.
+            done: number of rows that were done before (stored already).
+        """
 
     def advance(self, n: int) -> None:
         """`n` more are done."""
@@ -57,6 +63,11 @@ class NoProgress:
 
 class Meter:
     """Rate and remaining time of one task, measured over the last `WINDOW` seconds.
+
+    Arguments:
+        total: number of rows of the task.
+        done: number of rows that were done before.
+        clock: returns seconds.
 
     >>> now = [0.0]
     >>> meter = Meter(total=100, done=20, clock=lambda: now[0])
@@ -117,6 +128,10 @@ class LineProgress:
     """Plain lines for logs and pipes: at the start, at most every ten seconds, and at the end.
 
     `rows`: total number of rows advanced since this object was created.
+
+    Arguments:
+        stream: where lines are written.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -233,6 +248,11 @@ class ReadProgress:
     seconds.
 
     Silent for files that are read faster than that.
+
+    Arguments:
+        name: of the file.
+        stream: where lines are written.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -256,7 +276,12 @@ class ReadProgress:
             )
 
     def images(self, done: int, todo: int) -> None:
-        """`done` of `todo` images have been hashed."""
+        """`done` of `todo` images have been hashed.
+
+        Arguments:
+            done: number of images that were hashed.
+            todo: number of images to hash.
+        """
         now = self._clock()
         if not self._hashing or done <= self._done:
             self._hashing = now

@@ -59,6 +59,7 @@ def ask(
     """Log-probability of every answer of every query, for each sample.
 
     Arguments:
+        pipeline: of the model.
         samples: each ends with a user turn, to which a query's text is appended.
         queries: asked of every sample.
         pool: where images are loaded from.
@@ -103,7 +104,14 @@ def _scored(results: Sequence[tuple[int, Result]], n_answers: int) -> Scored:
 def answer_logprobs(
     forward: Forward, rows: list[EncodedRow], features: dict[Any, ImageFeatures], mode: QueryMode
 ) -> Iterator[list[tuple[int, Result]]]:
-    """(index into `rows`, log-probability of each answer) part by part; every row has a trie."""
+    """(index into `rows`, log-probability of each answer) part by part; every row has a trie.
+
+    Arguments:
+        forward: runs the model.
+        rows: encoded, each with a trie.
+        features: of the images.
+        mode: how the queries of a row run.
+    """
     unpacked: QueryMode = "batched" if forward.reuses_prefix else "full"
     too_long = [mode == "packed" and r.shape[1] > MAX_PACKED_TOKENS for r in rows]
     for row_mode, index in (
@@ -278,6 +286,11 @@ def _packed_positions(forward: Forward, rows: list[EncodedRow], width: int) -> t
 def additive_mask(forward: Forward, rows: list[EncodedRow], width: int) -> Any:
     """The mask that is added to the attention scores, (B, 1, T, T); a dict with one mask per kind
     of layer where layers differ.
+
+    Arguments:
+        forward: of the model.
+        rows: B rows of equal padded length, each with a trie.
+        width: T, the padded length.
 
     Raises ValueError for layers with neither full nor sliding attention: their rows cannot be
     packed.

@@ -36,6 +36,7 @@ def fastest_exact_mode(
     """The first of packed, batched and full that gives the numbers of separate full passes.
 
     Arguments:
+        pipeline: of the model.
         row: one user turn with an image.
         official_ids: its token ids by the model's own processor, generation prompt included.
         pool: where the image is loaded from.

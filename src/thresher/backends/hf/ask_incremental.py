@@ -68,6 +68,7 @@ def ask_incrementally(
     """Log-probabilities of the answers after every number of pieces, as `ask` gives them.
 
     Arguments:
+        pipeline: of the model.
         samples: each an optional system turn and one user turn, without images.
         pieces: for each sample, the pieces that extend its user turn, in order.
         query: asked after each piece, and before the first.

@@ -55,6 +55,13 @@ class HFBackend(BlockPipeline):
 
     In every method `samples` are the rows to score and `pool` is where images are loaded from;
     `Scored.index` counts the samples.
+
+    Arguments:
+        forward: runs the model.
+        encoder: conversations to token ids.
+        preparer: images to tensors.
+        context: maximum number of tokens of a row.
+        shrinks_images: whether the model gives an image fewer tokens in a conversation of several.
     """
 
     def __init__(
@@ -190,7 +197,12 @@ class HFBackend(BlockPipeline):
         return embed_rows(self, samples, pool)
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
-        """Score some rows once to warm up and once to measure; nothing is stored."""
+        """Score some rows once to warm up and once to measure; nothing is stored.
+
+        Arguments:
+            samples: n rows.
+            pool: where images are loaded from.
+        """
         for _ in self.answer_loss(samples, pool):
             continue
         device = self.forward.device

@@ -107,6 +107,7 @@ class BlockPipeline:
 
         Arguments:
             items: samples, or whatever `to_conversation` takes.
+            to_conversation: converts an item to a conversation.
             pool, multi_image, encoder: as in `prepare`.
         """
         with ThreadPoolExecutor(1) as executor:
@@ -152,6 +153,7 @@ class BlockPipeline:
         """Encode texts and process images.
 
         Arguments:
+            conversations: of the block.
             index: for each conversation, its index into the samples.
             pool: where images are loaded from.
             multi_image: prepare a single image as one of several, too.
@@ -255,7 +257,13 @@ def assemble(
     text: EncodedText, keys: Sequence[ImageKey], images: dict[ImageKey, PreparedImage]
 ) -> EncodedRow:
     """The row's final ids: each placeholder replaced by its image's tokens, and answer positions
-    shifted accordingly."""
+    shifted accordingly.
+
+    Arguments:
+        text: token ids with one placeholder per image.
+        keys: of the images, in order.
+        images: the processed images.
+    """
     ids: list[int] = []
     positions = np.array(text.answer_positions, np.int64)
     is_separator = np.isin(positions, text.separator_positions)

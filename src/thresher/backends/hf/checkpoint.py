@@ -83,6 +83,10 @@ def check_quantisation(config: dict[str, Any], typed: str) -> None:
     """Raises ModelError for a quantisation that transformers does not know.
 
     transformers would only log it, and read the packed numbers as if they were weights.
+
+    Arguments:
+        config: content of config.json.
+        typed: the name of the model in messages.
     """
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING
 
@@ -107,7 +111,12 @@ def _quantisation(config: dict[str, Any]) -> str:
 
 
 def check_index(folder: Path, typed: str) -> None:
-    """Raises ModelError for a weight index that names files outside `folder`, or cannot be read."""
+    """Raises ModelError for a weight index that names files outside `folder`, or cannot be read.
+
+    Arguments:
+        folder: of the model.
+        typed: the name of the model in messages.
+    """
     for index in sorted(folder.glob("*.index.json")):
         shards(index, typed)
 

@@ -48,6 +48,8 @@ def choice(
     """The most likely candidate answer of each sample.
 
     Arguments:
+        pipeline: of the model.
+        samples: n rows.
         candidates: for each sample, at least one text to put in place of its last answer.
         pool: where images are loaded from.
 
@@ -97,6 +99,10 @@ def scored_choices(index: list[int], scores: list[list[float | str]]) -> Scored:
 
     index: of the samples.
     scores: for each, the log-probability or the error of every candidate.
+
+    Arguments:
+        index: of the samples.
+        scores: for each sample, the log-probability or the error of every candidate.
     """
     picked = np.zeros(len(index), np.int32)
     margin = np.zeros(len(index), np.float32)

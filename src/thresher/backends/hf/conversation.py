@@ -84,7 +84,12 @@ def prompt_of(sample: Sample) -> Conversation:
 
 
 def with_answer(sample: Sample, answer: str) -> Conversation:
-    """`prompt_of(sample)` followed by `answer`, the only answer that counts."""
+    """`prompt_of(sample)` followed by `answer`, the only answer that counts.
+
+    Arguments:
+        sample: the row.
+        answer: text of the answer.
+    """
     prompt = prompt_of(sample)
     return Conversation(
         (*prompt.messages, Message("assistant", (answer,))), prompt.images, prompt.scored_from
@@ -96,6 +101,10 @@ def after_demonstration(demonstration: Sample, query: Sample) -> Conversation:
 
     A chat template takes one system turn, at the front: the query's own if it has one, else the
     demonstration's. User turns that the demonstration leaves unanswered are left out.
+
+    Arguments:
+        demonstration: with its answers.
+        query: the row that is scored.
     """
     shown = demonstration.turns
     while shown and shown[-1].role == "user":

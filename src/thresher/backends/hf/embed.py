@@ -33,7 +33,12 @@ PARTS = {"images": "image", "question": "question", "answer": "answer"}  # field
 
 
 def embed(pipeline: BlockPipeline, texts: Sequence[str]) -> list[np.ndarray | str]:
-    """For each text a vector, float32 [hidden size] of length 1, or why there is none."""
+    """For each text a vector, float32 [hidden size] of length 1, or why there is none.
+
+    Arguments:
+        pipeline: of the model.
+        texts: texts without images.
+    """
     forward = pipeline.forward
     # in the assistant's turn, because the encoder locates the tokens of answers
     conversations = [
@@ -77,6 +82,8 @@ def embed_rows(
     """Three vectors for each sample.
 
     Arguments:
+        pipeline: of the model.
+        samples: n rows.
         pool: where images are loaded from.
 
     Yields, about once a second, `images`, `question` and `answer`: float32 [m, hidden size] of

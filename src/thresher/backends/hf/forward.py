@@ -149,7 +149,12 @@ class Forward:
         self, rows: Sequence[EncodedRow], features: dict[Any, ImageFeatures]
     ) -> list[Prefix]:
         """Encode whole rows into caches. Only rows of the same length share a batch, because a
-        cache must not contain padding."""
+        cache must not contain padding.
+
+        Arguments:
+            rows: without a prefix.
+            features: of the images.
+        """
         out: list[Prefix | None] = [None] * len(rows)
         for batch in self.make_batches(
             rows, lambda r: (0, len(r.ids), len(r.images)), MAX_LOGIT_VALUES
@@ -197,6 +202,8 @@ class Forward:
         """Losses batch by batch: indices into `rows`, and for each its loss or an error.
 
         Arguments:
+            rows: encoded rows.
+            features: of the images.
             outputs: what to compute; states only for rows without a prefix.
         """
         batches = list(
@@ -216,6 +223,7 @@ class Forward:
         """Group rows of equal shape into batches of at most `batch_tokens` padded tokens.
 
         Arguments:
+            rows: encoded rows.
             shape: gives a row's (encoded tokens, tokens to run, images).
             max_answer_tokens: most answer tokens of a batch.
 
@@ -246,6 +254,10 @@ class Forward:
 
         Splitting a matrix product over threads would make its rounding depend on its size;
         running several batches side by side does not.
+
+        Arguments:
+            job: computes the result of an item.
+            items: the items.
         """
         if self.workers == 1 or len(items) < 2:
             yield from map(job, items)
@@ -259,7 +271,13 @@ class Forward:
         features: dict[Any, ImageFeatures],
         outputs: Outputs = LOSS,
     ) -> list[Loss | str]:
-        """Losses of rows of equal shape in one pass, or in parts of it when memory runs out."""
+        """Losses of rows of equal shape in one pass, or in parts of it when memory runs out.
+
+        Arguments:
+            rows: encoded rows of equal shape.
+            features: of the images.
+            outputs: what to compute.
+        """
         return self.split_on_oom(
             lambda part: list(self._batch_losses(part, features, outputs)), rows
         )
@@ -268,6 +286,10 @@ class Forward:
         """`job(items)`, a list with one result per item; on out-of-memory, `job` of each half.
 
         The result of an item that does not fit by itself is an error message (str).
+
+        Arguments:
+            job: returns one result per item.
+            items: the items, at least one.
         """
         try:
             return job(items)
@@ -396,6 +418,8 @@ class Forward:
         """Keyword arguments of the model for the images after the rows' prefixes.
 
         Arguments:
+            rows: encoded rows of a batch.
+            features: of the images.
             width: tokens of the batch, if it is not the rows' padded length.
         """
         new = [
@@ -409,7 +433,13 @@ class Forward:
 
     def position_ids(self, rows: Sequence[EncodedRow], start: int, width: int) -> torch.Tensor:
         """Positions start … start + width: int64 (B, width), or (3, B, width) for multimodal rotary
-        positions."""
+        positions.
+
+        Arguments:
+            rows: B encoded rows of a batch.
+            start: position of the first token to run.
+            width: number of tokens to run, with padding.
+        """
         if self.rope_index is None:
             return torch.arange(start, start + width, device=self.device)[None].expand(
                 len(rows), width
@@ -450,6 +480,7 @@ class Forward:
         """Further keyword arguments of the model for each generated token, batch dimension first.
 
         Arguments:
+            rows: the prompts of a batch.
             prompt_inputs: `image_inputs` of the prompts.
         """
         return {}

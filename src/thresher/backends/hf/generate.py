@@ -51,6 +51,8 @@ def generate(
     """The model's own answer in place of each sample's last answer.
 
     Arguments:
+        pipeline: of the model.
+        samples: n rows.
         pool: where images are loaded from.
         max_new_tokens: most tokens of an answer.
 

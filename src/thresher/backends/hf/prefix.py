@@ -40,6 +40,10 @@ def split_cache(cache: Any, rows: int) -> list[Any]:
 
     Their tensors are copies: a view would keep the whole batch in memory as long as one of its
     entries.
+
+    Arguments:
+        cache: of a batch.
+        rows: number of rows of the batch.
     """
     return [
         _with_layers(cache, [_mapped(layer, partial(_copy_entry, j)) for layer in cache.layers])

@@ -56,7 +56,14 @@ def score(
     features: Mapping[ImageKey, ImageFeatures],
     outputs: Outputs,
 ) -> Iterator[Scored]:
-    """The block's results, about once a second, so that little is lost when the run is killed."""
+    """The block's results, about once a second, so that little is lost when the run is killed.
+
+    Arguments:
+        pipeline: of the model.
+        block: rows that were encoded.
+        features: of the images.
+        outputs: what to compute.
+    """
     ready: dict[int, Loss | str] = dict(block.errors)
     since = time.monotonic()
     for batch, losses in pipeline.forward.losses(block.rows, dict(features), outputs):

@@ -134,6 +134,7 @@ def part_positions(row: Tokens, part: str, image_token: int) -> np.ndarray:
     """int64: positions of the tokens of a part, up to the row's last answer token.
 
     Arguments:
+        row: an encoded row.
         part: image: the images' own tokens; answer: those with text of an answer; question: all
             others, the template's tokens and a system turn included; all: all three.
         image_token: id of an image's own tokens.

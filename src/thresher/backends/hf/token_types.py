@@ -28,6 +28,7 @@ def token_type_argument(forward: Forward, ids: Sequence[int]) -> str | None:
     on it; else None.
 
     Arguments:
+        forward: of the model.
         ids: token ids of a text.
     """
     named = inspect.signature(forward.model.forward).parameters
@@ -49,7 +50,12 @@ def token_type_argument(forward: Forward, ids: Sequence[int]) -> str | None:
 
 
 class TokenTypeForward(Forward):
-    """argument: from `token_type_argument`; other arguments as for `Forward`."""
+    """Runs a model whose attention depends on which tokens are of images.
+
+    Arguments:
+        model, vision, image_token_id, batch_tokens: as for `Forward`.
+        argument: from `token_type_argument`.
+    """
 
     reuses_prefix = False
 

@@ -12,7 +12,12 @@ from thresher.backends.hf.encode import EncodedText, Encoder
 def stop_tokens(model: Any, encoder: Encoder) -> frozenset[int]:
     """Ids of the tokens that end an answer: the EOS tokens of the model's generation config and
     tokenizer, and the token that the chat template writes directly after an answer if it is a
-    control token (a fine-tuned model may have learned no other)."""
+    control token (a fine-tuned model may have learned no other).
+
+    Arguments:
+        model: a transformers model.
+        encoder: of the model's conversations.
+    """
     tokenizer = encoder.tokenizer
     configured = getattr(model.generation_config, "eos_token_id", None)
     stop_ids = set(configured if isinstance(configured, (list, tuple)) else [configured])
@@ -26,7 +31,12 @@ def stop_tokens(model: Any, encoder: Encoder) -> frozenset[int]:
 
 
 def is_control(tokenizer: Any, token: int) -> bool:
-    """Whether a token id is a special token of the tokenizer."""
+    """Whether a token id is a special token of the tokenizer.
+
+    Arguments:
+        tokenizer: of the model.
+        token: a token id.
+    """
     added = tokenizer.added_tokens_decoder.get(token)
     return added is not None and bool(added.special)
 

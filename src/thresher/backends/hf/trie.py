@@ -142,6 +142,7 @@ def position_ids(trunk: int, trie: Trie, width: int) -> np.ndarray:
 
     Arguments:
         trunk: tokens of the trunk.
+        trie: the tokens after the trunk.
         width: tokens of the packed sequence with padding; padding has position 0.
     """
     out = np.zeros(width, np.int64)
@@ -159,6 +160,7 @@ def attention_mask(
 
     Arguments:
         trunk: tokens of the trunk.
+        trie: the tokens after the trunk.
         width: tokens of the packed sequence with padding.
         bidirectional: int64 [trunk] or None; tokens of the trunk with the same number > 0 attend to
             each other in both directions (the image tokens of some models).

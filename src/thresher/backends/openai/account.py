@@ -76,7 +76,12 @@ class Account:
             return True
 
     def add_tokens(self, tokens_in: int, tokens_out: int) -> None:
-        """Count the prompt tokens and answer tokens of a response."""
+        """Count the prompt tokens and answer tokens of a response.
+
+        Arguments:
+            tokens_in: of the prompt.
+            tokens_out: of the answers.
+        """
         with self.lock:
             self.tokens_in += tokens_in
             self.tokens_out += tokens_out

@@ -103,6 +103,10 @@ def first_token_logprobs(answers: Sequence[str], found: TopLogprobs) -> np.ndarr
     first that exists of these is used: the token that is the answer; the one that is the answer
     after a space; the longest one with which the answer begins.
 
+    Arguments:
+        answers: m texts.
+        found: the most likely first tokens.
+
     >>> found = {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y": -4.0}
     >>> first_token_logprobs(["Yes", "No", "Maybe", "42"], found).tolist()
     [-0.5, -1.5, -inf, -3.0]

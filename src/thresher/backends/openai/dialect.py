@@ -74,6 +74,9 @@ class Dialect:
         """The JSON body of a request.
 
         Arguments:
+            model: its name.
+            messages: of the conversation.
+            length: maximum number of new tokens.
             settings: temperature, n, seed.
             top: request the log-probabilities of the most likely first tokens.
         """

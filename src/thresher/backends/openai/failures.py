@@ -20,8 +20,11 @@ class Transient(Exception):
         reached: whether there was a connection to the server.
         overloaded: caused by load or the connection (429, 503, a timeout), so that repeated
             failures say nothing about the request.
-        reason_given: whether the server explained the failure. row_at_fault: set if the server
-            answered other requests while it failed this one. tries: how often the request was sent.
+        reason_given: whether the server explained the failure.
+
+    Attributes:
+        row_at_fault: set if the server answered other requests while it failed this one.
+        tries: how often the request was sent.
     """
 
     def __init__(
@@ -52,9 +55,12 @@ class Refused(Exception):
     """The server will never answer this request. The exception's text is stored as the row's error.
 
     Arguments:
+        reason: what happened; the text of the exception.
         message: the server's message.
         parameters: the request parameters that the server names in a field for that purpose.
-            maybe_all: nothing has been answered so far, so the server may refuse every request.
+
+    Attributes:
+        maybe_all: nothing has been answered so far, so the server may refuse every request.
     """
 
     def __init__(self, reason: str, message: str = "", parameters: tuple[str, ...] = ()) -> None:

@@ -45,7 +45,12 @@ def data_uri(image: Any, side: int) -> str:
 
 class ImageURIs:
     """Data URIs of a pool's images, with a cache of the last ones. Safe to use from several
-    threads; an image that several threads need is encoded once."""
+    threads; an image that several threads need is encoded once.
+
+    Arguments:
+        pool: where images are loaded from.
+        side: longest side in pixels; larger images are reduced to it.
+    """
 
     def __init__(self, pool: SampleSource, side: int) -> None:
         self.pool, self.side = pool, side

@@ -23,7 +23,12 @@ def prompt(sample: Sample) -> Conversation:
 
 def question(sample: Sample, text: str) -> Conversation:
     """The sample with `text` appended to its last turn, which must be a user turn. Raises
-    ValueError."""
+    ValueError.
+
+    Arguments:
+        sample: ends with a user turn.
+        text: the question.
+    """
     *before, last = sample.turns
     if last.role != "user":
         raise ValueError(

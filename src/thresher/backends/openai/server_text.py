@@ -31,6 +31,7 @@ class NotJSON(ValueError):
     """A body that is not JSON. The message says what it is instead.
 
     Arguments:
+        message: a phrase, such as "not complete JSON".
         truncated: whether it may be JSON of which the end is missing.
     """
 
@@ -61,7 +62,12 @@ def replace_surrogates(text: str) -> str:
 
 
 def one_line(text: str, most: int = MAX_SHOWN) -> str:
-    """A text on one line: at most `most` printable characters."""
+    """A text on one line: at most `most` printable characters.
+
+    Arguments:
+        text: of any length, with any characters.
+        most: maximum number of characters.
+    """
     text = replace_surrogates(text[:_MAX_READ])
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return text if len(text) <= most else text[:most] + " …"
@@ -69,7 +75,12 @@ def one_line(text: str, most: int = MAX_SHOWN) -> str:
 
 def redact_key(text: str, key: str | None) -> str:
     """The text with every word hidden that contains a part of the key: some servers show its
-    beginning or its end."""
+    beginning or its end.
+
+    Arguments:
+        text: of a server.
+        key: API key; None: nothing is hidden.
+    """
     if not key:
         return text
     text = text.replace(key, "[key]")

@@ -41,7 +41,14 @@ class Reply:
 
 
 class Transport:
-    """Connections to one server. Safe to use from several threads."""
+    """Connections to one server. Safe to use from several threads.
+
+    Arguments:
+        address: of the server.
+        key: API key; None: requests have none.
+        timeout: seconds for one complete response.
+        connections: maximum number of connections.
+    """
 
     def __init__(self, address: Address, key: str | None, timeout: float, connections: int) -> None:
         self.address, self.timeout = address, timeout
