@@ -4,8 +4,8 @@ Uses pools of the proof's mixes (built-in world, hidden labels) with other seeds
 training rows with answers swapped within a kind (yes/no, shape, colour) in 0, 5, 15 and 30% of the
 rows. The model is the built-in one. Reports means over seeds, and the range.
 
-    python -m benchmarks.suspects [--easy-vqa FOLDER] [--mixes web] [--rows N] [--seeds N]
-                                  [--store DIR]
+    python -m benchmarks.suspects [--easy-vqa FOLDER] [--shares 5,15] [--mixes web]
+                                  [--rows N] [--seeds N] [--store DIR]
 
 Two more tables compare single signals: the AUC of each over the pool, and over pairs of rows of the
 same skill. The seed models of winnow (trust=seed) are trained for it, two per pool.
@@ -49,7 +49,7 @@ from thresher.storage.columns import Store
 from thresher.training.registry import make_trainer
 from thresher.types import MethodContext, Signal
 
-SHARES = (0, 5, 15, 30)  # percent
+SHARES = "0,5,15,30"  # percent
 YES_NO, SHAPES = ("yes", "no"), ("circle", "rectangle", "triangle")
 COLUMNS = ("loss", "rank", "hump", "order", "at share", "listed", "precision", "said", "recall")
 SIGNALS = (
@@ -153,7 +153,7 @@ def pools(
     for mix in arguments.mixes.split(",") if arguments.mixes else ():
         for seed in seeds:
             yield mix, built_in(out, mix, arguments.rows, seed), seed
-    for percent in SHARES if arguments.easy_vqa else ():
+    for percent in map(int, arguments.shares.split(",")) if arguments.easy_vqa else ():
         for seed in seeds:
             yield (
                 f"easy_vqa, {percent}%",
@@ -177,6 +177,7 @@ def options(description: str) -> argparse.Namespace:
     """The options that choose the pools. `description`: of the command."""
     parser = argparse.ArgumentParser(description=description.splitlines()[0])
     parser.add_argument("--easy-vqa", type=Path)
+    parser.add_argument("--shares", default=SHARES, help="percent of swapped answers of easy_vqa")
     parser.add_argument("--mixes", default=",".join(FOUR), help='"" for none')
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
