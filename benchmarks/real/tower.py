@@ -4,10 +4,13 @@ Both are the same architecture (pre-norm, layer scale, a final layer norm) under
 ONNX file a linear layer's weight is an anonymous matrix: the name of the node that multiplies by it
 says which one it is. Position embeddings are interpolated to the smaller image as DINOv2 does it
 (bicubic, https://github.com/facebookresearch/dinov2).
+
+    python -m benchmarks.real.tower vit_s_focus.onnx      compares both; needs onnxruntime
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +41,11 @@ NAMES = (
 )
 
 
-def tower_weights(file: Path) -> dict[str, Any]:
-    """Weights of `InternVLVisionModel` with CONFIG: name -> float32 tensor."""
+def tower_weights(file: Path, pixels: int = PIXELS) -> dict[str, Any]:
+    """Weights of `InternVLVisionModel` with CONFIG: name -> float32 tensor.
+
+    `pixels`: height and width of the images.
+    """
     import numpy as np
     import onnx
     import torch
@@ -61,7 +67,7 @@ def tower_weights(file: Path) -> dict[str, Any]:
     side = round(others.shape[1] ** 0.5)
     grid = torch.from_numpy(others.copy()).reshape(1, side, side, -1).permute(0, 3, 1, 2)
     smaller = torch.nn.functional.interpolate(
-        grid, size=(PIXELS // PATCH,) * 2, mode="bicubic", align_corners=False
+        grid, size=(pixels // PATCH,) * 2, mode="bicubic", align_corners=False
     )
     patches = smaller.flatten(2).transpose(1, 2).numpy()
     found["embeddings.position_embeddings"] = np.concatenate([first, patches], 1)
@@ -85,3 +91,33 @@ def _position_embeddings(arrays: dict[str, Any]) -> tuple[Any, Any]:
     anonymous = [a for name, a in arrays.items() if name.startswith("onnx::") and a.ndim == 3]
     first = next(a for a in anonymous if a.shape == (1, 1, dim))
     return first, next(a for a in anonymous if a.shape[1] > 1 and a.shape[2] == dim)
+
+
+def difference_from_graph(file: Path) -> float:
+    """The largest difference between this tower's output and the ONNX graph's, for two random
+    images of the graph's fixed size, 224 x 224. Needs onnxruntime."""
+    import onnx
+    import onnxruntime
+    import torch
+    from transformers.models.internvl.modeling_internvl import (
+        InternVLVisionConfig,
+        InternVLVisionModel,
+    )
+
+    whole = onnx.load(str(file))
+    norm = [n for n in whole.graph.node if n.name.startswith("/backbone/layernorm")][-1]
+    whole.graph.output.append(onnx.helper.make_tensor_value_info(norm.output[0], 1, None))
+    session = onnxruntime.InferenceSession(
+        whole.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    theirs = session.run([norm.output[0]], {whole.graph.input[0].name: images.numpy()})[0]
+    tower = InternVLVisionModel(InternVLVisionConfig(**CONFIG | {"image_size": [224, 224]})).eval()
+    tower.load_state_dict(tower_weights(file, 224))
+    with torch.no_grad():
+        ours = tower(images).last_hidden_state.numpy()
+    return float(abs(ours - theirs).max())
+
+
+if __name__ == "__main__":
+    print(f"largest difference from the ONNX graph: {difference_from_graph(Path(sys.argv[1])):.1e}")

@@ -48,7 +48,10 @@ def options(description: str) -> argparse.ArgumentParser:
 def world_of(a: argparse.Namespace) -> World:
     """Settles a.out, a.base and a.methods; writes missing pools."""
     a.out = outside_repository(a.out)
-    a.base = a.base or find_base(a.out)
+    a.base = (a.base or find_base(a.out)).expanduser().resolve()
+    a.data = a.data.expanduser().resolve()
+    if not (a.base / "config.json").exists():
+        sys.exit(f"--base {a.base} is not the folder of a model. Run `make real-base` first.")
     if isinstance(a.methods, str):
         a.methods = tuple(a.methods.split(","))
         unknown = [m for m in a.methods if m not in arms.METHODS]

@@ -18,8 +18,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real.places import ROOT
-
 
 @dataclass(frozen=True)
 class Team:
@@ -51,14 +49,16 @@ class Team:
 def team(rank: int, world: int, meeting: Path | None, folder: Path) -> Iterator[Team]:
     """Connects the processes; rank 0 starts the others, with its own command line.
 
-    meeting: a file that all ranks share; None: rank 0 makes one in `folder`.
+    meeting: a file that all ranks share; None: rank 0 makes one in `folder`, which it has locked.
     """
     if world == 1:
         yield Team(0, 1)
         return
     import torch.distributed
 
-    folder.mkdir(parents=True, exist_ok=True)
+    if rank == 0:
+        for old in folder.glob("meeting-*"):  # of a run that was killed
+            old.unlink()
     meeting = meeting or folder / f"meeting-{uuid.uuid4().hex}"
     others = [_start(k, meeting) for k in range(1, world)] if rank == 0 else []
     torch.distributed.init_process_group(
@@ -83,4 +83,4 @@ def team(rank: int, world: int, meeting: Path | None, folder: Path) -> Iterator[
 def _start(rank: int, meeting: Path) -> subprocess.Popen[bytes]:
     command: Sequence[str] = [sys.executable, "-m", "benchmarks.real.base", *sys.argv[1:]]
     command = [*command, "--rank", str(rank), "--meeting", str(meeting)]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
