@@ -21,6 +21,7 @@ from thresher.engine import (
     ScoringRequest,
     create_engine,
 )
+from thresher.engine.scoring_request import _unique_of_sorted
 from thresher.errors import StoreError
 from thresher.pools import Pool, open_pool
 from thresher.pools.view import PoolView
@@ -82,6 +83,16 @@ class Remembers:
         assert query.eligible.all()
         assert all(inner in query.table for inner in query.signal.inputs().values())
         self.columns[query.fingerprint] = column
+
+
+def test_distinct_digests_are_found_without_sorting() -> None:
+    for n in (0, 1, 40):
+        digest = np.sort(np.random.default_rng(n).integers(0, 12, n).astype("S32"))
+        expected = np.unique(digest, return_index=True, return_inverse=True, return_counts=True)
+        found = _unique_of_sorted(digest)
+        assert all(
+            (a == b).all() and len(a) == len(b) for a, b in zip(found, expected, strict=True)
+        )
 
 
 def test_scorer_can_be_replaced(pool: Pool, store: Store) -> None:

@@ -113,6 +113,24 @@ def test_equal_texts_of_several_parts_are_one_object(tmp_path: Path) -> None:
     assert len({id(text) for text in got["words"].tolist()}) == 2
 
 
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_whole_pool_is_loaded_as_its_rows_one_by_one(tmp_path: Path, parts: int) -> None:
+    store, k, given = Store(tmp_path), keys(60), values(60)
+    errors = np.array(["no" if i % 7 == 0 else "" for i in range(60)], object)
+    for rows in np.array_split(np.arange(60), parts):
+        of_rows = {name: array[rows] for name, array in given.items()}
+        store.append(FP, FIELDS, k[rows], of_rows, errors[rows].tolist())
+    for order in (np.argsort(k), np.arange(60), np.argsort(k)[::-1]):
+        got, failed, found = store.load(FP, FIELDS, k[order])
+        assert found.all() and failed.tolist() == errors[order].tolist()
+        for i, row in enumerate(order.tolist()):
+            one, _, _ = store.load(FP, FIELDS, k[row : row + 1])
+            assert all(
+                got[name][i] == one[name][0] or (np.isnan(got[name][i]) and np.isnan(one[name][0]))
+                for name in given
+            )
+
+
 def test_success_takes_precedence_over_error(tmp_path: Path) -> None:
     k = keys(4)
     for turn in range(2):
