@@ -426,7 +426,7 @@ def command(words, **more):
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("working", flush=True)
     return 130  # as after a first Ctrl-C
-cli.app = command
+cli.program = lambda: command
 cli.main()
 """
     made = subprocess.Popen(

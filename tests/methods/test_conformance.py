@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pytest
@@ -73,6 +74,16 @@ every = pytest.mark.parametrize(
 )
 
 
+sampled = functools.cache(sample_columns)  # shared: no method changes its input, as a test checks
+
+
+@functools.cache
+def equal_rows(n, seed):
+    """Columns of `n` rows that differ only in their ties."""
+    flat = np.ones(n), np.ones(n), np.zeros(n, bool)
+    return columns_of(*flat, seed=seed, source=np.zeros(n, int), length=np.zeros(n, int))
+
+
 def select(name, settings, columns, k):
     return choose(load(name, settings), columns, k)
 
@@ -90,7 +101,7 @@ def test_conforms(name, settings):
     check_method(
         method_class(name),
         settings,
-        columns=sample_columns(200),
+        columns=sampled(200),
         target=target,
         nested=name in ("random", "length"),
         other_process=not settings,
@@ -102,7 +113,7 @@ def test_conforms(name, settings):
     ("n", "k"), [(200, 60), (200, 1), (200, 200), (50, 500), (1, 1), (2, 1), (7, 3)]
 )
 def test_returns_exactly_the_budget_in_unique_rows(name, settings, n, k):
-    rows = select(name, settings, sample_columns(n), k).rows
+    rows = select(name, settings, sampled(n), k).rows
     assert rows.dtype == np.int64
     assert len(rows) == min(k, n) == len(np.unique(rows))
     assert rows.min() >= 0 and rows.max() < n
@@ -110,7 +121,7 @@ def test_returns_exactly_the_budget_in_unique_rows(name, settings, n, k):
 
 @every
 def test_reasons_are_plain_columns_of_all_rows(name, settings):
-    selection = select(name, settings, sample_columns(90), 20)
+    selection = select(name, settings, sampled(90), 20)
     for key, array in selection.reason.items():
         assert array.shape == (90,), key
         plain = array.dtype.kind in "biufU" or all(isinstance(v, str) for v in array.tolist())
@@ -120,7 +131,7 @@ def test_reasons_are_plain_columns_of_all_rows(name, settings):
 
 @every
 def test_is_deterministic(name, settings):
-    a, b = (select(name, settings, sample_columns(300), 77) for _ in range(2))
+    a, b = (select(name, settings, sampled(300), 77) for _ in range(2))
     assert a.rows.tolist() == b.rows.tolist()
     assert a.notes == b.notes
 
@@ -170,18 +181,9 @@ def test_does_not_modify_its_input(name, settings):
 def test_ties_have_equal_chances(name, settings):
     """All rows equal: over many seeds each is taken about as often as a fair draw would."""
     n, k, seeds = 30, 10, 60
-    known = np.zeros(n, bool)
     times = np.zeros(n)
     for seed in range(seeds):
-        flat = columns_of(
-            np.ones(n),
-            np.ones(n),
-            known,
-            seed=seed,
-            source=np.zeros(n, int),
-            length=np.zeros(n, int),
-        )
-        times[select(name, settings, flat, k).rows] += 1
+        times[select(name, settings, equal_rows(n, seed), k).rows] += 1
     expected = seeds * k / n
     chi_square = ((times - expected) ** 2 / (expected * (1 - k / n))).sum()
     assert chi_square < 66  # 29 degrees of freedom: one honest set of seeds in 10,000 exceeds this
@@ -215,7 +217,7 @@ def test_signals_name_the_columns_read(name, settings):
     has an identity."""
     method = load(name, settings)
     signals = method.signals(MethodContext(MODEL, dict.fromkeys(models_of(method), MODEL)))
-    full = sample_columns(60)
+    full = sampled(60)
     only = {
         key: {f.name: full.values[key][f.name] for f in signal.fields if f.name in full.values[key]}
         for key, signal in signals.items()

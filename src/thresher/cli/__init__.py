@@ -6,11 +6,12 @@ it: `--help` and `methods` must stay instant.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -77,6 +78,12 @@ def root(
         raise typer.Exit(2)
 
 
+@functools.cache
+def program() -> Any:
+    """The command that `app` describes; a process that runs several builds it once."""
+    return typer.main.get_command(app)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit
     2."""
@@ -89,7 +96,7 @@ def main(arguments: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", module=r"PIL\.")
     words = separate_settings(sys.argv[1:] if arguments is None else arguments)
     try:
-        code = app(words, prog_name="thresher", standalone_mode=False)
+        code = program()(words, prog_name="thresher", standalone_mode=False)
     except typer.TyperException as error:
         message = error.format_message()
         context = getattr(error, "ctx", None)

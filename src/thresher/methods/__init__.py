@@ -62,15 +62,16 @@ def available() -> dict[str, str]:
 
 def method_class(name: str) -> type[Any]:
     """The class of a method. Raises ConfigError for an unknown name, with the closest known one."""
-    table = available()
-    if name not in table:
+    place = METHODS.get(name) or available().get(name)  # built-in: plug-ins need not be looked for
+    if place is None:
+        table = available()
         raise ConfigError(
             f": there is no such method.{did_you_mean(name, list(table))} "
             f"Available: {', '.join(table)}. `thresher methods` lists what each needs.",
             option="method",
             value=name,
         )
-    module, _, attribute = table[name].partition(":")
+    module, _, attribute = place.partition(":")
     found: type[Any] = getattr(importlib.import_module(module), attribute)
     return found
 

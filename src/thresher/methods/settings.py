@@ -8,6 +8,7 @@ error: settings decide the result, so nothing is guessed.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -17,6 +18,7 @@ from typing import Any
 
 from thresher.errors import ConfigError, did_you_mean
 
+_hints = functools.cache(typing.get_type_hints)  # evaluates every annotation of the class
 _SWITCH = {"true": "on", "false": "off"}  # what YAML makes of an unquoted on and off
 
 
@@ -48,7 +50,7 @@ class Setting:
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
     """The settings of a method class, in the order of its fields."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     return tuple(
         Setting(
             f.name, _describe(hints[f.name]), as_text(f.default), str(f.metadata.get("help", ""))
@@ -68,7 +70,7 @@ def parse(cls: type, given: Mapping[str, str], method: str) -> dict[str, Any]:
     Returns name -> value of the field's type. Raises ConfigError for an unknown name or a value of
     the wrong type.
     """
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     known = [f.name for f in dataclasses.fields(cls)]
     values: dict[str, Any] = {}
     for key, text in given.items():
