@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.backends.hf.opened_backends import opened
 from tests.backends.hf.random_rows import Images, ask, collect
 from tests.backends.hf.slow_reference import images_of, messages_of, reference_rows
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, load
-from thresher.backends import resolve
 from thresher.signals.question_loss import BLIND, GIVEN, QuestionLoss, turn_around
 from thresher.signals.word_loss import weighted_mean
 from thresher.types import ImageRef, ModelIdentity, Sample, Turn
@@ -53,7 +53,7 @@ def test_exchanges_without_a_question_or_an_answer_are_left_out() -> None:
 @pytest.mark.parametrize("name", [*ARCHITECTURES, BOTH_WAYS])
 def test_losses_are_those_of_the_models_probabilities(name: str, prompt: str) -> None:
     tiny = load(name)
-    backend = resolve(str(tiny.folder)).open()
+    backend = opened(name)
     rows = [
         ask("what is on the mat", "three red cats", "1"),
         ask("what is there", "cats"),

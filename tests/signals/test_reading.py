@@ -119,23 +119,21 @@ def by_hand(known: dict[str, Any], states: torch.Tensor, part: str, image_token:
     return (mean / mean.norm()).numpy()
 
 
-@pytest.mark.parametrize("layer", [0, 0.5, 1])
-def test_embeddings_are_the_means_of_the_models_states(
-    tiny: Loaded, backend: HFBackend, layer: float
-) -> None:
+def test_embeddings_are_the_means_of_the_models_states(tiny: Loaded, backend: HFBackend) -> None:
     rows = [*some_rows(5, seed=3), ask("what is there here", "three cats")]
     assert {len(row.images) for row in rows} == {0, 1, 2}
-    columns, errors = asked([Embedding(MODEL, layer, part) for part in PARTS], rows, backend)
-    assert not any(map(any, errors))
-    found = dict(zip(PARTS, map(Embedding.array, columns), strict=True))
-    for i, row in enumerate(rows):
-        known, states = slow(tiny, backend, row)
-        at = states[int(layer * (len(states) - 1) + 0.5)]
-        width = at.shape[1]
-        for part in PARTS:
-            want = by_hand(known, at, part, backend.forward.soft_token_id)
-            assert np.allclose(found[part][i, :width], want, atol=6e-4), (row, part)
-            assert not found[part][i, width:].any()
+    references = [slow(tiny, backend, row) for row in rows]
+    for layer in (0, 0.5, 1):
+        columns, errors = asked([Embedding(MODEL, layer, part) for part in PARTS], rows, backend)
+        assert not any(map(any, errors))
+        found = dict(zip(PARTS, map(Embedding.array, columns), strict=True))
+        for i, (row, (known, states)) in enumerate(zip(rows, references, strict=True)):
+            at = states[int(layer * (len(states) - 1) + 0.5)]
+            width = at.shape[1]
+            for part in PARTS:
+                want = by_hand(known, at, part, backend.forward.soft_token_id)
+                assert np.allclose(found[part][i, :width], want, atol=6e-4), (row, part, layer)
+                assert not found[part][i, width:].any()
 
 
 def test_entropy_and_gap_match_the_models_probabilities(tiny: Loaded, backend: HFBackend) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.backends.hf.opened_backends import borrowed
 from tests.backends.hf.random_rows import Images, ask, some_rows
 from tests.backends.hf.slow_reference import (
     answer_positions,
@@ -17,7 +18,6 @@ from tests.backends.hf.slow_reference import (
     reference_rows,
 )
 from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, Loaded, load
-from thresher.backends import resolve
 from thresher.backends.fake import FakeBackend
 from thresher.backends.hf.backend import HFBackend
 from thresher.signals.answer_loss import AnswerLoss
@@ -37,8 +37,9 @@ def tiny(request: pytest.FixtureRequest) -> Loaded:
 
 
 @pytest.fixture
-def backend(tiny: Loaded) -> HFBackend:
-    return resolve(str(tiny.folder)).open()
+def backend(tiny: Loaded) -> Iterator[HFBackend]:
+    with borrowed(tiny.name) as found:
+        yield found
 
 
 def columns_of(

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.backends.hf.opened_backends import opened
 from tests.model_families import families
-from tests.tiny_models import ARCHITECTURES, build
-from thresher.backends import resolve
+from tests.tiny_models import ARCHITECTURES
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.training_loss import AnswerLossFn, EndOfTurn
@@ -24,15 +24,12 @@ ENDS = {
     "smolvlm": "<end_of_utterance>",
     "internvl": "<|im_end|>",
 }
-_open: dict[str, HFBackend] = {}
 
 
 @pytest.fixture(params=families(ARCHITECTURES))
 def named(request: pytest.FixtureRequest) -> tuple[str, HFBackend]:
-    """Loaded once for this file; its weights are not changed."""
-    if request.param not in _open:
-        _open[request.param] = resolve(str(build(request.param)), device="cpu").open()
-    return request.param, _open[request.param]
+    """Shared between tests: it is not changed."""
+    return request.param, opened(request.param)
 
 
 def test_targets_are_answer_and_end_of_each_turn(

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.backends.hf.opened_backends import opened
 from tests.backends.hf.random_rows import Images, ask
-from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, build, load
-from thresher.backends import resolve
+from tests.tiny_models import ARCHITECTURES, BOTH_WAYS, load
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.training_encode import TrainingEncoder
@@ -52,7 +52,7 @@ def learned(backend: HFBackend, row: Sample) -> str:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_learned_beside_trl(name: str) -> None:
-    backend, (before, after) = resolve(str(build(name)), device="cpu").open(), MORE[name]
+    backend, (before, after) = opened(name), MORE[name]
     end = "</s>" if name == "llava" else ""  # learned, although the template does not write it
     for answer in ANSWERS:
         row = ask("How many?", answer, "1")

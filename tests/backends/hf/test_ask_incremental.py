@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.tiny_models import load
+from tests.backends.hf.opened_backends import opened
 from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.signals.query import Query
@@ -43,7 +43,7 @@ def anew(backend: HFBackend, sample: Sample, pieces: list[str]) -> np.ndarray:
 @pytest.fixture(scope="module", params=["llava", "qwen2_5_vl", "demo"])
 def backend(request: pytest.FixtureRequest) -> HFBackend:
     name = request.param
-    return resolve("demo" if name == "demo" else str(load(name).folder)).open()  # type: ignore[no-any-return]
+    return resolve("demo").open() if name == "demo" else opened(name)  # type: ignore[no-any-return]
 
 
 def test_incremental_equals_asking_from_scratch(backend: HFBackend) -> None:

@@ -3,6 +3,8 @@ terminates."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import random
 import time
 from collections.abc import Sequence
@@ -157,8 +159,14 @@ def pool(seed: int, n: int = 20) -> list[Conversation]:
     return [conversation(*rng.choices(TEXTS, k=rng.choice((2, 2, 4)))) for _ in range(n)]
 
 
+@functools.cache
+def loaded(name: str) -> Any:
+    """The processor of the tiny model `name`. Shared: do not change it."""
+    return load_processor(build(name))[0]
+
+
 def processor_with(template: str, name: str = "qwen2_5_vl") -> Any:
-    processor, _ = load_processor(build(name))
+    processor = copy.copy(loaded(name))
     processor.chat_template = template
     return processor
 
@@ -228,7 +236,7 @@ def test_template_that_only_outputs_texts_is_text_independent(name: str) -> None
 def test_the_real_templates_are_text_independent_and_rendered_as_the_processor_renders(
     name: str,
 ) -> None:
-    processor, _ = load_processor(build(name))
+    processor = loaded(name)
     encoder, prompts = Encoder(processor), PromptEncoder(processor)
     assert encoder.is_text_independent(conversation("a", "b")) and prompts.is_text_independent(
         conversation("a")
@@ -281,7 +289,7 @@ def test_blank_texts_are_rendered(blank: str) -> None:
 
 def test_text_like_a_printed_list_does_not_affect_other_rows() -> None:
     odd = "[{'type': 'text', 'text': 'x'}]"
-    processor, _ = load_processor(build("qwen2_5_vl"))
+    processor = loaded("qwen2_5_vl")
     rows = [
         conversation(odd, "A.", system="Be brief."),
         conversation("Is it?", "Yes.", system="Be kind."),

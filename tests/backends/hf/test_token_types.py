@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from tests.backends.hf.opened_backends import opened
 from tests.backends.hf.random_rows import Images, ask, collect
 from tests.backends.hf.slow_reference import messages_of, reference_one_shot, reference_rows
 from tests.tiny_models import BOTH_WAYS, Loaded, load
-from thresher.backends import resolve
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.token_types import TokenTypeForward
 from thresher.types import Sample, Turn
@@ -31,7 +31,7 @@ def gemma() -> Loaded:
 
 @pytest.fixture(scope="module")
 def backend(gemma: Loaded) -> HFBackend:
-    return resolve(str(gemma.folder)).open()
+    return opened(gemma.name)
 
 
 def test_losses_match_reference(gemma: Loaded, backend: HFBackend) -> None:

@@ -84,14 +84,15 @@ def test_rows_that_the_server_rejects_fail_and_others_are_scored(
         return (*bad, {}) if any(q in said(body) for q in failing) else ok()
 
     with answering(answer) as server:
-        values, errors = collect(opened(server).ask(rows(24), [SCORE], images), 24)
+        values, errors = collect(opened(server, tries=3).ask(rows(24), [SCORE], images), 24)
         wrong = [i for i, e in enumerate(errors) if e]
         assert wrong == list(range(first, first + 12))
         assert all(failure in errors[i] for i in wrong)
         assert np.isfinite(
             values["logprob"][[i for i in range(24) if i not in wrong]].max(axis=1)
         ).all()
-        _, errors = collect(opened(server).ask(rows(24)[first : first + 12], [SCORE], images), 12)
+        only = rows(24)[first : first + 12]
+        _, errors = collect(opened(server, tries=3).ask(only, [SCORE], images), 12)
         assert all(failure in e for e in errors)  # nothing else is left, and the run ends
 
 
