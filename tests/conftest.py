@@ -17,10 +17,16 @@ from tests.llava_rows import COLOURS, row, tiny_rows
 from tests.warm_process import WarmServer
 
 
+def pytest_configure() -> None:
+    """Collecting the tests imports torch and transformers, which leave nothing to collect."""
+    gc.disable()
+
+
 def pytest_collection_finish() -> None:
     """Imported modules stay: a full garbage collection, which thresher runs where memory is short,
     need not look through the million objects of torch and transformers each time."""
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -42,11 +42,18 @@ def asked(folder: Path) -> Counter[str]:
     return Counter(json.loads(line)["kind"] for line in lines)
 
 
-def test_noise_in_one_skill(tmp_path: Path) -> None:
-    _, labels = made(tmp_path, "one_skill")
+@pytest.fixture(scope="module")
+def one_skill(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any], list[Any]]:
+    """The folder, records and labels of the pool with noise in one skill."""
+    folder = tmp_path_factory.mktemp("one_skill")
+    return (folder, *made(folder, "one_skill"))
+
+
+def test_noise_in_one_skill(one_skill: tuple[Path, list[Any], list[Any]]) -> None:
+    folder, _, labels = one_skill
     assert 0.4 < wrong(labels, "position") < 0.8
     assert wrong([x for x in labels if x["kind"] != "position"]) < 0.1
-    assert asked(tmp_path) == dict.fromkeys(ASKED, 6)
+    assert asked(folder) == dict.fromkeys(ASKED, 6)
 
 
 @pytest.mark.parametrize("wrongly", ["existence", "colour"])
@@ -94,8 +101,10 @@ def test_half_of_the_rows_have_no_image(tmp_path: Path) -> None:
     assert len(bare) == sum(POOLS["half_text"].special(x) for x in labels)
 
 
-def test_a_pool_is_made_once_and_is_the_same_anywhere(tmp_path: Path) -> None:
-    first, _ = made(tmp_path / "a", "one_skill")
-    again, _ = made(tmp_path / "a", "one_skill")
-    other, _ = made(tmp_path / "b", "one_skill")
+def test_a_pool_is_made_once_and_is_the_same_anywhere(
+    one_skill: tuple[Path, list[Any], list[Any]], tmp_path: Path
+) -> None:
+    folder, first, _ = one_skill
+    again, _ = made(folder, "one_skill")
+    other, _ = made(tmp_path, "one_skill")
     assert first == again == other

@@ -71,9 +71,9 @@ def pools(folder: Path, rows: int = 300, test: int = 1500) -> tuple[Pool, Pool]:
 class Bench:
     """A comparison on synthetic pools with planned accuracies."""
 
-    def __init__(self, folder: Path, gain: float = 0.0) -> None:
+    def __init__(self, folder: Path, gain: float = 0.0, test: int = 1500) -> None:
         self.folder = folder
-        self.pool, self.test = pools(folder)
+        self.pool, self.test = pools(folder, test=test)
         self.training = FakeTraining(folder / "trainings")
         self.evaluation = FakeEvaluation(folder / "evaluations", self._accuracy)
         self.gain = gain
@@ -422,7 +422,7 @@ def test_cell_of_an_older_version_without_notes_is_read(tmp_path: Path) -> None:
 def test_damaged_cell_is_reported_and_recomputed(
     tmp_path: Path, suffix: str, damage: Callable[[bytes], bytes]
 ) -> None:
-    bench = Bench(tmp_path)
+    bench = Bench(tmp_path, test=150)
     before = bench.run(bench.job(seeds=1))
     trained = len(bench.training.calls())
     file = sorted((tmp_path / "out" / "cells").glob(f"*{suffix}"))[0]
