@@ -95,10 +95,10 @@ class FakeEvaluated:
 
 @dataclass
 class FakeEvaluation:
-    """`evaluate`: row i is right with a chance that depends on what the model was trained on. Every
+    """`evaluate`: the rows that are right depend on the rows that the model was trained on. Every
     call is a line of `log`.
 
-    `accuracy(told)`: what the fake training noted -> the model's true accuracy.
+    `accuracy`: what the fake training recorded -> the model's true accuracy.
     """
 
     log: Path

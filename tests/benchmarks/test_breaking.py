@@ -33,8 +33,8 @@ def made(folder: Path, name: str, answers: Any = no_answers) -> tuple[list[Any],
 
 
 def wrong(labels: list[Any], kind: str | None = None) -> float:
-    mine = [label for label in labels if kind is None or label["kind"] == kind]
-    return sum(label["noisy"] for label in mine) / len(mine)
+    of_kind = [label for label in labels if kind is None or label["kind"] == kind]
+    return sum(label["noisy"] for label in of_kind) / len(of_kind)
 
 
 def asked(folder: Path) -> Counter[str]:

@@ -375,9 +375,9 @@ def test_random_rows_of_a_method_are_named_and_not_trained_on_again(
         "guarded 30, seeds 0 to 2: random; --set guarded.guard=off is not"
     ]
     show(comparison, tmp_path / "out")
-    told = "guarded at 30: no gain over random (+0.0 ± "
+    line = "guarded at 30: no gain over random (+0.0 ± "
     printed = " ".join(capsys.readouterr().out.split())
-    assert told in printed and "; it selected the rows of random in every seed" in printed
+    assert line in printed and "; it selected the rows of random in every seed" in printed
     page = compare_report.write(tmp_path / "out").read_text()
     assert "; it selected the rows of random in every seed" in page
     written = json.loads((tmp_path / "out" / "compare.json").read_text())

@@ -163,18 +163,18 @@ def test_reasons_in_words() -> None:
     for budget in (3, 5):
         chosen = run(budget)
         kept = np.isin(np.arange(10), chosen.rows)
-        told = Dics.explain(Evidence(chosen.reason, kept))
-        assert told.why is not None
-        text = told.why(1).text
+        explanation = Dics.explain(Evidence(chosen.reason, kept))
+        assert explanation.why is not None
+        text = explanation.why(1).text
         assert text.startswith(
             "kept: score 4, 1 of 10 by score: the image makes the answer 4 times as likely per "
             "token and the answer makes the question 4 times as likely"
         )
         assert ("taken first, for its score" in text) == (budget == 3)
-        assert told.why(3).kind == "the image speaks against the answer"
-        assert "a row without an image counts as 1" in told.why(6).text
+        assert explanation.why(3).kind == "the image speaks against the answer"
+        assert "a row without an image counts as 1" in explanation.why(6).text
         if budget == 3:
-            assert "taken 2 of 3, as the row least like those before" in told.why(2).text
-            assert told.why(0).kind == "high score, but like a kept row"
-            assert "Of the 6 rows of the highest score, 3 are kept" in told.lead
+            assert "taken 2 of 3, as the row least like those before" in explanation.why(2).text
+            assert explanation.why(0).kind == "high score, but like a kept row"
+            assert "Of the 6 rows of the highest score, 3 are kept" in explanation.lead
     assert Dics.explain(Evidence({}, kept)).lead == ""

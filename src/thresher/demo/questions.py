@@ -121,15 +121,15 @@ def _count(rng: Random, scene: Scene) -> Question | None:
     if scene.large or not subjects:
         return None
     attribute = rng.choice(("name", "colour"))
-    value, wanted = rng.choice(SHAPES if attribute == "name" else COLOURS), rng.randint(0, 4)
+    value, count = rng.choice(SHAPES if attribute == "name" else COLOURS), rng.randint(0, 4)
     found = [t for t in scene.things if getattr(t, attribute) == value]
-    if len(found) != wanted:
+    if len(found) != count:
         return None
     things = plural(value) if attribute == "name" else f"{value} objects"
     places = ", ".join(t.position for t in found)
     evidence = f"I see {things} at {places}." if found else f"I see no {things}."
     return Question(
-        "count", "count", scene, str(wanted), tuple("01234"), evidence, {"things": things}
+        "count", "count", scene, str(count), tuple("01234"), evidence, {"things": things}
     )
 
 

@@ -165,7 +165,7 @@ class PoolLimit:
         if failed <= allowed:
             return
         limit = {
-            "auto": "by default at most 5% may be left out",
+            "auto": "at most 5% may be left out by default",
             "refuse": f"{opt('on_missing', 'refuse')} allows none",
             "exclude": "no row is left",
         }[self.on_missing]

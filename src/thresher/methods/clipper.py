@@ -175,13 +175,13 @@ class Clipper:
             )
         perplexity = np.where(probed, one_shot, nll)
         response = np.where(probed, effect, np.float32(0))
-        wanted = -response if self.prefer == "least_helped" else response
+        ranking = -response if self.prefer == "least_helped" else response
 
         rows: list[np.ndarray] = []
         critical = np.zeros(n, bool)
         bin_ = np.zeros(n, np.int32)
         for kind, group, quota in self._budgets(known, min(budget, n), notes):
-            matched = self._mirror(columns, group, quota, perplexity, nll, wanted)
+            matched = self._mirror(columns, group, quota, perplexity, nll, ranking)
             rows.append(group[matched.rows])
             critical[group] = matched.preferred
             bin_[group] = matched.bin
@@ -193,7 +193,7 @@ class Clipper:
                 )
         kept = np.concatenate(rows)
         kept = kept[
-            np.lexsort((columns.ties[kept], np.where(critical[kept], -wanted[kept], np.inf)))
+            np.lexsort((columns.ties[kept], np.where(critical[kept], -ranking[kept], np.inf)))
         ]
         if len(kept):
             notes.append(mirrored(nll, perplexity, kept))
@@ -248,7 +248,7 @@ class Clipper:
         quota: int,
         perplexity: np.ndarray,
         nll: np.ndarray,
-        wanted: np.ndarray,
+        ranking: np.ndarray,
     ) -> MatchedSample:
         both = self.mirror == "both"
         # With two numbers to match, more bins than half the square root of the rows to take leave
@@ -259,7 +259,7 @@ class Clipper:
             quota,
             columns.ties[group],
             bins=max(bins, 1),
-            preference=None if self.prefer == "none" else wanted[group],
+            preference=None if self.prefer == "none" else ranking[group],
             share=self.prefer_share,
             also=nll[group] if both else None,
             balance=balanced_groups(columns, self.balance, group),

@@ -209,8 +209,10 @@ class ErrorDriven:
             spare = np.flatnonzero(free)
             rows = np.r_[rows, spare[np.argsort(columns.ties[spare], kind="stable")][: k - fetched]]
         reason = _reasons(columns, target, asking, found)
-        wanted = np.bincount(asking[found.query], minlength=len(target))
-        findings = _findings(target, wanted, int(found.waiting.sum()), self.identify == "switch")
+        n_retrieved = np.bincount(asking[found.query], minlength=len(target))
+        findings = _findings(
+            target, n_retrieved, int(found.waiting.sum()), self.identify == "switch"
+        )
         notes = self._notes(columns, target, findings, len(rows), fetched)
         return Selection(rows.astype(np.int64), reason, tuple(notes), findings=findings)
 
@@ -329,12 +331,12 @@ def _reasons(
     }
 
 
-def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool) -> Findings:
+def _findings(target: Columns, n_retrieved: np.ndarray, waiting: int, switches: bool) -> Findings:
     """Counts of the validation set, and a record of every wrong row.
 
     Arguments:
         target: columns of the validation set.
-        wanted: int64 [validation rows], rows of the pool that each retrieved.
+        n_retrieved: int64 [validation rows], rows of the pool that each retrieved.
         waiting: searches that the budget did not reach.
         switches: whether the mistaken step is where the teacher's answer switches.
     """
@@ -346,7 +348,7 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
     for i in wrong[np.argsort(target["row"]["row"][wrong], kind="stable")].tolist():
         skill = str(gap["skills"][i])
         errors[skill] += 1
-        fetched[skill] += int(wanted[i])
+        fetched[skill] += int(n_retrieved[i])
         reasoning = split_reasoning(str(rationales["text"][i]))
         rows.append(
             {
@@ -359,7 +361,7 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
                 "switched": bool(mistake["switched"][i]),
                 "skill": skill,
                 "skill_is_the_step": bool(gap["fallback"][i]),
-                "fetched": int(wanted[i]),
+                "fetched": int(n_retrieved[i]),
             }
         )
     tasks = []
@@ -377,7 +379,7 @@ def _findings(target: Columns, wanted: np.ndarray, waiting: int, switches: bool)
         "never_switched": int((chosen & ~np.asarray(mistake["switched"], bool)).sum())
         if switches
         else 0,
-        "found_nothing": int((chosen & (wanted == 0)).sum()) - waiting,
+        "found_nothing": int((chosen & (n_retrieved == 0)).sum()) - waiting,
         "waiting": waiting,
         "without_skill": int(np.asarray(gap["fallback"], bool).sum()),
         "tasks": tasks,

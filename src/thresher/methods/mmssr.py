@@ -363,11 +363,11 @@ class Mmssr:
             known = {n: c for n, c in known.items() if n in names}
         if self.capabilities.strip() == "all":
             return tuple(known.values())
-        wanted = [
+        requested = [
             self._resolve_name(name, list(known), "capabilities")
             for name in self.capabilities.split(",")
         ]
-        twice = sorted({name for name in wanted if wanted.count(name) > 1})
+        twice = sorted({name for name in requested if requested.count(name) > 1})
         if twice:
             raise ConfigError(
                 f": {twice[0]} is named twice.",
@@ -375,8 +375,8 @@ class Mmssr:
                 value=self.capabilities,
             )
         if self.results is not None and self.official:
-            return tuple(known[name] for name in wanted)
-        return tuple(c for name, c in known.items() if name in wanted)
+            return tuple(known[name] for name in requested)
+        return tuple(c for name, c in known.items() if name in requested)
 
     def _resolve_name(self, text: str, known: list[str], key: str) -> str:
         name = text.strip()

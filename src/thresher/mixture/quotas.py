@@ -136,8 +136,8 @@ def _members(quota: Quota, pool: Pool, columns: NamedColumns) -> np.ndarray:
     value = columns.value(column, value, label)
     values = columns.values(column, label)
     texts = [None if v is None else as_text(v) for v in values]
-    wanted = exact if exact in texts else value  # the spaces of a record's own text count
-    mask = np.fromiter((text == wanted for text in texts), bool, len(texts))
+    value_of_group = exact if exact in texts else value  # the spaces of a record's own text count
+    mask = np.fromiter((text == value_of_group for text in texts), bool, len(texts))
     if not mask.any():
         known = sorted({as_text(v) for v in values if v is not None})
         displayed = ", ".join(known[:12]) + (

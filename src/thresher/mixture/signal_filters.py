@@ -52,15 +52,15 @@ class SignalStage:
         options = [opt("filter", rule.text) for rule in self._rules]
         quotas = [q for q in self.quotas if column_of(q, self.pool) in self.fields]
         options += [opt("quota", quota.text) for quota in quotas]
-        wanted = dict(self.fields)
+        fields = dict(self.fields)
         if least is not None:
             options.append(opt("drop_suspects", least))
             suspicion = named_field(SUSPICION)
             assert suspicion is not None, "it is among the named signals"
-            wanted[SUSPICION] = suspicion
+            fields[SUSPICION] = suspicion
         return cache.scores(
             self.pool,
-            wanted,
+            fields,
             within | self.keep if quotas else within.copy(),
             self.request,
             context,

@@ -100,8 +100,8 @@ class OneShot:
         pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
-        wanted = digests_to_bytes(inputs["demonstration"]["digest"])
-        has = np.array([any(d) for d in wanted], dtype=bool)
+        digests = digests_to_bytes(inputs["demonstration"]["digest"])
+        has = np.array([any(d) for d in digests], dtype=bool)
         without = np.flatnonzero(~has)
         if len(without):
             yield Scored(
@@ -112,10 +112,10 @@ class OneShot:
             return
         found: dict[bytes, Sample] = {}
         for i in index:
-            if wanted[i] not in found:
-                found[wanted[i]] = pool.by_digest(wanted[i])
+            if digests[i] not in found:
+                found[digests[i]] = pool.by_digest(digests[i])
         queries = [samples[int(i)] for i in index]
-        for piece in backend.one_shot(queries, [found[wanted[int(i)]] for i in index], pool):
+        for piece in backend.one_shot(queries, [found[digests[int(i)]] for i in index], pool):
             long = np.array([RowError.parse(e).kind == TOO_LONG for e in piece.errors], dtype=bool)
             values = {
                 "nll": np.where(long, np.float32(np.nan), piece.values["nll"]).astype(np.float32)
