@@ -68,6 +68,8 @@ KINDS: dict[str, tuple[int, str]] = {
     "seed_rows": (1, "fraction seed most"),
     "skills": (2, "question answer leaves dims iterations"),
     "skill_labels": (1, "skills"),
+    "skill_examples": (1, "skills"),
+    "skill_names": (1, "model prompt"),
     "skill_vector": (1, "model"),
     "style": (2, "model style styles prompt system"),
     "style_examples": (1, "styles one_by_one names prompt system"),

@@ -291,6 +291,7 @@ def test_a_skipped_guard_is_said():
         {"rounds": "0"},
         {"rounds": "6"},
         {"rounds": "1.5"},
+        {"names": ""},
     ],
 )
 def test_impossible_settings_are_refused(given):

@@ -21,7 +21,7 @@ from thresher.selection import folder as output
 from thresher.selection.result import Outcome
 from thresher.selection.signals_table import signals_table
 from thresher.storage.columns import Store
-from thresher.types import Budget
+from thresher.types import Budget, ModelIdentity, Sample
 
 
 @pytest.fixture
@@ -171,6 +171,56 @@ def test_a_second_round_trains_on_trusted_rows(
     assert len(training.calls()) == 2 and all(s.scored == 0 for s in again.signals)
     done = run.plan(*args, probe=False)
     assert done.to_score == 0 and done.trainings == () and done.notes == ()
+
+
+class Writer(Model):
+    """Names a skill by the number in its first typical question, and one of them badly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[str] = []
+
+    @property
+    def handle(self) -> ModelHandle:
+        identity = ModelIdentity("fake:writer", "fake", "float32", "pil")
+        return ModelHandle("writer", identity, lambda: FakeBackend(writes=self.write))
+
+    def write(self, sample: Sample) -> str:
+        self.told.append(sample.turns[0].text)
+        number = sample.turns[0].text.split("What is ")[1].split()[0]
+        return "no" if len(self.told) == 1 else f"adding number n{number} twice"
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_a_model_names_each_skill_once(
+    tmp_path: Path, store: Store, training: FakeTraining, images: bool
+) -> None:
+    pool = with_images(tmp_path, 200) if images else pool_of(tmp_path, 200)
+    writer, settings = Writer(), {"guard": "off", "trust": "base", "names": "writer"}
+    made = run.plan(
+        pool,
+        load("winnow", settings),
+        Budget.parse("30%"),
+        Model().handle,
+        store,
+        probe=False,
+        roles={"names": writer.handle},
+    )
+    (planned,) = [p for p in made.signals if p.label == "names"]
+    assert planned.needed == 6 and planned.upper_bound
+    out = select(pool, store, training, settings=settings, roles={"names": writer.handle})
+    skills = len(np.unique(out.evidence["skill"]))
+    assert len(writer.told) == skills == 6
+    assert all("Words that set them apart" in text for text in writer.told)
+    labels = {str(text) for text in out.evidence["skill_words"].tolist()}
+    named = {text for text in labels if text.startswith("adding number n")}
+    assert len(labels) == 6 and len(named) == 5
+    assert any("1 of 6 skills got no name" in note for note in map(str, out.notes))
+    plain = select(pool, store, training, settings={"guard": "off", "trust": "base"})
+    assert plain.rows.tolist() == out.rows.tolist()
+    assert not named & set(plain.evidence["skill_words"].tolist())
+    again = select(pool, store, training, "5%", settings=settings, roles={"names": writer.handle})
+    assert len(writer.told) == 6 and all(s.scored == 0 for s in again.signals)
 
 
 @pytest.mark.parametrize("distinct", [1, 2, 3])

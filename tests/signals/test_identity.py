@@ -46,6 +46,7 @@ from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.seed_rows import SeedRows
 from thresher.signals.skill_labels import SkillLabels
+from thresher.signals.skill_names import SkillExamples, SkillNames
 from thresher.signals.skill_vector import SkillVector
 from thresher.signals.skills import Skills
 from thresher.signals.style import Style, WrittenStyles
@@ -113,7 +114,9 @@ SIGNALS: list[Signal] = [
     RowsToJudge(JUDGEMENT),
     SampledSwitch(MODEL, RATIONALE, OTHERS, 8),
     SeedRows(0.05, 0),
+    SkillExamples(SKILLS),
     SkillLabels(SKILLS),
+    SkillNames(MODEL, SkillExamples(SKILLS)),
     SkillVector(MODEL, MissingSkill(MODEL, RATIONALE, MISTAKE)),
     SKILLS,
     Style(MODEL, STYLES[0]),
@@ -169,7 +172,9 @@ FINGERPRINTS = {
     "RowsToJudge": "51bfd369975f2f3cdc722e481d2c2ae0",
     "SampledSwitch": "40dc211ae28c1c6c519d4e6e3faee48c",
     "SeedRows": "ab4a96b98b179306515165e35c592ea9",
+    "SkillExamples": "83e01bb5674a035a28652f26d5ddaf6b",
     "SkillLabels": "5c7c5a41ea212aecf82b163e14ed8511",
+    "SkillNames": "cd1891266081388d0497d24c9c643799",
     "SkillVector": "047b2c4447c2945647fd7c59b7473a37",
     "Skills": "70b6bb4efc0d044959891bf16d6788b0",
     "Style": "467ec97c1d0fd77c7ce32ba8ef4b874e",

@@ -38,6 +38,7 @@ from thresher.signals.judgement import (
 )
 from thresher.signals.part_loss import PartLoss
 from thresher.signals.recorded import Recorded
+from thresher.signals.skill_names import SkillExamples, SkillNames, named_skills
 from thresher.signals.skills import skills_of
 from thresher.signals.trusted_rows import TrustedRows
 from thresher.signals.visual_gain import VisualGain
@@ -94,6 +95,12 @@ class Winnow:
         "each trained on 5% of the rows (at least 500, or a quarter) and applied to the others, "
         "for images that the model cannot read yet; auto: decided by a measurement on 500 rows",
     )
+    names: str | None = setting(
+        None,
+        "the model that writes a name for each skill, one question each: model (that of --model), "
+        "a folder, a hub id or a server's URL; none: skills have their characteristic words",
+        role=True,
+    )
     rounds: int = setting(
         1,
         "1 to 5; in each round after the first, two models are trained on rows that the round "
@@ -108,7 +115,7 @@ class Winnow:
 
     name: ClassVar[str] = "winnow"
     paper: ClassVar[str] = ""
-    added: ClassVar[Mapping[str, Any]] = {"rounds": 1}  # as before the setting existed
+    added: ClassVar[Mapping[str, Any]] = {"rounds": 1, "names": None}  # as before these existed
     summary: ClassVar[str] = (
         "Clusters rows into skills, excludes rows with a high loss for their skill, and takes more "
         "rows from skills that the model does not know yet."
@@ -135,6 +142,12 @@ class Winnow:
             raise ConfigError(
                 ": expected 0 to 1, such as 0.5.", option="settings.layer", value=self.layer
             )
+        if self.names == "":
+            raise ConfigError(
+                ": expected model, a folder, a hub id or a server's URL.",
+                option="settings.names",
+                value="",
+            )
         if not 1 <= self.rounds <= MAX_ROUNDS:
             raise ConfigError(
                 f": expected 1 to {MAX_ROUNDS}, such as 2.",
@@ -151,6 +164,10 @@ class Winnow:
         gain = VisualGain(loss) if self.image_gain else None
         if gain is not None:
             named["gain"] = gain
+        if self.names is not None:
+            writer = model if self.names == "model" else context.roles["names"]
+            named["examples"] = examples = SkillExamples(skills, self.leaves)
+            named["names"] = SkillNames(writer, examples)
         if self.trust == "auto":
             without = (
                 PartLoss(model, ImageSample(), image=False)
@@ -237,10 +254,15 @@ class Winnow:
             )
 
         strata = strata_by(trust, budget)
+        words = np.asarray(skills["words"], object)
+        if self.names is not None:
+            words, with_name, every = named_skills(
+                leaf, words, columns["examples"]["chosen"], columns["names"]["name"]
+            )
         reason = {
             "loss": loss,
             "skill": leaf.astype(np.int32),
-            "skill_words": np.asarray(skills["words"], object),
+            "skill_words": words,
             "skill_group": np.asarray(skills["parent_words"], object),
             "loss_rank": (strata.rank + 1).astype(np.int32),
             "skill_rows": strata.size[leaf].astype(np.int32),
@@ -256,6 +278,11 @@ class Winnow:
         if gain is not None:
             reason["image_gain"] = gain
         notes: list[str | Note] = [*_notes(strata, leaf, trust, None if judgement else gain)]
+        if self.names is not None and with_name < every:
+            notes.append(
+                f"{every - with_name:,} of {pluralize(every, 'skill')} got no name of three to "
+                "five words of their own, and keep their characteristic words."
+            )
         if self.rounds > 1 and len(loss):
             notes.insert(0, _rounds_note(self.rounds, strata_by(first, 0).trusted, strata.trusted))
         if judgement is not None:
