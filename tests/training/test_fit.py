@@ -16,6 +16,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
+from tests.backends.hf.opened_backends import opened
 from tests.tiny_models import build
 from tests.training.colour_pools import pool_of, record
 from thresher.backends import resolve
@@ -70,9 +71,8 @@ def watched(monkeypatch: pytest.MonkeyPatch, exam_pool: Pool) -> InMemory:
 def check_teaches(
     name: str, recipe: Recipe, training_pool: Pool, watched: InMemory, out: Path, **how: Any
 ) -> TrainingResult:
-    base = str(build(name))
-    before = losses(resolve(base, device="cpu").open(), watched.exam_pool)
-    trained = fit(base, training_pool, None, recipe, out, device="cpu", **how)
+    before = losses(opened(name), watched.exam_pool)
+    trained = fit(str(build(name)), training_pool, None, recipe, out, device="cpu", **how)
     handle = resolve(str(out), device="cpu")
     after = losses(handle.open(), watched.exam_pool)
     assert after.mean() < before.mean() - 0.5, f"{before.mean()} -> {after.mean()}"
