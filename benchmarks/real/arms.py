@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from thresher.backends import ModelHandle
 from thresher.compare import Equal, Job, make_job
@@ -34,6 +35,7 @@ STEPS_METHODS = ("random", "winnow", "clipper", "mllm_selector", "dics")
 RECIPE = Recipe(batch=8, learning_rate=5e-4)
 """The rate is to be confirmed with `gate.py`, on development questions."""
 SEEDS = 3
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,19 @@ def job_of(
     seeds: int,
     methods: tuple[str, ...] | None = None,
     rate: float | None = None,
+    precision: Precision = "auto",
 ) -> Job:
     """The comparison of a stage on a pool.
 
     Arguments:
         methods: only these; None: all of the stage. Random is always among them.
         rate: another learning rate than the recipe's.
+        precision: of the trainings.
     """
     names = [n for n in stage.methods if methods is None or n in ("random", *methods)]
-    recipe = RECIPE if rate is None else replace(RECIPE, learning_rate=rate)
+    recipe = replace(RECIPE, precision=precision)
+    if rate is not None:
+        recipe = replace(recipe, learning_rate=rate)
     if stage.equal == "steps":
         recipe = replace(recipe, steps=max(round(LONG * len(pool) / recipe.batch), 1))
     return make_job(

@@ -45,7 +45,7 @@ def judged(a: argparse.Namespace, world: World, rate: float) -> str:
     store = store_of(a, a.pool)
     pool, questions = opened(a, world, a.pool)
     model = base_of(a, store)
-    job = arms.job_of(pool, questions, STAGE, model, a.seeds, rate=rate)
+    job = arms.job_of(pool, questions, STAGE, model, a.seeds, rate=rate, precision=a.precision)
     out = a.out / "gate" / f"{a.pool}-{rate:g}"
     compute(a, job, store, out, f"gate {rate:g}")
     found: dict[str, list[np.ndarray]] = {}

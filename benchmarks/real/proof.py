@@ -60,7 +60,7 @@ def run_stages(a: argparse.Namespace, pool: str, stages: list[str]) -> int:
     for stage in stages:
         command = [sys.executable, "-m", "benchmarks.real.work", "--pool", pool, "--stage", stage]
         command += ["--out", str(a.out), "--data", str(a.data), "--base", str(a.base)]
-        command += ["--half", a.half, "--seeds", str(a.seeds)]
+        command += ["--half", a.half, "--seeds", str(a.seeds), "--precision", a.precision]
         command += ["--methods", ",".join(a.methods)] if a.methods else []
         for name, value in (("--rows", a.rows), ("--questions", a.questions)):
             command += [name, str(value)] if value is not None else []

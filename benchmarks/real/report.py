@@ -66,7 +66,7 @@ def collect(a: argparse.Namespace, world: World, name: str) -> PoolResult:
     model = base_of(a, store_of(a, name))
     stages, missing = {}, 0
     for stage in arms.STAGES:
-        job = arms.job_of(pool, questions, stage, model, a.seeds, a.methods)
+        job = arms.job_of(pool, questions, stage, model, a.seeds, a.methods, precision=a.precision)
         stages[stage.name], left = arms_of(job, cells_of(a, name), labels, asked.yes_no)
         missing += left
     return PoolResult(name, len(pool), float(labels.noisy.mean()), asked, stages, missing)
@@ -93,10 +93,11 @@ def head(a: argparse.Namespace, found: Sequence[PoolResult]) -> str:
 {date.today().isoformat()}, {os.cpu_count()} CPU cores shared with other work
 ({platform.machine()}). Base: InternVL of 157 M parameters ({hours or "no card"}).
 {len(found[0].asked.kind)} questions, the {a.half} half, on pictures that are in no pool. Training:
-LoRA, batch {recipe.batch}, learning rate {recipe.learning_rate:g}, one pass over the subset unless
-said. Seeds 0 to {a.seeds - 1}; accuracy is that of generated answers, normalised, in %; ± is a 95%
-interval over seeds, and for differences over seeds and questions, paired. mmssr: the base is its
-own judge, since no stronger one is at hand. winnow: without its guard.{left}{trial}"""
+LoRA, batch {recipe.batch}, learning rate {recipe.learning_rate:g}, precision {a.precision}, one
+pass over the subset unless said. Seeds 0 to {a.seeds - 1}; accuracy is that of generated answers,
+normalised, in %; ± is a 95% interval over seeds, and for differences over seeds and questions,
+paired. mmssr: the base is its own judge, since no stronger one is at hand. winnow: without its
+guard.{left}{trial}"""
 
 
 def verdict_of(arms_found: Mapping[Key, Arm], key: Key, full: Arm | None = None) -> Verdict | None:

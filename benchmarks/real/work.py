@@ -39,6 +39,12 @@ def options(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--base", type=Path, help="default: the one base below --out")
     parser.add_argument("--half", choices=HALVES, default="evaluation", help="of the questions")
     parser.add_argument("--seeds", type=int, default=arms.SEEDS)
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the trainings; auto: bf16 on a GPU only",
+    )
     parser.add_argument("--methods", help="only these, separated by commas")
     parser.add_argument("--rows", type=int, help="a trial: only so many rows of the pool")
     parser.add_argument("--questions", type=int, help="a trial: only so many questions")
@@ -131,7 +137,8 @@ def main() -> None:
     stage = next(s for s in arms.STAGES if s.name == a.stage)
     store = store_of(a, a.pool)
     pool, questions = opened(a, world, a.pool)
-    job = arms.job_of(pool, questions, stage, base_of(a, store), a.seeds, a.methods)
+    model = base_of(a, store)
+    job = arms.job_of(pool, questions, stage, model, a.seeds, a.methods, precision=a.precision)
     compute(a, job, store, cells_of(a, a.pool), f"{a.pool} {stage.name}")
 
 

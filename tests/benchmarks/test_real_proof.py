@@ -13,7 +13,7 @@ import pytest
 from benchmarks.proof.numbers import Arm
 from benchmarks.real import arms, gate, pools, report, suspects
 from benchmarks.real.by_source import Asked, PoolLabels
-from benchmarks.real.drawn import agreement
+from benchmarks.real.drawn import agreement, drawn_differences, read_pages
 from benchmarks.real.places import DATA, ROOT, outside_repository
 
 SOURCES = {
@@ -142,6 +142,12 @@ def test_agreement_of_rankings() -> None:
     rho, chance, count = agreement(real, {"a": 30.0, "b": 20.0, "c": 10.0, "only there": 0.0})
     assert (rho, count) == (1.0, 3) and chance == pytest.approx(1 / 6, abs=0.02)
     assert np.isnan(agreement(real, {"a": 1.0})[0])
+
+
+def test_the_synthetic_ranking_is_read_from_its_pages() -> None:
+    found = drawn_differences(read_pages())
+    assert {"stratified", "perplexity", "clipper", "mllm_selector"} <= found.keys()
+    assert found["perplexity"] < found["clipper"]
 
 
 ASKED = Asked(np.array(["place"] * 200 + ["colour"] * 200), np.zeros(400, bool), {})
