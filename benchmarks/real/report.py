@@ -130,7 +130,8 @@ def section(p: PoolResult) -> str:
     rows = []
     for (name, budget), arm in sorted(p.main.items(), key=lambda item: item[0][1] == "30%"):
         verdict = verdict_of(p.main, (name, budget), full)
-        share = "" if full is None else f"{100 * arm.scores.mean() / full.scores.mean():.0f}"
+        measured = full is not None and full.scores.any()
+        share = "" if not measured else f"{100 * arm.scores.mean() / full.scores.mean():.0f}"
         saved = "" if full is None else f"{full.seconds_training - arm.seconds_training:.0f}"
         rows.append(
             [

@@ -6,8 +6,10 @@ python -m benchmarks.real.work --base FOLDER --pool mixed --stage epochs [option
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from random import Random
 
 from thresher.backends.hf.threads import limit_idle_threads
 
@@ -27,6 +29,7 @@ from thresher.backends import ModelHandle, resolve  # noqa: E402
 from thresher.compare import Comparison, Job, compare  # noqa: E402
 from thresher.engine import RunContext  # noqa: E402
 from thresher.pools import Pool, open_pool  # noqa: E402
+from thresher.storage.atomic import write_bytes  # noqa: E402
 from thresher.storage.columns import Store  # noqa: E402
 from thresher.training.registry import make_trainer  # noqa: E402
 
@@ -82,18 +85,14 @@ def opened(a: argparse.Namespace, world: World, pool: str) -> tuple[Pool, Pool]:
     """The pool and the questions."""
     questions = world.questions[a.half]
     if a.questions is not None:
-        questions = first_questions(questions, a.questions)
+        questions = fewer_questions(questions, a.questions)
     return open_pool(world.pools[pool], world.images), open_pool(questions, world.images)
 
 
-def first_questions(file: Path, count: int) -> Path:
-    """A file with the first `count` rows of `file`."""
-    import json
-
-    from thresher.storage.atomic import write_bytes
-
+def fewer_questions(file: Path, count: int) -> Path:
+    """A file with `count` random rows of `file`."""
     fewer = file.with_name(f"{file.stem}-{count}.json")
-    rows = json.loads(file.read_text("utf-8"))[:count]
+    rows = Random(0).sample(json.loads(file.read_text("utf-8")), count)
     write_bytes(fewer, json.dumps(rows).encode())
     return fewer
 
