@@ -56,7 +56,7 @@ def judged(a: argparse.Namespace, world: World, rate: float) -> str:
     random, full = np.stack(found[RANDOM]), np.stack(found[FULL])
     untuned = np.array(Ask(False)(model, questions, store=store).rows["correct"].to_pylist())
     asked = Asked.of(Path(questions.path), Path(pool.path))
-    return verdict(asked, untuned.astype(float), random, full, rate)
+    return verdict(asked, np.nan_to_num(untuned.astype(float)), random, full, rate)
 
 
 def verdict(
@@ -72,13 +72,14 @@ def verdict(
         kinds.append([kind, str(int(of.sum())), *(f"{100 * v:.0f}" for v in values)])
     gain = compare_to_random(full, random)
     go = gain.kind == "beats" and not low
+    means = {"random": float(random.mean()), "full": float(full.mean())}
     header = ["kind", "questions", "chance", "untuned", "random 10%", "full"]
     return "\n".join(
         [
             f"learning rate {rate:g}: {'GO' if go else 'NO-GO'}; full − random 10%: {gap(gain)}",
             f"not above chance at random 10%: {', '.join(low) or 'none'}",
             table(header, kinds),
-            json.dumps({"rate": rate, "go": go, "random": random.mean(), "full": full.mean()}),
+            json.dumps({"rate": rate, "go": go, **means}),
         ]
     )
 

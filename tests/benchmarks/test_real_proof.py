@@ -156,7 +156,7 @@ ASKED = Asked(ASKED.kind, ASKED.yes_no, {"place": 0.3, "colour": 0.2})
 
 def scores(share: float, seed: int) -> np.ndarray:
     """Three seeds of 400 questions, of which `share` is right."""
-    return (np.random.default_rng(seed).random((3, 400)) < share).astype(float)
+    return (np.random.default_rng(seed).random((3, 400)) < share).astype(np.float32)
 
 
 @pytest.mark.parametrize(
