@@ -55,7 +55,7 @@ SETTINGS: dict[str, dict[str, str]] = {
     "default": {},
 }
 HEAD = """\
-| base | pool | untuned | likelier | trust | AUC, pool | AUC, in skill | method | wrong | \
+| base | pool | before | likelier | trust | AUC, pool | AUC, in skill | method | wrong | \
 accuracy | − random | verdict | guard |
 |---|---|---:|---:|---|---:|---:|---|---:|---:|---:|---|---|"""
 
