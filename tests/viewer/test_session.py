@@ -302,7 +302,7 @@ def test_unscorable_rows_are_marked_and_can_be_pinned(tmp_path: Path) -> None:
     assert sorted(displayed.failed) == [60, 61] and (displayed.state[[60, 61]] == 3).all()
     cards = {item.card.row: item.card for item in items(displayed, np.array([60, 61]), str)}
     assert cards[60].state == cards[61].state == "failed" and "no such image" in cards[60].reason
-    with pytest.raises(ConfigError, match="no record"):
+    with pytest.raises(ConfigError, match="is not a record"):
         session.pin(np.array([61]), "pinned")
     displayed = session.pin(np.array([60]), "pinned")
     assert displayed.state[60] == 2 and 60 not in displayed.failed and displayed.outcome is not None
