@@ -71,7 +71,8 @@ def _save_qwen(out: Path, config: Any, tokenizer: Any, patch: int) -> None:
     )
     video = "Qwen2VLVideoProcessor" if version2 else "Qwen3VLVideoProcessor"
     model = tf.AutoModelForImageTextToText.from_config(config)
-    base._save(out, model, processor, {"video_processor_type": video, **shape})
+    pixels = {"shortest_edge": edge * edge * 4, "longest_edge": edge * edge * 48}
+    base._save(out, model, processor, {"video_processor_type": video, "size": pixels, **shape})
 
 
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}

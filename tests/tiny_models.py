@@ -335,6 +335,8 @@ _QWEN2_5_CHAT = """\
 {%- set pictures.n = pictures.n + 1 -%}
 {%- if add_vision_id -%}{{- 'Picture ' ~ pictures.n ~ ': ' -}}{%- endif -%}
 {{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
+{%- elif part['type'] == 'video' or 'video' in part -%}
+{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}
 {%- elif 'text' in part -%}
 {{- part['text'] -}}
 {%- endif -%}
@@ -353,6 +355,8 @@ _QWEN3_CHAT = """\
 {%- for part in content -%}
 {%- if images and (part.type == 'image' or 'image' in part or 'image_url' in part) -%}
 {{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
+{%- elif images and (part.type == 'video' or 'video' in part) -%}
+{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}
 {%- elif 'text' in part -%}
 {{- part.text -}}
 {%- endif -%}
@@ -430,7 +434,9 @@ def _qwen2_5_vl(out: Path, size: Size) -> None:
         image_processor=images, tokenizer=tokenizer, chat_template=_QWEN2_5_CHAT
     )
     model = tf.Qwen2_5_VLForConditionalGeneration(config)
-    _save(out, model, processor, {"video_processor_type": "Qwen2VLVideoProcessor", **shape})
+    pixels = {"size": {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * max_patches}}
+    video = {"video_processor_type": "Qwen2VLVideoProcessor", **pixels, **shape}
+    _save(out, model, processor, video)
 
 
 def _qwen3_vl(out: Path, size: Size) -> None:
@@ -476,7 +482,9 @@ def _qwen3_vl(out: Path, size: Size) -> None:
         image_processor=images, tokenizer=tokenizer, chat_template=_QWEN3_CHAT
     )
     model = tf.Qwen3VLForConditionalGeneration(config)
-    _save(out, model, processor, {"video_processor_type": "Qwen3VLVideoProcessor", **shape})
+    pixels = {"size": {"shortest_edge": 32 * 32 * 4, "longest_edge": 32 * 32 * 48}}
+    video = {"video_processor_type": "Qwen3VLVideoProcessor", **pixels, **shape}
+    _save(out, model, processor, video)
 
 
 # ---------------------------------------------------------------------------------------- LLaVA-1.5
@@ -566,6 +574,7 @@ _ONEVISION_CHAT = """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + ' ' -}}
 {%- for part in message['content'] | selectattr('type', 'equalto', 'image') -%}{{- '<image>' -}}{%- endfor -%}
+{%- for part in message['content'] | selectattr('type', 'equalto', 'video') -%}{{- '<video>' -}}{%- endfor -%}
 {%- for part in message['content'] | selectattr('type', 'equalto', 'text') -%}
 {%- if message['role'] == 'assistant' -%}
 {%- generation -%}{{- '\\n' + part['text'] -}}{%- endgeneration -%}
@@ -772,7 +781,8 @@ _SMOLVLM_CHAT = """\
 {{- message['role'] | capitalize -}}
 {%- if message['content'][0]['type'] == 'image' -%}{{- ':' -}}{%- else -%}{{- ': ' -}}{%- endif -%}
 {%- for part in message['content'] -%}
-{%- if part['type'] == 'text' -%}{{- part['text'] -}}{%- elif part['type'] == 'image' -%}{{- '<image>' -}}{%- endif -%}
+{%- if part['type'] == 'text' -%}{{- part['text'] -}}{%- elif part['type'] == 'image' -%}{{- '<image>' -}}\
+{%- elif part['type'] == 'video' -%}{{- '<video>' -}}{%- endif -%}
 {%- endfor -%}
 {{- '<end_of_utterance>\\n' -}}
 {%- endfor -%}
@@ -852,6 +862,8 @@ _INTERNVL_CHAT = """\
 {%- for part in message['content'] -%}
 {%- if part['type'] == 'image' -%}
 {{- '<IMG_CONTEXT>\\n' -}}
+{%- elif part['type'] == 'video' -%}
+{{- '<video>\\n' -}}
 {%- elif part['type'] == 'text' -%}
 {{- part['text'] -}}
 {%- endif -%}

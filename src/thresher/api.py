@@ -192,7 +192,18 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
                 value=request.images,
             )
         opened = pool
-        request = replace(request, images=pool.images, trust_paths=pool.trust_paths)
+        if request.video_frames is not None and pool.video_frames != request.video_frames:
+            raise ConfigError(
+                ": this pool is open already. Call its `score_videos` instead.",
+                option="video_frames",
+                value=request.video_frames,
+            )
+        request = replace(
+            request,
+            images=pool.images,
+            trust_paths=pool.trust_paths,
+            video_frames=pool.video_frames,
+        )
     check_request(request)
     job = prepare(request, _warn, out=False, pool=opened, progress=False)
     task = job.task

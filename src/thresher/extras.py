@@ -30,6 +30,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "view": ("starlette", "uvicorn"),
     "remote": ("fsspec",),
     "hub": ("datasets",),
+    "video": ("av",),
 }
 """Extra -> its modules, by import name."""
 

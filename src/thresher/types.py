@@ -62,6 +62,39 @@ class ImageRef:
 
 
 @dataclass(frozen=True, slots=True)
+class VideoRef(ImageRef):
+    """A reference to a video, among the images of a sample: `path` or `data` is set, or `problem`.
+
+    Its identity is the path, not the content.
+    """
+
+    frames: int = 0  # most frames to read
+    problem: str = ""  # "kind: explanation" of why it, or its row, cannot be scored
+
+    @property
+    def identity(self) -> str:
+        if self.data is not None:
+            return "video:sha256:" + hashlib.sha256(self.data).hexdigest()
+        return f"video:{self.path}:{self.frames}:{self.problem}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Video:
+    """Frames of a video, sampled evenly.
+
+    frames: uint8 [frames, height, width, 3], RGB.
+    indices: their numbers in the video, from 0, ascending.
+    total: frames of the video.
+    fps: frames per second of the video.
+    """
+
+    frames: np.ndarray
+    indices: tuple[int, ...]
+    total: int
+    fps: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One row of a pool, independent of the file format."""
 
@@ -71,6 +104,7 @@ class Sample:
     source: str = ""
     problem: str = ""  # why the row cannot be scored, "" = no known problem: bad turns, video …
     media: tuple[str, ...] = ()  # identities of other media: videos, audio, unreadable images
+    key: bytes = b""  # the digest of a row whose turns and images are not those of its record
 
     @property
     def digest(self) -> bytes:
@@ -78,6 +112,8 @@ class Sample:
 
         Id and source are not part of it.
         """
+        if self.key:
+            return self.key
         h = hashlib.sha256()
         for t in self.turns:
             text = t.text.encode("utf-8", "surrogatepass")
@@ -163,7 +199,8 @@ class SampleSource(Protocol):
     def by_digest(self, digest: bytes) -> Sample: ...
 
     def load_image(self, ref: ImageRef) -> Any:
-        """The image as an RGB `PIL.Image`, rotated by its EXIF tag. Raises ImageError."""
+        """The image as an RGB `PIL.Image`, rotated by its EXIF tag; of a `VideoRef`, its `Video`.
+        Raises ImageError."""
 
 
 class TrainingRows(SampleSource, Protocol):

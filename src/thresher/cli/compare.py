@@ -194,8 +194,17 @@ def compare(
             "a teacher, may be behind a server.)"
         )
     job = prepare(
-        open_the_pool(pool, request.images, kept, note, trust_paths=request.trust_paths),
-        open_the_pool(test, eval_images, kept, note, trust_paths=request.trust_paths, splits=TEST),
+        open_the_pool(
+            *(pool, request.images, kept, note),
+            trust_paths=request.trust_paths,
+            video_frames=request.video_frames,
+        ),
+        open_the_pool(
+            *(test, eval_images, kept, note),
+            trust_paths=request.trust_paths,
+            splits=TEST,
+            video_frames=request.video_frames,
+        ),
         methods=chosen,
         budgets=[Budget.parse(text) for text in budgets.split(",") if text.strip()],
         seeds=seeds,
@@ -217,6 +226,7 @@ def compare(
             note,
             trust_paths=request.trust_paths,
             splits=VALIDATION,
+            video_frames=request.video_frames,
         ),
         request=request,
     )

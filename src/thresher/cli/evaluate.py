@@ -133,7 +133,10 @@ def _ask(
     from thresher.selection.opening import TEST, open_the_pool
 
     pool = open_the_pool(
-        data, request.images, store, note, trust_paths=request.trust_paths, splits=TEST
+        *(data, request.images, store, note),
+        trust_paths=request.trust_paths,
+        splits=TEST,
+        video_frames=request.video_frames,
     )
     progress = stderr_progress()
     try:

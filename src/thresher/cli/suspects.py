@@ -101,7 +101,10 @@ def suspects(
     handle = the_model(request, kept)
     assert handle is not None  # the model was checked above
     suspicion_signals(handle.identity)  # refuses a model behind a server before the pool is read
-    opened = open_the_pool(pool, request.images, kept, note, request.format, request.trust_paths)
+    opened = open_the_pool(
+        *(pool, request.images, kept, note, request.format, request.trust_paths),
+        video_frames=request.video_frames,
+    )
     if path is not None and path.exists():
         sources = [f.uri for f in opened.file_specs if os.path.exists(f.uri)]
         if any(path.samefile(source) for source in sources):

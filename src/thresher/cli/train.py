@@ -101,6 +101,7 @@ def train(
         ),
     ] = "auto",
     image_pixels: Annotated[str | None, o.option("image_pixels")] = None,
+    video_frames: Annotated[int | None, o.option("video_frames")] = None,
     device: Annotated[str | None, o.option("device")] = None,
     trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
     store: Annotated[str | None, o.option("store")] = None,
@@ -150,7 +151,11 @@ def train(
     kept = Store(store or default_store())
     trained = fit(
         model,
-        open_the_pool(subset, images, kept, note, trust_paths=bool(trust_paths)),
+        open_the_pool(
+            *(subset, images, kept, note),
+            trust_paths=bool(trust_paths),
+            video_frames=video_frames,
+        ),
         None,
         recipe,
         Path(out),

@@ -18,7 +18,7 @@ import numpy as np
 
 from thresher.errors import ImageError
 from thresher.html import Card, Message, Thumbnail
-from thresher.types import ImageRef, Sample, Turn
+from thresher.types import ImageRef, Sample, Turn, Video
 
 if TYPE_CHECKING:
     from thresher.pools.view import PoolView
@@ -148,6 +148,8 @@ def thumbnail(pool: PoolView, ref: ImageRef) -> Thumbnail:
     name = (ref.path or "embedded image")[-120:]
     try:
         image = pool.load_image(ref)
+        if isinstance(image, Video):
+            image = Image.fromarray(image.frames[0])
     except ImageError as error:
         return Thumbnail(name, problem=str(error)[:200])
     image.thumbnail((PIXELS, PIXELS), Image.Resampling.BICUBIC, reducing_gap=2.0)

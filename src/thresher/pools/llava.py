@@ -26,7 +26,7 @@ from thresher.text import too_deep
 from thresher.types import IMAGE_PLACEHOLDER, RowError
 
 # raise it when the same record is read differently: cached pools are then parsed again
-VERSION = 7
+VERSION = 8
 
 ROLES = {
     "human": "user",
@@ -162,7 +162,9 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         media = (*media, *_media_identities(kind, record[key]))
         video, audio = video or kind == "video", audio or kind == "audio"
     if video and not problem:
-        problem = "video: no model here scores videos yet"
+        problem = (
+            "video: not read unless the number of frames to read is given (option video-frames)"
+        )
     if audio and not problem:
         problem = "audio: kept and counted, scored by no model yet"
 
@@ -211,7 +213,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         problem = problem or "no-answer: every answer is empty"
     elif "assistant" not in roles:
         problem = problem or "no-answer: no assistant turn"
-    if not problem and not _is_encodable(texts):
+    if not problem and not is_encodable(texts):
         problem = "invalid-text: invalid UTF-8 or a lone surrogate, which no tokenizer takes"
     return Parsed(roles, texts, images, _record_source(record), problem, flags, video, audio, media)
 
@@ -256,7 +258,7 @@ def record_id(record: Any) -> str:
     ):
         return f'"{value}"'
     text = json.dumps(value, ensure_ascii=False, default=json_default)
-    return text if _is_encodable([text]) else json.dumps(value, default=json_default)
+    return text if is_encodable([text]) else json.dumps(value, default=json_default)
 
 
 def decode(raw: bytes) -> Any:
@@ -377,7 +379,7 @@ def _is_blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def _is_encodable(texts: list[str]) -> bool:
+def is_encodable(texts: list[str]) -> bool:
     for text in texts:
         if not text.isascii():
             try:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,10 +26,7 @@ from thresher.pools.pool_file import PoolFile
 from thresher.pools.readers import RecordReader
 from thresher.pools.spellings import SpellingFinder
 from thresher.samplers.ordering import inverse_permutation
-from thresher.types import DIGEST, ImageRef, RowError, Sample, Turn
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
+from thresher.types import DIGEST, ImageRef, RowError, Sample, Turn, VideoRef
 
 
 class Pool:
@@ -75,6 +72,8 @@ class Pool:
             [p.format for p in self.pool_files]
         )  # "llava-json", "parquet", …, "mixed"
         self.notes = notes  # messages about the opening, for the user
+        # most frames of a video that are scored; None: rows with videos are not scored
+        self.video_frames: int | None = None
         self.index = index
         self.digest: np.ndarray = index.digest  # DIGEST [n]
         self.source: np.ndarray = index.source  # int32 [n], into source_names
@@ -156,10 +155,11 @@ class Pool:
         """
         texts = list(self.index.problem_texts)
         rows = np.flatnonzero(self.index.problem >= 0)
-        return {
-            row: texts[code]
-            for row, code in zip(rows.tolist(), self.index.problem[rows].tolist(), strict=True)
-        }
+        found = zip(rows.tolist(), self.index.problem[rows].tolist(), strict=True)
+        if self.video_frames is None:
+            return {row: texts[code] for row, code in found}
+        video = [RowError.parse(text).kind == "video" for text in texts]
+        return {row: texts[code] for row, code in found if not video[code]}
 
     @cached_property
     def unreadable(self) -> np.ndarray:
@@ -184,13 +184,22 @@ class Pool:
         self._check_unchanged()
         return self._sample(int(row))
 
+    def score_videos(self, frames: int) -> None:
+        """Let models score rows with videos, `frames` frames of each at most: `samples` gives these
+        rows with a `VideoRef` in the place of each video, and `problems` does not list them.
+
+        Reading a video raises MissingExtra without PyAV.
+        """
+        self.video_frames = frames
+        self.__dict__.pop("problems", None)
+
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
         """Several rows, in the order of `rows`; read in the order of the files."""
         self._check_unchanged()
         requested = np.asarray(rows, np.int64)
         out: list[Sample | None] = [None] * len(requested)
         for i in np.argsort(requested, kind="stable").tolist():
-            out[i] = self._sample(int(requested[i]))
+            out[i] = self._scored_sample(int(requested[i]))
         return [s for s in out if s is not None]
 
     def by_digest(self, digest: bytes) -> Sample:
@@ -206,7 +215,8 @@ class Pool:
             position += 1
         if first < 0:
             raise KeyError(digest.hex())
-        return self.sample(first)
+        self._check_unchanged()
+        return self._scored_sample(first)
 
     def raw(self, rows: Sequence[int] | np.ndarray) -> Iterator[bytes]:
         """The records' exact bytes as in the file, without surrounding white space.
@@ -218,10 +228,15 @@ class Pool:
             reader, offset, length, _ = self._locate(int(row))
             yield reader.raw(offset, length)
 
-    def load_image(self, ref: ImageRef) -> Image:
-        """The image as RGB, with its EXIF orientation applied. Raises ImageError."""
+    def load_image(self, ref: ImageRef) -> Any:
+        """The image as RGB, with its EXIF orientation applied; of a `VideoRef`, its `Video`. Raises
+        ImageError."""
         from thresher.pools import images  # Pillow is slow to import and not needed to read a pool
 
+        if isinstance(ref, VideoRef):
+            from thresher.pools import videos
+
+            return videos.load(self._root, ref)
         return images.load_rgb(self._root, ref)
 
     def image_bytes(self, ref: ImageRef) -> bytes:
@@ -364,6 +379,19 @@ class Pool:
 
     def _sample(self, row: int) -> Sample:
         return self._record_and_sample(row)[1]
+
+    def _scored_sample(self, row: int) -> Sample:
+        """`_sample`, with its videos where they are scored."""
+        record, sample = self._record_and_sample(row)
+        if (
+            self.video_frames is None
+            or record is None
+            or RowError.parse(sample.problem).kind != "video"
+        ):
+            return sample
+        from thresher.pools.video_rows import with_videos
+
+        return with_videos(sample, record, self.video_frames)
 
     def _make_image_ref(self, number: int, given: str | bytes) -> ImageRef:
         if isinstance(given, bytes):

@@ -149,13 +149,16 @@ def open_pool_of(run: dict[str, Any]) -> Pool:
 
     cache = Path(run["store"]) / "pools"
     recorded = run["pool"]
-    return open_pool(
+    pool = open_pool(
         recorded["path"],
         recorded["images"],
         cache=cache if cache.is_dir() else None,
         format=recorded.get("read_as"),
         trust_paths=recorded.get("trust_paths", False),
     )
+    if recorded.get("video_frames") is not None:
+        pool.score_videos(recorded["video_frames"])
+    return pool
 
 
 def read_failures(folder: Path) -> list[Failure]:

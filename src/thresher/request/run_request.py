@@ -164,6 +164,13 @@ class RunRequest:
 
     Set in the processor of `model` and of what is trained from it. Part of a score's identity.
     """
+    video_frames: Annotated[int | None, Option("N", MODEL, commands=ASKING)] = None
+    """Score rows with videos, from N frames of each at equal distances (default: such rows are not
+    scored).
+
+    The first and the last frame are among them. For models that take videos; needs PyAV (extra
+    `video`). Part of a score's identity.
+    """
     batch_tokens: Annotated[int | None, Option("N", MODEL, commands=ASKING)] = None
     """Tokens per forward pass; results do not depend on it (default: by device).
 

@@ -232,6 +232,7 @@ def check_request(config: RunRequest) -> None:
         from thresher.backends.adapted.resolve import check_spec
 
         check_spec(config.adapter)
+    check_video_frames(config.video_frames)
     check_server(config)
     if config.rounds is not None and config.rounds < 1:
         raise ConfigError(
@@ -239,6 +240,14 @@ def check_request(config: RunRequest) -> None:
         )
     if config.seed < 0:
         raise ConfigError(": expected 0 or more.", option="seed", value=config.seed)
+
+
+def check_video_frames(frames: int | None) -> None:
+    """Raises ConfigError for a number of frames that no video can have."""
+    if frames is not None and frames < 1:
+        raise ConfigError(
+            ": expected a number of frames, at least 1.", option="video_frames", value=frames
+        )
 
 
 def check_server(config: RunRequest) -> None:
@@ -249,6 +258,15 @@ def check_server(config: RunRequest) -> None:
         for v in (config.model, *config.settings.values())
         if v and v.lower().startswith(("http://", "https://"))
     ]
+    served = config.backend == "openai" or (config.model or "").lower().startswith(
+        ("http://", "https://")
+    )
+    if served and config.video_frames is not None:
+        raise ConfigError(
+            " is for a model whose weights are here; a server gets texts and images only.",
+            option="video_frames",
+            value=config.video_frames,
+        )
     if config.backend == "openai":
         if config.url is None:
             raise ConfigError(

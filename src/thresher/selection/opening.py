@@ -12,12 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import CapabilityError, ConfigError, opt
+from thresher.extras import require as require_extra
 from thresher.mixture import asks_for_signals, may_name_signals
 from thresher.request import SERVER, RunRequest
 from thresher.request.devices import first_device
 from thresher.request.image_pixels import ImagePixels
 from thresher.request.run_request import DEFAULT_METHOD
-from thresher.selection.config import default_store, require
+from thresher.selection.config import check_video_frames, default_store, require
 from thresher.types import Budget, Capability, Method
 
 if TYPE_CHECKING:
@@ -123,6 +124,7 @@ def prepare(
             request.format,
             request.trust_paths,
             progress=progress,
+            video_frames=request.video_frames,
         )
     named = asks_for_signals(request, pool)
     if named and request.model is None and request.backend == "hf":
@@ -139,6 +141,7 @@ def prepare(
             trust_paths=trust,
             splits=VALIDATION,
             progress=progress,
+            video_frames=request.video_frames,
         )
     if out and request.out:
         check_out(request.out, pool)
@@ -291,6 +294,7 @@ def open_the_pool(
     trust_paths: bool = False,
     splits: Sequence[str] = (),
     progress: bool = True,
+    video_frames: int | None = None,
 ) -> Pool:
     """The pool, from the cache next to the store if it was opened before. Raises PoolError,
     ConfigError (`format`).
@@ -305,6 +309,7 @@ def open_the_pool(
         splits: for evaluation data, the splits of a folder that are read instead of its training
             split, in order of preference.
         progress: whether reading is reported on stderr.
+        video_frames: as of the request.
     """
     from thresher.console.progress import ReadProgress
     from thresher.pools import open_pool
@@ -326,6 +331,10 @@ def open_the_pool(
     )
     for text in pool.notes:
         say(text)
+    if video_frames is not None:
+        check_video_frames(video_frames)
+        require_extra("video", opt("video_frames", video_frames))
+        pool.score_videos(video_frames)
     return pool
 
 
@@ -459,7 +468,7 @@ def named_model(
     """
     from thresher.backends import resolve
 
-    return resolve(
+    handle = resolve(
         spec,
         device=first_device(request.device, request.devices),
         dtype=request.dtype,
@@ -471,3 +480,7 @@ def named_model(
         image_pixels=image_pixels,
         adapter=adapter,
     )
+    if request.video_frames is None or handle.identity.served:
+        return handle
+    pixels = f"{handle.identity.pixels}, {request.video_frames} video frames"
+    return replace(handle, identity=replace(handle.identity, pixels=pixels))

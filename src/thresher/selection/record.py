@@ -123,6 +123,7 @@ def run_record(
             "format": pool.format,
             "read_as": pool.given_format,
             "trust_paths": pool.trust_paths,
+            **({} if pool.video_frames is None else {"video_frames": pool.video_frames}),
             "files": len(pool.file_specs),
             "bytes": pool.total_bytes,
             "rows": len(pool),

@@ -120,7 +120,9 @@ def fit(
     rows_digest = rows_fingerprint(pool, requested)
     bounds = image_pixels or found.image_pixels
     training = (recipe, found.weights, str(found.config["model_type"]), rows_digest, bf16, merge)
-    identity = fingerprint((*training, str(bounds)) if bounds else training)
+    frames = getattr(pool, "video_frames", None)
+    further = [str(bounds)] * bool(bounds) + [frames] * (frames is not None)
+    identity = fingerprint((*training, *further))
     # bf16: LoRA keeps fp32 adapters on a bf16 base; full training keeps fp32 weights and computes
     # in bf16
     dtype = "bfloat16" if bf16 and recipe.lora else "float32"
@@ -213,6 +215,8 @@ def train_backend(
     from thresher.training.trainable_weights import lora_config, train_all
     from thresher.training.trainer import train
 
+    if getattr(pool, "video_frames", None) is not None:
+        backend.check_videos()  # before the weights change
     model = backend.forward.model
     parameters = sum(p.numel() for p in model.parameters())
     rate = recipe.learning_rate_for(parameters)

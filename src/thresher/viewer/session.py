@@ -127,6 +127,7 @@ class Session:
             images=noted["images"],
             format=noted.get("read_as"),
             trust_paths=noted.get("trust_paths", False),
+            video_frames=noted.get("video_frames"),
             store=str(self.store.root),
             retry_errors=False,
             keep=_absolute(made.keep),
@@ -207,6 +208,8 @@ class Session:
                 cache=cache if cache.is_dir() else None,
                 trust_paths=self.request.trust_paths,
             )
+            if self.request.video_frames is not None:
+                self._target.score_videos(self.request.video_frames)
         return self._target
 
     # ------------------------------------------------------------------------------------- choosing

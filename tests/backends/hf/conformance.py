@@ -18,7 +18,9 @@ from tests.backends.hf.opened_backends import opened
 from tests.backends.hf.random_rows import Images, ask, collect
 from tests.backends.hf.slow_answers import official_answer, question_of, reference_logprob
 from tests.backends.hf.slow_reference import messages_of, reference_one_shot, reference_rows
+from tests.backends.hf.slow_videos import Videos, reference_video_loss, video_row
 from tests.tiny_models import Loaded, load
+from tests.tiny_videos import write_video
 from tests.training.twelve_answers import ANSWERS, learn
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.training_loss import AnswerLossFn
@@ -86,7 +88,7 @@ class Conformance:
 def measure(name: str, folder: Path) -> Conformance:
     """Measure the tiny model `name`.
 
-    folder: for the model that is trained.
+    folder: for the model that is trained, and for a video.
 
     Raises ModelError if it cannot be opened.
     """
@@ -103,6 +105,7 @@ def measure(name: str, folder: Path) -> Conformance:
         learned=_learned(name, folder),
         reuses_prefix=backend.reuses_prefix,
         query_mode=backend.query_mode,
+        video=_video(tiny, folder),
     )
 
 
@@ -187,6 +190,19 @@ def _generated(tiny: Loaded) -> tuple[int, int]:
         text = tiny.processor.tokenizer.decode(want, skip_special_tokens=True).strip()
         equal += i not in errors and got["text"][i] == text
     return equal, compared
+
+
+def _video(tiny: Loaded, folder: Path) -> float | None:
+    """Of rows with a video; None for a family that takes none."""
+    write_video(folder / "videos" / "a.mp4", 16)
+    row = video_row("a.mp4", "What happens?", "It turns red, 2 times.")
+    source = Videos(folder / "videos")
+    backend = opened(tiny.name)
+    got, errors = collect(backend.answer_loss([row], source), 1)
+    if errors and errors[0].startswith("video: "):
+        return None
+    want = reference_video_loss(backend.encoder.processor, tiny.model, row, source)
+    return math.inf if errors else abs(float(got["nll"][0]) - want)
 
 
 def _learned(name: str, folder: Path) -> tuple[int, int]:

@@ -233,6 +233,8 @@ class AdaptedBackend:
     def _encode(self, conv: Conversation, pool: SampleSource, prompt: bool = False) -> Encoded:
         """Encode and check a conversation; only answers that count are left. Raises ValueError,
         ImageError, ModelError."""
+        if any(conv.videos):
+            raise ValueError("video: a model with an adapter gets no videos")
         images = [pool.load_image(ref) for ref in conv.images]
         with self._user_code("encode"):
             row = self.adapter.encode(conv.messages, images, prompt)

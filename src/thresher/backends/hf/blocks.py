@@ -19,8 +19,9 @@ from thresher.backends.hf.conversation import Conversation
 from thresher.backends.hf.encode import EncodedText, Encoder, PromptEncoder
 from thresher.backends.hf.forward import EncodedRow, Forward, available_cores
 from thresher.backends.hf.images import ImageFeatures, ImagePreparer, PreparedImage
+from thresher.backends.hf.videos import VideoSupport
 from thresher.errors import ImageError
-from thresher.types import ImageRef, SampleSource
+from thresher.types import ImageRef, SampleSource, VideoRef
 
 if TYPE_CHECKING:
     from thresher.backends.hf.ask_encode import AskEncoder
@@ -80,6 +81,7 @@ class BlockPipeline:
         self._max_block_images = INITIAL_BLOCK_IMAGES
         self._max_image_bytes = 0  # largest processed image so far, in bytes
         self._max_feature_bytes = 0  # most bytes of an image's features so far
+        self._videos: VideoSupport | None = None  # made for the first video
         # decode and process images while the model runs
         self._image_threads = ThreadPoolExecutor(max(1, min(8, available_cores() - 1)))
 
@@ -162,9 +164,15 @@ class BlockPipeline:
         errors: dict[int, str] = {}
         keys_of: list[list[ImageKey]] = []  # of each conversation
         refs: dict[ImageKey, ImageRef] = {}
+        if any(any(conv.videos) for conv in conversations):
+            self.check_videos()
         for conv in conversations:
-            as_multi_image = self.shrinks_images and (multi_image or len(conv.images) > 1)
-            keys = [(ref.identity, as_multi_image) for ref in conv.images]
+            images_alone = len(conv.images) - sum(conv.videos)
+            as_multi_image = self.shrinks_images and (multi_image or images_alone > 1)
+            keys = [
+                (ref.identity, as_multi_image and not video)
+                for ref, video in zip(conv.images, conv.videos, strict=True)
+            ]
             refs.update(zip(keys, conv.images, strict=True))
             keys_of.append(keys)
         prepared = self._image_threads.map(
@@ -198,17 +206,30 @@ class BlockPipeline:
         used = dict.fromkeys(key for row in rows for key in row.images)
         return Block(row_index, rows, errors, {key: images[key] for key in used})
 
+    def check_videos(self) -> None:
+        """Find out whether the model takes videos, unless that is known. The weights must not
+        change meanwhile."""
+        if self._videos is None:
+            self._videos = VideoSupport(self)
+            if not self._videos.problem:
+                self._videos.check()
+
     def _prepare_image(
         self, pool: SampleSource, key: ImageKey, ref: ImageRef
     ) -> PreparedImage | str:
-        """The image ready for the vision tower, or why it cannot be used."""
+        """The image or video ready for the vision tower, or why it cannot be used."""
         try:
-            return self.preparer.prepare(pool.load_image(ref), key[1])
+            if not isinstance(ref, VideoRef):
+                return self.preparer.prepare(pool.load_image(ref), key[1])
+            assert self._videos is not None
+            return self._videos.problem or self._videos.prepare(pool.load_image(ref))
         except ImageError as e:
             return str(e)
         # a processor that refuses a shape, such as 1 x 4000
         except (ValueError, ZeroDivisionError) as e:
-            return f"the model's image processor refuses {ref.path or 'the embedded image'}: {e}"
+            what = "video" if isinstance(ref, VideoRef) else "image"
+            name = ref.path or f"the embedded {what}"
+            return f"the model's {what} processor refuses {name}: {e}"
 
     def features(self, block: Block) -> dict[ImageKey, ImageFeatures]:
         """Vision features of the block's images. Frees the processed images; rows whose image does

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from thresher.types import IMAGE_PLACEHOLDER, ImageRef, Sample, Turn
+from thresher.types import IMAGE_PLACEHOLDER, ImageRef, Sample, Turn, VideoRef
 
-ContentPart = str | None  # text, or None for an image
+ContentPart = str | None  # text, or None for an image or a video
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """scored_from: index of the first message whose assistant texts count as answers; messages
+    """images: the images and videos, in the order of their places in the messages.
+    scored_from: index of the first message whose assistant texts count as answers; messages
         before it are a demonstration or a prompt.
     image_texts: for each image, the text that the model's processor writes before and after its
         tokens; empty if it writes none, or if the images are not prepared yet.
@@ -30,10 +31,16 @@ class Conversation:
     image_texts: tuple[tuple[str, str], ...] = ()
 
     @property
-    def shape(self) -> tuple[tuple[str, tuple[bool, ...]], ...]:
-        """Roles and the order of texts and images: everything that a chat template may depend on
-        apart from the texts."""
-        return tuple((m.role, tuple(p is None for p in m.parts)) for m in self.messages)
+    def shape(self) -> tuple[tuple[tuple[str, tuple[bool, ...]], ...], tuple[bool, ...]]:
+        """Roles, the order of texts and images, and which of these are videos: everything that a
+        chat template may depend on apart from the texts."""
+        messages = tuple((m.role, tuple(p is None for p in m.parts)) for m in self.messages)
+        return messages, self.videos if any(self.videos) else ()
+
+    @property
+    def videos(self) -> tuple[bool, ...]:
+        """For each of `images`, whether it is a video."""
+        return tuple(isinstance(ref, VideoRef) for ref in self.images)
 
 
 def split_parts(text: str) -> tuple[ContentPart, ...]:

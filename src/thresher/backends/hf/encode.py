@@ -111,6 +111,8 @@ class Encoder:
         self.tokenizer = tokenizer
         self.image_token: str = processor.image_token
         self.image_token_id: int = tokenizer.convert_tokens_to_ids(self.image_token)
+        # what a chat template writes for a video, if the model takes any
+        self.video_token: str | None = getattr(processor, "video_token", None)
         arguments: dict[str, Any] = dict(template_arguments(processor))
         if self.add_generation_prompt:
             arguments["add_generation_prompt"] = True
@@ -231,24 +233,51 @@ class Encoder:
     def _write_image_texts(
         self, conv: Conversation, string: str, spans: list[AnswerSpan]
     ) -> tuple[str, list[AnswerSpan]]:
-        """Write each image's texts around its placeholder, and shift the answers' spans."""
-        pieces = string.split(self.image_token)
-        # where the number of images is wrong, the row is refused after it is tokenised
-        if not any(map(any, conv.image_texts)) or len(pieces) != len(conv.image_texts) + 1:
-            return string, spans
-        out, starts, shifts = [pieces[0]], [0], [0]  # shifts[k]: of what is at or after starts[k]
-        start = len(pieces[0])
-        for (before, after), piece in zip(conv.image_texts, pieces[1:], strict=True):
-            out += (before, self.image_token, after, piece)
-            start += len(self.image_token)
+        """Write each image's texts around its placeholder, and the same placeholder for a video;
+        shift the answers' spans. Raises RenderError for a video in another place than its own."""
+        texts = conv.image_texts or ((("", ""),) * len(conv.images))
+        found = list(self._placeholder(conv).finditer(string))
+        if not any(conv.videos):
+            # where the number of images is wrong, the row is refused after it is tokenised
+            if not any(map(any, texts)) or len(found) != len(texts):
+                return string, spans
+        elif [place[0] == self.video_token for place in found] != list(conv.videos):
+            written = sum(place[0] == self.video_token for place in found)
+            raise RenderError(
+                "video: the model's chat template "
+                + (
+                    "does not write the videos and images of this row in their order"
+                    if written == sum(conv.videos)
+                    else f"has places for {written} of the row's {sum(conv.videos)} videos"
+                )
+            )
+        out: list[str] = []
+        starts, shifts = [0], [0]  # shifts[k]: of what is at or after starts[k]
+        start = 0
+        for (before, after), place in zip(texts, found, strict=True):
+            out += (string[start : place.start()], before, self.image_token, after)
+            start = place.end()
             starts.append(start)
-            shifts.append(shifts[-1] + len(before) + len(after))
-            start += len(piece)
+            written = len(before) + len(self.image_token) + len(after)
+            shifts.append(shifts[-1] + written - len(place[0]))
+        out.append(string[start:])
 
         def shifted(position: int) -> int:
             return position + shifts[bisect_right(starts, position) - 1]
 
         return "".join(out), [AnswerSpan(*map(shifted, span)) for span in spans]
+
+    def _placeholder(self, conv: Conversation) -> re.Pattern[str]:
+        """Finds what a chat template writes for the images, and for the videos of a row that has
+        any."""
+        tokens = [self.image_token]
+        if any(conv.videos) and self.video_token is not None:
+            tokens.append(self.video_token)
+        return re.compile("|".join(map(re.escape, tokens)))
+
+    def official_text(self, conv: Conversation) -> str:
+        """The conversation as the chat template writes it. Raises RenderError."""
+        return self._apply_template(conv, None)
 
     def is_text_independent(self, conv: Conversation) -> bool:
         """Whether the renderings of conversations of this shape differ only in their texts."""
@@ -264,10 +293,11 @@ class Encoder:
         """The messages for the chat template, with `texts` in place of the conversation's own if
         given."""
         replacements = iter(texts) if texts is not None else None
+        videos = iter(conv.videos)
         messages: list[dict[str, Any]] = []
         for m in conv.messages:
             content = [
-                {"type": "image"}
+                {"type": "video" if next(videos, False) else "image"}
                 if p is None
                 else {"type": "text", "text": next(replacements) if replacements else p}
                 for p in m.parts

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 from thresher.backends.hf.answer_ends import AnswerEnds
-from thresher.backends.hf.images import ImageFeatures, Vision
+from thresher.backends.hf.images import Grid, ImageFeatures, VideoGrid, Vision
 from thresher.backends.hf.outputs import LOSS, Loss, Outputs, entropy_and_gap, word_losses
 from thresher.backends.hf.prefix import Prefix, split_cache, stack_prefixes
 from thresher.backends.hf.states import LayerStates, mean_states
@@ -55,7 +55,7 @@ class EncodedRow:
     answer_positions: int64 [m], ascending positions of the tokens whose loss counts; where there is
         a `trie`, the positions of the packed sequence whose logits are needed.
     images: the images in order, as keys of the block's features.
-    grids: (t, h, w) of each image, for models that need it.
+    grids: of each image and video, for models that need it.
     prefix: an encoded beginning of `ids`; only the tokens after it run.
     trie: the tokens after `ids`, where several prompts begin with `ids`.
     ends: where `greedy_match` looks for the end of each answer; None: ends are not checked.
@@ -66,7 +66,7 @@ class EncodedRow:
     ids: np.ndarray
     answer_positions: np.ndarray
     images: tuple[Any, ...]
-    grids: tuple[tuple[int, int, int], ...] = ()
+    grids: tuple[Grid, ...] = ()
     prefix: Prefix | None = None
     trie: Trie | None = None
     ends: AnswerEnds | None = None
@@ -135,6 +135,7 @@ class Forward:
         self.rope_index: Callable[..., Any] | None = getattr(base, "get_rope_index", None)
         # id of an image's own tokens; in some models not the placeholder
         self.soft_token_id = image_token_id
+        self.video_token_id = _video_token_id(model.config)
         self._position_cache: dict[Any, torch.Tensor] = {}
         self.passes = 0
         self.tokens = 0
@@ -452,17 +453,27 @@ class Forward:
         """Multimodal rotary positions of a row, int64 (3, >= width); cached by where its images
         are."""
         image_tokens = np.flatnonzero(row.ids == self.image_token_id)  # (image tokens,)
-        key = (image_tokens.tobytes(), row.grids)
+        video_tokens = np.flatnonzero(row.ids == self.video_token_id)
+        key = (image_tokens.tobytes(), video_tokens.tobytes(), row.grids)
         positions = self._position_cache.get(key)
         if positions is None or positions.shape[1] < width:
             length = pad_length(max(width, len(row.ids)) * 2)
             ids = torch.full((1, length), self.pad)  # (1, length)
-            ids[0, image_tokens] = self.image_token_id
+            types = torch.zeros((1, length), dtype=torch.int32)
+            ids[0, image_tokens], types[0, image_tokens] = self.image_token_id, 1
+            grids: dict[str, Any] = {}
+            videos = [g for g in row.grids if isinstance(g, VideoGrid)]
+            images = [g for g in row.grids if not isinstance(g, VideoGrid)]
+            if videos:
+                ids[0, video_tokens], types[0, video_tokens] = self.video_token_id, 2
+                grids["video_grid_thw"] = torch.tensor([g[:3] for g in videos])
+                grids["second_per_grid_ts"] = torch.tensor([g.seconds for g in videos])
             assert self.rope_index is not None
             positions = self.rope_index(
                 ids,
-                mm_token_type_ids=(ids == self.image_token_id).int(),
-                image_grid_thw=torch.tensor(row.grids) if row.grids else None,
+                mm_token_type_ids=types,
+                image_grid_thw=torch.tensor(images) if images else None,
+                **grids,
             )[0][:, 0]  # (3, 1, length) -> (3, length)
             if len(self._position_cache) > MAX_CACHED_POSITIONS:
                 self._position_cache.clear()
@@ -499,6 +510,14 @@ def kept_logits(logits: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
         keep: bool (B, T), K of them true.
     """
     return logits[keep] if logits.shape[:-1] == keep.shape else logits
+
+
+def _video_token_id(config: Any) -> int:
+    """Of the tokens of a video; -1: the model has none of their own."""
+    for name in ("video_token_id", "video_token_index"):
+        if isinstance(value := getattr(config, name, None), int):
+            return value
+    return -1
 
 
 def available_cores() -> int:

@@ -11,19 +11,35 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from thresher.types import Video
+
+
+class VideoGrid(NamedTuple):
+    """A video in patches, for models with multimodal rotary positions. seconds: between two patches
+    along the time axis."""
+
+    time: int
+    height: int
+    width: int
+    seconds: float
+
+
+Grid = tuple[int, int, int] | VideoGrid
+"""(t, h, w) in patches of an image, or a video's."""
+
 
 @dataclass(slots=True)
 class PreparedImage:
-    """An image before the vision tower.
+    """An image, or a video, before the vision tower.
 
     inputs: the tensors that the image processor gives, such as `pixel_values`.
     expansion: the token ids that replace its placeholder.
-    grid: (t, h, w) in patches, for models with multimodal rotary positions.
+    grid: in patches, for models with multimodal rotary positions.
     multi_image: prepared as in a conversation of several images.
     texts: what the processor writes before and after these tokens. It can merge with the text
         around the image, so it is tokenised with the conversation.
@@ -31,9 +47,15 @@ class PreparedImage:
 
     inputs: dict[str, torch.Tensor]
     expansion: list[int]
-    grid: tuple[int, int, int] | None
+    grid: Grid | None
     multi_image: bool
     texts: tuple[str, str] = ("", "")
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is an input of the model's `get_video_features`. Some models take the frames
+        of a video as images."""
+        return VIDEO_INPUT in self.inputs
 
     @property
     def nbytes(self) -> int:
@@ -43,16 +65,18 @@ class PreparedImage:
 @dataclass(slots=True)
 class ImageFeatures:
     """An image after the vision tower: `main` [tokens, hidden]; `deep` one [tokens, hidden] per
-    DeepStack layer."""
+    DeepStack layer. is_video: as of `PreparedImage`."""
 
     main: torch.Tensor
     deep: tuple[torch.Tensor, ...] = ()
+    is_video: bool = False
 
     @property
     def nbytes(self) -> int:
         return self.main.nbytes + sum(t.nbytes for t in self.deep)
 
 
+VIDEO_INPUT = "pixel_values_videos"
 _TEXT_KEYS = (
     "input_ids",
     "attention_mask",
@@ -62,6 +86,10 @@ _TEXT_KEYS = (
     "batch_num_images",
     "text_replacement_offsets",
 )
+
+
+Arrangement = Literal["list", "batch", "tensor"]
+"""Features as a list of images, one tensor [images, tokens, hidden], or one [tokens, hidden]."""
 
 
 class ImagePreparer:
@@ -99,6 +127,34 @@ class ImagePreparer:
             inputs, ids, tuple(grid[0].tolist()) if grid is not None else None, multi_image, texts
         )
 
+    def prepare_video(self, video: Video, video_token: str) -> PreparedImage:
+        """Run the video processor.
+
+        video_token: the video placeholder, as text.
+
+        Raises ValueError, ZeroDivisionError for a shape that the processor refuses.
+        """
+        out = self.processor(
+            text=[video_token],
+            videos=[video.frames],
+            video_metadata=[video_metadata(video)],
+            do_sample_frames=False,
+            return_tensors="pt",
+            add_special_tokens=False,
+            return_text_replacement_offsets=True,
+        )
+        inputs = {
+            k: v for k, v in out.items() if k not in _TEXT_KEYS and isinstance(v, torch.Tensor)
+        }
+        ids, texts = self._expansion(out, 1)
+        grid = None
+        if "video_grid_thw" in inputs:
+            # Qwen2.5-VL's positions along the time axis are in seconds
+            seconds = inputs.get("second_per_grid_ts", torch.ones(1))
+            time, height, width = inputs["video_grid_thw"][0].tolist()
+            grid = VideoGrid(time, height, width, float(seconds[0]))
+        return PreparedImage(inputs, ids, grid, False, texts)
+
     def _expansion(self, out: Any, copies: int) -> tuple[list[int], tuple[str, str]]:
         """The token ids of the first image, and the texts before and after them.
 
@@ -123,6 +179,18 @@ class ImagePreparer:
         return ids[first : last + 1], (text[: offsets[first][0]], text[offsets[last][1] :])
 
 
+def video_metadata(video: Video) -> dict[str, Any]:
+    """As transformers' processors take it."""
+    return {
+        "total_num_frames": video.total,
+        "fps": video.fps,
+        "duration": video.total / video.fps,
+        "height": video.frames.shape[1],
+        "width": video.frames.shape[2],
+        "frames_indices": list(video.indices),
+    }
+
+
 def _first_half(tensor: torch.Tensor) -> torch.Tensor:
     """The first of two copies: along the first axis, or along the second where that holds the
     images of one row."""
@@ -138,16 +206,24 @@ class Vision:
         self.model = model
         self.device = device
         self.dtype = dtype
-        # whether the model returns its features as a list of images (else as one tensor)
-        self.listed = True
         self.together = True  # whether images of equal shapes may run in one call
-        self.output: type = BaseModelOutputWithPooling  # the class of what the model returns
+        # for images and for videos (True): the class of what the model returns, and how it arranges
+        # its features
+        self.output: dict[bool, tuple[type, Arrangement]] = {}
         self.owner = vision_owner(model)
-        self.accepts = _accepted(self.owner.get_image_features)
-        inner = getattr(getattr(self.owner, "model", None), "get_image_features", None)
-        if inner is not None:  # to which the owner's hands on what it does not name
-            self.accepts |= _accepted(inner)
+        self.accepts = self._accepts("get_image_features")
+        self.accepts_video = self._accepts("get_video_features")
         self.takes_batch_num_images = "batch_num_images" in self.accepts
+
+    def _accepts(self, name: str) -> set[str]:
+        """Arguments of a method of the owner, and of that of the model inside it, to which it hands
+        on what it does not name."""
+        methods = [getattr(module, name, None) for module in (self.owner, self.owner_inside)]
+        return {a for method in methods if method is not None for a in _accepted(method)}
+
+    @property
+    def owner_inside(self) -> Any:
+        return getattr(self.owner, "model", None)
 
     def batches(self, images: Sequence[PreparedImage], pixel_budget: int) -> list[list[int]]:
         """Indices of images that may run together: equal shapes, about `pixel_budget` input values
@@ -170,41 +246,59 @@ class Vision:
 
     def encode(self, images: Sequence[PreparedImage]) -> list[ImageFeatures]:
         """`features` with gradients to the weights that require them."""
-        n = len(images)
+        n, is_video = len(images), images[0].is_video
         inputs: dict[str, Any] = {}
         for name in images[0].inputs:
-            if name in self.accepts:
+            if name in (self.accepts_video if is_video else self.accepts):
                 value = torch.cat([im.inputs[name] for im in images]).to(
                     self.device, non_blocking=True
                 )
                 inputs[name] = value.to(self.dtype) if value.is_floating_point() else value
-        if self.takes_batch_num_images:
+        if self.takes_batch_num_images and not is_video:
             inputs["batch_num_images"] = torch.tensor(
                 [max(n, 2)] if images[0].multi_image else [1] * n
             )
-        output = self.owner.get_image_features(**inputs, return_dict=True)
+        encode = self.owner.get_video_features if is_video else self.owner.get_image_features
+        output = encode(**inputs, return_dict=True)
         pooled = output.pooler_output
-        self.output = type(output)
-        self.listed = not isinstance(pooled, torch.Tensor)
+        self.output[is_video] = type(output), _arrangement(pooled)
         main = _per_image(pooled, n)  # n of [tokens, hidden]
         layers = getattr(output, "deepstack_features", None) or []
         deep = [_per_image(layer, n) for layer in layers]
-        return [ImageFeatures(main[i], tuple(layer[i] for layer in deep)) for i in range(n)]
+        return [
+            ImageFeatures(main[i], tuple(layer[i] for layer in deep), is_video) for i in range(n)
+        ]
 
     def as_encoder_output(self, features: Sequence[ImageFeatures]) -> dict[str, Any]:
-        """The value of `model(mm_encoder_outputs=…)`: the features of a batch's images, in the
-        order of their placeholders."""
-        main = [f.main for f in features]
-        # An instance of the model's own output class: transformers calls its methods (`to_tuple`
-        # since 5.24).
-        deep = {}
-        if features[0].deep:
-            deep["deepstack_features"] = [
-                [f.deep[k] for f in features] for k in range(len(features[0].deep))
-            ]
-        return {
-            "image": self.output(pooler_output=main if self.listed else torch.cat(main), **deep)
-        }
+        """The value of `model(mm_encoder_outputs=…)`: the features of a batch's images, and those
+        of its videos, in the order of their placeholders."""
+        out: dict[str, Any] = {}
+        for is_video, name in ((False, "image"), (True, "video")):
+            chosen = [f for f in features if f.is_video == is_video]
+            if not chosen:
+                continue
+            main = [f.main for f in chosen]
+            # An instance of the model's own output class: transformers calls its methods
+            # (`to_tuple` since 5.24).
+            kind, arrangement = self.output.get(is_video, (BaseModelOutputWithPooling, "list"))
+            deep = {}
+            if chosen[0].deep:
+                deep["deepstack_features"] = [
+                    [f.deep[k] for f in chosen] for k in range(len(chosen[0].deep))
+                ]
+            pooled: Any = main
+            if arrangement != "list":
+                pooled = torch.cat(main)
+            if is_video and arrangement == "batch":  # of rows that the model joins itself
+                pooled = pooled[None]
+            out[name] = kind(pooler_output=pooled, **deep)
+        return out
+
+
+def _arrangement(pooled: Any) -> Arrangement:
+    if not isinstance(pooled, torch.Tensor):
+        return "list"
+    return "batch" if pooled.dim() == 3 else "tensor"
 
 
 def vision_owner(model: Any) -> Any:

@@ -90,7 +90,13 @@ def load_processor(
 
 class NoVideo:
     """In the place of a processor's video processor, some of whose settings are read even where
-    there is no video: all of them are None."""
+    there is no video: all of them are None.
+
+    source, revision: of the model's files.
+    """
+
+    def __init__(self, source: str = "", revision: str | None = None) -> None:
+        self.source, self.revision = source, revision
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
@@ -124,7 +130,8 @@ def image_only(processor_class: type) -> type:
         @classmethod
         def _get_arguments_from_pretrained(cls, *args: Any, **kwargs: Any) -> list[Any]:
             parts = list(WithoutVideo._get_arguments_from_pretrained(*args, **kwargs))
-            parts.insert(position, NoVideo())  # __init__ takes them by position
+            # __init__ takes them by position
+            parts.insert(position, NoVideo(str(args[0]), kwargs.get("revision")))
             return parts
 
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:

@@ -15,7 +15,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from thresher.backends.openai.options import JPEG_QUALITY, PNG_PIXELS
-from thresher.types import ImageRef, SampleSource
+from thresher.errors import ImageError
+from thresher.types import ImageRef, SampleSource, VideoRef
 
 MAX_CACHED = 64  # the images used last: rows of one image are requested one after the other
 
@@ -59,6 +60,8 @@ class ImageURIs:
 
     def uri(self, ref: ImageRef) -> str:
         """The image's data URI. Raises ImageError."""
+        if isinstance(ref, VideoRef):
+            raise ImageError("video: a model behind a server gets no videos", kind="video")
         with self._lock:
             cached = self._uris.get(ref.identity)
             future = cached if cached is not None else Future[str]()

@@ -1,0 +1,101 @@
+"""A row with videos as it is scored: each video stands where an image would, as a `VideoRef` among
+the sample's images and `<image>` in the text.
+
+A video's place is its `<video>` in the text. Rows of LLaVA-Video write `<image>` for their video,
+which is read so if the row has no images and as many `<image>` as videos. Where the text names no
+place, the videos come before the first user turn, as images do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from thresher.pools import llava
+from thresher.pools.chat import VIDEO_PLACEHOLDER
+from thresher.types import IMAGE_PLACEHOLDER, ImageRef, RowError, Sample, Turn, VideoRef
+
+_PLACE = re.compile(f"{re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)}")
+# What parsing says of a row without its videos, whose places are looked for here
+_OF_PLACES = ("media-marker", "placeholder-mismatch", "unread-media")
+
+
+def with_videos(sample: Sample, record: Mapping[str, Any], frames: int) -> Sample:
+    """The sample of a row with videos, to be scored. Its digest remains that of `sample`.
+
+    record: the row in the LLaVA layout.
+    frames: most frames of a video.
+
+    A row that cannot be scored for another reason gets a `VideoRef` that names it.
+    """
+    given = [v for key in ("video", "videos") for v in _listed(record.get(key))]
+    problem = _problem_beside(record, sample)
+    videos = [_reference(value, frames) for value in given]
+    texts = [turn.text for turn in sample.turns]
+    marked = sum(text.count(VIDEO_PLACEHOLDER) for text in texts)
+    pictured = sum(text.count(IMAGE_PLACEHOLDER) for text in texts)
+    places = [found[0] for text in texts for found in _PLACE.finditer(text)]
+    roles = [turn.role for turn in sample.turns]
+    if not marked and not sample.images and pictured == len(videos):
+        places = [VIDEO_PLACEHOLDER] * pictured
+    elif not marked and pictured == len(sample.images) and "user" in roles:
+        first = roles.index("user")
+        texts[first] = f"{VIDEO_PLACEHOLDER}\n" * len(videos) + texts[first]
+        places = [found[0] for text in texts for found in _PLACE.finditer(text)]
+    if places.count(VIDEO_PLACEHOLDER) != len(videos) or len(places) != len(videos) + len(
+        sample.images
+    ):
+        problem = problem or (
+            f"placeholder-mismatch: {marked} {VIDEO_PLACEHOLDER} and {pictured} "
+            f"{IMAGE_PLACEHOLDER}, but {len(videos)} videos and {len(sample.images)} images"
+        )
+    if problem:
+        media: tuple[ImageRef, ...] = (VideoRef(problem=problem),)
+        return replace(sample, images=media, problem="", key=sample.digest)
+    queues = {IMAGE_PLACEHOLDER: iter(sample.images), VIDEO_PLACEHOLDER: iter(videos)}
+    media = tuple(next(queues[place]) for place in places)
+    turns = tuple(
+        Turn(turn.role, text.replace(VIDEO_PLACEHOLDER, IMAGE_PLACEHOLDER))
+        for turn, text in zip(sample.turns, texts, strict=True)
+    )
+    return replace(sample, turns=turns, images=media, problem="", key=sample.digest)
+
+
+def _problem_beside(record: Mapping[str, Any], sample: Sample) -> str:
+    """Why the row could not be scored if its videos were images; "": it could."""
+    turns = [
+        {**turn, "value": str(turn.get("value", "")).replace(VIDEO_PLACEHOLDER, "")}
+        for turn in record["conversations"]
+    ]
+    rest = {k: v for k, v in record.items() if k not in ("video", "videos")}
+    problem = llava.parse({**rest, "conversations": turns}, "", "").problem
+    if RowError.parse(problem).kind in _OF_PLACES:
+        problem = ""
+    if not problem and not llava.is_encodable([turn.text for turn in sample.turns]):
+        problem = "invalid-text: invalid UTF-8 or a lone surrogate, which no tokenizer takes"
+    return problem
+
+
+def _listed(value: Any) -> Sequence[Any]:
+    if not value:
+        return ()
+    return value if isinstance(value, list) else [value]
+
+
+def _reference(value: Any, frames: int) -> VideoRef:
+    if isinstance(value, dict):  # a cell of a parquet file
+        value = value.get("bytes") or value.get("path") or value
+    if isinstance(value, bytes):
+        return VideoRef(data=value, size=len(value), frames=frames)
+    if isinstance(value, str):
+        return VideoRef(path=value, frames=frames)
+    what = (
+        "a list of frames"
+        if isinstance(value, list)
+        else "an object without a path"
+        if isinstance(value, dict)
+        else "a number"
+    )
+    return VideoRef(problem=f"bad-video: a video is {what} instead of the path of a file")

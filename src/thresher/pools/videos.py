@@ -1,0 +1,133 @@
+"""Decodes a video to frames that are sampled evenly, or raises an ImageError with the reason.
+
+Of n frames, the first and the last of the video are always among them, and the others are at equal
+distances (rounded); a single frame is the middle one; a video with fewer frames gives all of them.
+The whole video is decoded, since the number of frames that a file promises may be wrong. Frames are
+as stored: a rotation that the file asks for is not applied.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from thresher.errors import ImageError
+from thresher.extras import require
+from thresher.pools.files import is_remote
+from thresher.pools.images import MAX_PIXELS, open_inside
+from thresher.pools.paths import printable
+from thresher.types import RowError, Video, VideoRef
+
+DAMAGED = "bad-video"  # kind of a row's error
+
+
+def sample_indices(total: int, frames: int) -> list[int]:
+    """The numbers of at most `frames` of `total` frames.
+
+    >>> sample_indices(9, 3), sample_indices(9, 1), sample_indices(2, 8)
+    ([0, 4, 8], [4], [0, 1])
+    """
+    if frames >= total:
+        return list(range(total))
+    if frames == 1:
+        return [(total - 1) // 2]
+    return [int(i) for i in np.linspace(0, total - 1, frames).round()]
+
+
+def load(folder: str, ref: VideoRef) -> Video:
+    """The frames of a video.
+
+    folder: the resolved image folder, or its address.
+
+    Raises ImageError.
+    """
+    if ref.problem:
+        error = RowError.parse(ref.problem)
+        raise ImageError(ref.problem, kind=error.kind)
+    if ref.data is not None:
+        return decode(io.BytesIO(ref.data), "the embedded video", ref.frames)
+    if is_remote(folder):
+        raise ImageError(
+            f"{DAMAGED}: {printable(ref.path)}: videos are read from local folders only",
+            kind=DAMAGED,
+        )
+    try:
+        file = open_inside(folder, ref.path)
+    except ImageError as e:
+        reason = str(e.message).replace("no such image in", "no such video in")
+        kind = "missing-video" if e.kind == "missing-image" else DAMAGED
+        raise ImageError(f"{kind}: {reason}", kind=kind) from None
+    with file:
+        return decode(file, printable(ref.path), ref.frames)
+
+
+def decode(file: BinaryIO, name: str, frames: int) -> Video:
+    """At most `frames` frames of an open file. name: for messages. Raises ImageError."""
+    require("video", "Reading videos")
+    import av
+
+    try:
+        return _decode(av, file, frames)
+    except ImageError as e:
+        raise ImageError(f"{DAMAGED}: {name}: {e.message}", kind=DAMAGED) from None
+    # FFmpeg's errors; what PyAV raises for streams without what it looks for
+    except (av.error.FFmpegError, OSError, ValueError, IndexError, TypeError) as e:
+        reason = getattr(e, "strerror", None) or str(e).partition("\n")[0] or type(e).__name__
+        raise ImageError(
+            f"{DAMAGED}: {name}: cannot be decoded as a video ({reason})", kind=DAMAGED
+        ) from e
+
+
+def _decode(av: Any, file: BinaryIO, frames: int) -> Video:
+    total = _promised_frames(av, file)
+    chosen, counted, fps = _frames_at(av, file, sample_indices(total, frames))
+    if counted != total:
+        total = counted
+        chosen, counted, fps = _frames_at(av, file, sample_indices(total, frames))
+    indices = tuple(sample_indices(total, frames))
+    if not indices or counted != total or len(chosen) != len(indices):
+        raise ImageError("it has no frames that can be decoded")
+    if len({frame.shape for frame in chosen}) > 1:
+        raise ImageError("its frames have different sizes")
+    return Video(np.stack(chosen), indices, total, fps)
+
+
+def _stream(container: Any) -> Any:
+    if not container.streams.video:
+        raise ImageError("it holds no video, as an audio file does")
+    stream = container.streams.video[0]
+    context = stream.codec_context
+    if context.width * context.height > MAX_PIXELS:
+        raise ImageError(
+            f"its frames are {context.width:,} x {context.height:,} pixels, more than "
+            f"{MAX_PIXELS:,} together"
+        )
+    return stream
+
+
+def _promised_frames(av: Any, file: BinaryIO) -> int:
+    """How many frames the file says it has, or how many packets it holds."""
+    file.seek(0)
+    with av.open(file) as container:
+        stream = _stream(container)
+        return stream.frames or sum(packet.size > 0 for packet in container.demux(stream))
+
+
+def _frames_at(
+    av: Any, file: BinaryIO, indices: Sequence[int]
+) -> tuple[list[np.ndarray], int, float]:
+    """The frames with these numbers, how many frames there are, and how many a second."""
+    wanted = set(indices)
+    out, number = [], 0
+    file.seek(0)
+    with av.open(file) as container:
+        stream = _stream(container)
+        rate = stream.average_rate or stream.guessed_rate
+        for frame in container.decode(stream):
+            if number in wanted:
+                out.append(frame.to_ndarray(format="rgb24"))
+            number += 1
+    return out, number, float(rate) if rate else 24.0
