@@ -213,8 +213,9 @@ def worlds(found: Sequence[PoolResult]) -> str:
     text = (
         f"Spearman's correlation of both rankings over {count} methods: {rho:.2f}; {chance:.0%} of "
         "random rankings agree at least as much."
-        if count >= 3
-        else f"Only {count} methods are in both worlds: too few for a correlation."
+        if np.isfinite(rho)
+        else f"No correlation: {count} methods are in both worlds, and a ranking needs three that "
+        "differ."
     )
     return (
         "## The synthetic world's ranking\n\nMean difference from random at 10% over the pools "

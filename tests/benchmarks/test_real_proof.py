@@ -196,5 +196,5 @@ def test_sections_of_the_page() -> None:
     assert "winnow, 10%" in at_a_glance and "**+" in at_a_glance and "full" not in at_a_glance
     assert "**beats random**" in section and "worse than random" in section
     assert "| place | 200 | 30 |" in report.kinds(results)
-    assert "too few for a correlation" in report.worlds(results)
+    assert "No correlation" in report.worlds(results)
     assert report.steps(results) == ""
