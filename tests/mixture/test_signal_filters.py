@@ -227,7 +227,7 @@ def test_rows_that_fail_are_left_out_and_counted(
     assert code == 0 and set(taken(tmp_path / "kept")) == set(range(ROWS)) - broken | {0}
 
     code, said = select(capsys, world, tmp_path / "many", *rule, pool="many.json")
-    assert code == 1 and "60 of 240 rows cannot be used (by default at most 5%" in said
+    assert code == 1 and "60 of 240 rows cannot be used (at most 5%" in said
     more = [*rule, "--on-missing", "exclude"]
     code, said = select(capsys, world, tmp_path / "many", *more, pool="many.json")
     assert code == 0 and len(taken(tmp_path / "many")) == 180
