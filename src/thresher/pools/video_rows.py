@@ -25,8 +25,10 @@ _OF_PLACES = ("media-marker", "placeholder-mismatch", "unread-media")
 def with_videos(sample: Sample, record: Mapping[str, Any], frames: int) -> Sample:
     """The sample of a row with videos, to be scored. Its digest remains that of `sample`.
 
-    record: the row in the LLaVA layout.
-    frames: most frames of a video.
+    Arguments:
+        sample: the row without its videos.
+        record: the row in the LLaVA layout.
+        frames: most frames of a video.
 
     A row that cannot be scored for another reason gets a `VideoRef` that names it.
     """

@@ -27,6 +27,10 @@ DAMAGED = "bad-video"  # kind of a row's error
 def sample_indices(total: int, frames: int) -> list[int]:
     """The numbers of at most `frames` of `total` frames.
 
+    Arguments:
+        total: number of frames of the video.
+        frames: maximum number of frames to take, at least 1.
+
     >>> sample_indices(9, 3), sample_indices(9, 1), sample_indices(2, 8)
     ([0, 4, 8], [4], [0, 1])
     """
@@ -40,7 +44,9 @@ def sample_indices(total: int, frames: int) -> list[int]:
 def load(folder: str, ref: VideoRef) -> Video:
     """The frames of a video.
 
-    folder: the resolved image folder, or its address.
+    Arguments:
+        folder: the resolved image folder, or its address.
+        ref: the video, and how many of its frames are taken.
 
     Raises ImageError.
     """
@@ -65,7 +71,13 @@ def load(folder: str, ref: VideoRef) -> Video:
 
 
 def decode(file: BinaryIO, name: str, frames: int) -> Video:
-    """At most `frames` frames of an open file. name: for messages. Raises ImageError."""
+    """Evenly spaced frames of an open video. Raises ImageError.
+
+    Arguments:
+        file: the open file.
+        name: for messages.
+        frames: maximum number of frames.
+    """
     require("video", "Reading videos")
     import av
 
