@@ -25,15 +25,15 @@ def test_both_bounds_or_a_maximum() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("abc", "no two whole numbers"),
+        ("abc", "not two whole numbers"),
         ("100..50", "the minimum 100 is above the maximum 50"),
         ("0..", "the maximum is missing"),
         ("0..50", "at least 1"),
         ("..0", "at least 1"),
         ("-5..50", "at least 1"),
         ("1003520", "for a maximum give"),
-        ("", "no two whole numbers"),
-        ("1e6..2e6", "no two whole numbers"),
+        ("", "not two whole numbers"),
+        ("1e6..2e6", "not two whole numbers"),
     ],
 )
 def test_wrong_values_say_what_is_expected(text: str, reason: str) -> None:

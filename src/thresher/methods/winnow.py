@@ -97,7 +97,7 @@ class Winnow:
     )
     names: str | None = setting(
         None,
-        "the model that writes a name for each skill, one question each: model (that of --model), "
+        "the model that writes a name for each skill, one question each: model (the run's own), "
         "a folder, a hub id or a server's URL; none: skills have their characteristic words",
         role=True,
     )

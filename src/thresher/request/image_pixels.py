@@ -46,7 +46,7 @@ class ImagePixels:
         elif text.strip().startswith("-") or "..-" in text:
             problem = "a number of pixels is at least 1"
         else:
-            problem = "these are no two whole numbers"
+            problem = "these are not two whole numbers"
         raise ConfigError(
             f": expected pixels as MIN..MAX, such as 200704..1003520, or ..MAX: {problem}.",
             option="image_pixels",
