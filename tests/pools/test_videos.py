@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_videos import FPS, HEIGHT, WIDTH, write_video
+from thresher.backends.hf.conversation import prompt_of
 from thresher.errors import ImageError
 from thresher.pools import Pool, open_pool, videos
 from thresher.types import ImageRef, VideoRef
@@ -65,6 +66,10 @@ def test_a_promise_of_more_frames_is_not_believed(
         ("v/empty.mp4", "bad-video: v/empty.mp4: cannot be decoded as a video ("),
         ("v/gone.mp4", "missing-video: v/gone.mp4: no such video in "),
         ("../out.mp4", "bad-video: "),
+        (
+            "http://x/y.mp4",
+            "bad-video: http://x/y.mp4: remote-url: videos are read from the image folder only",
+        ),
         ("v", "bad-video: v: "),
     ],
 )
@@ -183,6 +188,9 @@ def test_other_problems_of_a_row_remain(folder: Path, given: dict[str, Any], pro
         pool.load_image(ref)
     assert str(caught.value).startswith(problem)
     assert caught.value.kind == problem.partition(":")[0]
+    asked = prompt_of(pool.samples([0])[0])
+    assert asked.images == (ref,), "an answer is not asked for without the video"
+    assert [part for m in asked.messages for part in m.parts].count(None) == 1
 
 
 def test_audio_stays_unscored(folder: Path) -> None:
@@ -191,7 +199,7 @@ def test_audio_stays_unscored(folder: Path) -> None:
     )
     assert pool.problems[0].startswith("audio: ")
     with pytest.raises(ImageError, match="audio: "):
-        pool.load_image(pool.samples([1])[0].images[0])
+        pool.load_image(prompt_of(pool.samples([1])[0]).images[0])
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,13 @@ def with_videos(sample: Sample, record: Mapping[str, Any], frames: int) -> Sampl
             f"{IMAGE_PLACEHOLDER}, but {len(videos)} videos and {len(sample.images)} images"
         )
     if problem:
+        # At a place in the text, so that what shows a part of the row still meets the problem
+        lead = roles.index("user") if "user" in roles else 0
+        texts = [_PLACE.sub("", text) for text in texts]
+        texts[lead : lead + 1] = [f"{IMAGE_PLACEHOLDER}\n{text}" for text in texts[lead : lead + 1]]
         media: tuple[ImageRef, ...] = (VideoRef(problem=problem),)
-        return replace(sample, images=media, problem="", key=sample.digest)
+        turns = tuple(Turn(role, text) for role, text in zip(roles, texts, strict=True))
+        return replace(sample, turns=turns, images=media, problem="", key=sample.digest)
     queues = {IMAGE_PLACEHOLDER: iter(sample.images), VIDEO_PLACEHOLDER: iter(videos)}
     media = tuple(next(queues[place]) for place in places)
     turns = tuple(

@@ -64,6 +64,7 @@ def load(folder: str, ref: VideoRef) -> Video:
         file = open_inside(folder, ref.path)
     except ImageError as e:
         reason = str(e.message).replace("no such image in", "no such video in")
+        reason = reason.replace("images are read", "videos are read")
         kind = "missing-video" if e.kind == "missing-image" else DAMAGED
         raise ImageError(f"{kind}: {reason}", kind=kind) from None
     with file:
