@@ -43,7 +43,8 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "video": (
         "error",
         "a video row",
-        "not scored by any model: see the option `unscorable`; usable if no model is needed",
+        "not scored without the option `video-frames`: see the option `unscorable`; usable if no "
+        "model is needed",
     ),
     "audio": (
         "error",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ from thresher.html import Card, Thumbnail
 from thresher.pools.cards import IMAGES, PIXELS, QUALITY, plain_cards
 from thresher.report.gallery import explained
 from thresher.report.suspects_section import with_suspicion
+from thresher.types import Video
 from thresher.viewer.displayed import FAILED, KEPT, DisplayedSelection
 
 if TYPE_CHECKING:
@@ -130,11 +131,13 @@ class Thumbnails:
 
         if not 0 <= row < len(self.pool):
             raise ImageError(f"the pool has no row {row}")
-        images: Sequence[object] = (sample := self.pool.sample(row)).images
+        images = self.pool.samples([row])[0].images  # as on the cards: with scored videos
         if not 0 <= number < len(images):
             raise ImageError(f"row {row} has no image {number}")
         with self._turn:
-            image = self.pool.load_image(sample.images[number])
+            image = self.pool.load_image(images[number])
+            if isinstance(image, Video):
+                image = Image.fromarray(image.frames[0])
             image.thumbnail((PIXELS, PIXELS), Image.Resampling.BICUBIC, reducing_gap=2.0)
         data = io.BytesIO()
         image.save(data, "JPEG", quality=QUALITY)

@@ -182,6 +182,19 @@ def test_a_faulty_adapter_is_one_sentence(folder: Path) -> None:
         list(raises.answer_loss(ROWS, Images()))
 
 
+class Unopened(TinyAdapter):
+    """Fails as transformers does, with a list of all it knows."""
+
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
+        raise ValueError("Unrecognized configuration class.\nModel type should be one of A, B.")
+
+
+def test_an_adapter_that_cannot_open_the_model_is_one_sentence(folder: Path) -> None:
+    handle = resolve(str(folder), device="cpu", adapter=f"{__name__}:Unopened")
+    with pytest.raises(ModelError, match=r": ValueError: Unrecognized configuration class\.$"):
+        handle.open()
+
+
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [

@@ -108,6 +108,7 @@ def _open(
     import torch
 
     from thresher.backends.adapted.backend import AdaptedBackend
+    from thresher.backends.hf.checkpoint import reason
 
     folder = Path(found.where)
     if found.revision is not None:
@@ -117,6 +118,8 @@ def _open(
     try:
         return AdaptedBackend(cls(folder, device, getattr(torch, dtype)), adapter)
     except Exception as e:  # whatever the user's class raises
+        kind = type(e).__name__
         raise ModelError(
-            f"The adapter {adapter} cannot open {found.where}: {type(e).__name__}: {e}"
+            f"The adapter {adapter} cannot open {found.where}: {kind}: "
+            f"{reason(e).removeprefix(f'{kind}: ')}."
         ) from e
