@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from tests.tiny_videos import write_video
 from thresher.duplicates import Contamination, contamination, find_contamination
 from thresher.duplicates.contamination import questions
 from thresher.pools import Pool, open_pool
@@ -134,6 +135,24 @@ def test_unreadable_images_match_nothing(tmp_path: Path, test_set: Pool, make_ro
         make_row("y", "gone.png", "<image>\nSame?", "No."),
     ]
     assert find_contamination(pool(tmp_path, rows), test_set) == []
+
+
+def test_rows_with_scored_videos_are_not_compared(
+    tmp_path: Path, test_set: Pool, make_row: Any
+) -> None:
+    write_video(tmp_path / "a.mp4", 4)
+    turns = [
+        {"from": "human", "value": "<video>\nWhat is box 0?"},
+        {"from": "gpt", "value": "Red."},
+    ]
+    picture(1).save(tmp_path / "1.png")
+    rows = [
+        {"id": "v", "video": "a.mp4", "conversations": turns},
+        make_row("x", "1.png", "<image>\nWhat is box 1?", "Red."),
+    ]
+    ours = pool(tmp_path, rows)
+    ours.score_videos(2)
+    assert [(c.row, c.other_row) for c in find_contamination(ours, test_set)] == [(1, 1)]
 
 
 def test_every_image_is_read_once_however_far_apart_its_rows_are(

@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 
 from tests import runs as run
 from tests.text_pools import FirstTies
+from tests.tiny_videos import write_video
 from thresher.duplicates.stage import Representatives, representatives
 from thresher.engine import RunContext
 from thresher.pools import Pool, open_pool
@@ -187,3 +188,16 @@ def test_near_duplicates_of_public_data(tmp_path: Path, shared: Path) -> None:
     data = shared / "data" / "easy_vqa"
     near = found(open_pool(data / "test.json", data / "images"), "near", Store(tmp_path / "store"))
     assert together(near) == []
+
+
+@pytest.mark.parametrize("how", ["exact", "near"])
+def test_rows_with_scored_videos_are_no_copies(
+    tmp_path: Path, records: list[dict[str, Any]], how: str
+) -> None:
+    write_video(tmp_path / "a.mp4", 4)
+    turns = records[0]["conversations"]
+    records += [{"id": f"v{k}", "video": "a.mp4", "conversations": turns} for k in range(2)]
+    pool = pool_of(tmp_path, records)
+    pool.score_videos(2)
+    groups = together(found(pool, how, Store(tmp_path / "store")))
+    assert groups and all(row < len(records) - 2 for group in groups for row in group)

@@ -26,6 +26,7 @@ from thresher.types import (
     SampleSource,
     Scored,
     Signal,
+    VideoRef,
 )
 
 if TYPE_CHECKING:
@@ -304,6 +305,8 @@ def iter_image_signatures(
 def _signature_or_error(
     pool: SampleSource, ref: ImageRef, signature: Callable[[Image], image.ImageSignature]
 ) -> image.ImageSignature | str:
+    if isinstance(ref, VideoRef):
+        return _UNREAD_MEDIA
     try:
         return signature(pool.load_image(ref))
     except ImageError as error:
