@@ -4,6 +4,8 @@ base.
 
 Reads configurations and hashes weights, but loads none. File hashes are cached like those of
 images, by path, size, times and inode, and spot-checked (`storage/hashing.py`).
+
+Longer than 400 lines because every form that a model comes in has its identity here.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ _LABEL = re.compile(r"^(?:the )?(?:skill(?: name)?|name)\s*(?::|is\b)\s*", re.IG
 
 @dataclass(frozen=True)
 class SkillExamples:
-    """What a model is told about each skill, with the skill's most typical row."""
+    """What the model reads about each skill, with the skill's most typical row."""
 
     skills: Signal
     """Fields `leaf`, `typicality`, `words`."""
@@ -119,14 +119,14 @@ class SkillNames:
         pool: SampleSource,
     ) -> Iterator[Scored]:
         assert inputs is not None
-        told = inputs["among"]
+        among = inputs["among"]
         prompts = [
             Sample(sample.id, (Turn("user", text), Turn("assistant", "-")), (), sample.source)
             for sample, text in zip(
                 samples,
                 (
                     render_template(self.prompt, {"words": words, "examples": examples})
-                    for words, examples in zip(told["words"], told["examples"], strict=True)
+                    for words, examples in zip(among["words"], among["examples"], strict=True)
                 ),
                 strict=True,
             )
