@@ -326,6 +326,15 @@ def test_all_columns_of_the_whole_pool(pool: Pool, tmp_path: Path) -> None:
     assert displayed <= set(table["digest"].to_pylist()) and displayed
 
 
+def test_columns_of_rows_with_videos(tmp_path: Path) -> None:
+    records = [record(i) | ({"video": f"{i}.mp4"} if i < 4 else {}) for i in range(60)]
+    pool = open_pool(write_pool(tmp_path / "pool.json", records))
+    pool.score_videos(2)
+    table = signals_table(clipped(pool, tmp_path, Model()))
+    assert table["loss.error"].to_pylist() == [""] * 60
+    assert table["loss.nll"].null_count == 0
+
+
 def test_columns_need_the_unchanged_pool_and_store(pool: Pool, tmp_path: Path) -> None:
     out = clipped(pool, tmp_path, Model())
     run_yaml = output.read(out)

@@ -57,6 +57,8 @@ def signals_table(out: str | Path) -> pa.Table:
             f"({run['pool']['rows']:,} rows then, {len(pool):,} now). Select again, or put the "
             "old file back."
         )
+    if recorded.get("video_frames") is not None:
+        pool.score_videos(recorded["video_frames"])
     settings = {k: as_text(v) for k, v in run["method"]["settings"].items()}
     method = methods.load(run["method"]["name"], settings)
 
