@@ -1,4 +1,4 @@
-"""A row with videos as it is scored: each video stands where an image would, as a `VideoRef` among
+"""A row with videos as it is scored: each video is handled as an image is, as a `VideoRef` among
 the sample's images and `<image>` in the text.
 
 A video's place is its `<video>` in the text. Rows of LLaVA-Video write `<image>` for their video,

@@ -17,7 +17,7 @@ class Recorded:
     """A column with the same values for every row. Asks no model."""
 
     signal: Signal
-    """What it stands for: it has the same fields, and is not computed."""
+    """The signal whose fields it has; that signal is not computed."""
     values: tuple[Any, ...]
     """One for each field."""
 

@@ -1,7 +1,7 @@
 """Videos for a multimodal LLM: whether a model takes them, and their frames as its input.
 
 A video is prepared by the model's own processor, which writes its tokens, timestamps and frame
-headings, and stands where an image would: a `PreparedImage` whose tokens replace one placeholder.
+headings, and is handled as an image is: a `PreparedImage` whose tokens replace one placeholder.
 When a model meets its first video, a row with a synthetic one is compared with the processor's own
 path and one ordinary pass, as is done for images when a model is opened; a model that takes no
 videos, or whose numbers differ, gives every row with a video that reason.
