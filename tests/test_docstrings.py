@@ -1,8 +1,8 @@
 """Public functions, methods and classes document every argument, in a section `Arguments:` or, as
 numpydoc does, `Parameters`.
 
-A method that implements a protocol is documented there. Functions of one argument document it in
-their summary.
+A method that implements a protocol, or overrides a method of a base class, is documented there.
+Functions of one argument document it in their summary.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import thresher
@@ -20,10 +21,7 @@ FEW = 2  # arguments from which a section is required
 CHECKED = (
     "answers",
     "api.py",
-    "backends/__init__.py",
-    "backends/fake.py",
-    "backends/identity.py",
-    "backends/openai",
+    "backends",
     "clusters",
     "compare",
     "console",
@@ -122,13 +120,15 @@ def public(path: Path, inherited: set[str]) -> Iterator[Public]:
             yield Public(place, parameters(node, method=False), ast.get_docstring(node) or "")
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             docstring = ast.get_docstring(node) or ""
+            overridden = inherited | base_methods(node)
             for inner in node.body:
                 if not isinstance(inner, Function):
                     continue
                 place = f"{name} {node.name}.{inner.name}"
                 if inner.name == "__init__":
-                    yield Public(place, parameters(inner, method=True), docstring)
-                elif is_checked(inner) and (is_protocol(node) or inner.name not in inherited):
+                    own = ast.get_docstring(inner) or docstring
+                    yield Public(place, parameters(inner, method=True), own)
+                elif is_checked(inner) and (is_protocol(node) or inner.name not in overridden):
                     yield Public(
                         place, parameters(inner, method=True), ast.get_docstring(inner) or ""
                     )
@@ -138,14 +138,32 @@ def is_protocol(node: ast.ClassDef) -> bool:
     return any(ast.unparse(base).split("[")[0] == "Protocol" for base in node.bases)
 
 
-def protocol_methods() -> set[str]:
-    """Names of the methods of all protocols: implementations need not document them again."""
-    found = set()
+@cache
+def classes() -> dict[str, list[ast.ClassDef]]:
+    """All classes of the package, by name."""
+    found: dict[str, list[ast.ClassDef]] = {}
     for path in SOURCES.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ClassDef) and is_protocol(node):
-                found |= {f.name for f in node.body if isinstance(f, Function)}
+            if isinstance(node, ast.ClassDef):
+                found.setdefault(node.name, []).append(node)
     return found
+
+
+def own_methods(node: ast.ClassDef) -> set[str]:
+    return {f.name for f in node.body if isinstance(f, Function)}
+
+
+def protocol_methods() -> set[str]:
+    """Names of the methods of all protocols: implementations need not document them again."""
+    every = (node for nodes in classes().values() for node in nodes)
+    return set().union(*(own_methods(node) for node in every if is_protocol(node)))
+
+
+def base_methods(node: ast.ClassDef) -> set[str]:
+    """Names of the methods of its base classes in the package, and of theirs."""
+    names = [ast.unparse(base).split("[")[0] for base in node.bases]
+    bases = [base for name in names for base in classes().get(name, [])]
+    return set().union(*(own_methods(base) | base_methods(base) for base in bases))
 
 
 def is_required(item: Public) -> bool:

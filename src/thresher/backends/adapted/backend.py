@@ -37,7 +37,12 @@ PIECE_SECONDS = 1.0
 
 
 class AdaptedBackend:
-    """adapter: runs the model. name: of the adapter, for messages."""
+    """Runs rows through an adapter.
+
+    Arguments:
+        adapter: runs the model.
+        name: of the adapter, as module:Class, for messages.
+    """
 
     reuses_prefix = False
     shrinks_images = False
@@ -139,7 +144,12 @@ class AdaptedBackend:
             yield Scored(index, {"logprob": np.array(found, np.float32)}, errors)
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
-        """Score some rows once to warm up and once to measure; nothing is stored."""
+        """Score some rows once to warm up and once to measure; nothing is stored.
+
+        Arguments:
+            samples: the rows to score.
+            pool: where their images are loaded from.
+        """
         for _ in self.answer_loss(samples, pool):
             continue
         before, start = self.tokens, time.perf_counter()

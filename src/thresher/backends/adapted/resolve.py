@@ -84,8 +84,15 @@ def load_class(spec: str) -> type[Adapter]:
 def handle(spec: str, found: Found, adapter: str, device: str, dtype: str) -> ModelHandle:
     """The handle of a found model that an adapter runs.
 
-    spec: as the user named the model.
-    adapter: module:Class.
+    Arguments:
+        spec: as the user named the model.
+        found: its files.
+        adapter: module:Class.
+        device: a torch device, or auto.
+        dtype: name of a torch dtype, or auto.
+
+    Raises ConfigError and MissingExtra as `load_class` does, and ConfigError for a device that is
+    not available.
     """
     from thresher.backends.hf.load import resolve_device, resolve_dtype
 

@@ -35,8 +35,10 @@ _FILES = (("processor_config.json", "image_processor"), ("preprocessor_config.js
 def set_budget(processor: Any, pixels: ImagePixels, name: str) -> dict[str, Any]:
     """Give the image processor of `processor` these bounds.
 
-    processor: of the model; changed in place.
-    name: of the model, for messages.
+    Arguments:
+        processor: of the model; changed in place.
+        pixels: bounds on the pixels of a resized image.
+        name: of the model, for messages.
 
     Returns the settings of the image processor that were changed, as its JSON file has them. Raises
     ConfigError (`image_pixels`) if its images cannot be bounded, or not like this.
@@ -54,7 +56,12 @@ def set_budget(processor: Any, pixels: ImagePixels, name: str) -> dict[str, Any]
 
 
 def set_model_budget(config: Any, processor: Any) -> None:
-    """Give the model's config the grids of its processor, which it reads, too."""
+    """Give the model's config the grids of its processor, which it reads, too.
+
+    Arguments:
+        config: of the model; changed in place if it has grids.
+        processor: of the model, after `set_budget`.
+    """
     if hasattr(config, GRIDS) and hasattr(processor.image_processor, GRIDS):
         config.image_grid_pinpoints = [
             list(g) for g in processor.image_processor.image_grid_pinpoints
@@ -62,7 +69,12 @@ def set_model_budget(config: Any, processor: Any) -> None:
 
 
 def write_budget(folder: Path, changes: dict[str, Any]) -> None:
-    """Write what `set_budget` changed into the processor's files in `folder`. Raises OSError."""
+    """Write what `set_budget` changed into the processor's files. Raises OSError.
+
+    Arguments:
+        folder: of a saved model.
+        changes: what `set_budget` returned.
+    """
     for name, section in _FILES:
         file = folder / name
         if not file.is_file():

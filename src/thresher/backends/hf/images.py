@@ -93,7 +93,12 @@ Arrangement = Literal["list", "batch", "tensor"]
 
 
 class ImagePreparer:
-    """processor: of the model. image_token: its image placeholder, as text."""
+    """Runs a model's processor over one image or video at a time.
+
+    Arguments:
+        processor: of the model.
+        image_token: its image placeholder, as text.
+    """
 
     def __init__(self, processor: Any, image_token: str) -> None:
         self.processor = processor
@@ -102,9 +107,10 @@ class ImagePreparer:
     def prepare(self, image: Any, multi_image: bool) -> PreparedImage:
         """Run the image processor.
 
-        image: RGB `PIL.Image`.
-        multi_image: as in a conversation of several images: the processor gets the image twice, and
-            the first copy is kept.
+        Arguments:
+            image: RGB `PIL.Image`.
+            multi_image: as in a conversation of several images: the processor gets the image twice,
+                and the first copy is kept.
 
         Raises ValueError, ZeroDivisionError for a shape that the processor refuses.
         """
@@ -130,7 +136,9 @@ class ImagePreparer:
     def prepare_video(self, video: Video, video_token: str) -> PreparedImage:
         """Run the video processor.
 
-        video_token: the video placeholder, as text.
+        Arguments:
+            video: its sampled frames.
+            video_token: the video placeholder, as text.
 
         Raises ValueError, ZeroDivisionError for a shape that the processor refuses.
         """
@@ -200,7 +208,12 @@ def _first_half(tensor: torch.Tensor) -> torch.Tensor:
 
 
 class Vision:
-    """Runs `model.get_image_features` over several images and splits the result by image."""
+    """Runs `model.get_image_features` over several images and splits the result by image.
+
+    Arguments:
+        model: a transformers model in eval mode.
+        device, dtype: of its weights; inputs are converted to them.
+    """
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.model = model
@@ -226,8 +239,12 @@ class Vision:
         return getattr(self.owner, "model", None)
 
     def batches(self, images: Sequence[PreparedImage], pixel_budget: int) -> list[list[int]]:
-        """Indices of images that may run together: equal shapes, about `pixel_budget` input values
-        at most."""
+        """Indices of images that may run together: those of equal shapes.
+
+        Arguments:
+            images: of a block of rows.
+            pixel_budget: most values of the input tensors in a batch; a larger image is alone.
+        """
         out: list[list[int]] = []
         groups: dict[Any, list[int]] = {}
         for i, image in enumerate(images):

@@ -49,15 +49,16 @@ def load(
 ) -> HFBackend:
     """Load a model and check that thresher's fast path gives the model's own numbers.
 
-    where: a folder or hub id.
-    revision: the commit of a hub id.
-    device: a torch device, such as cuda or cpu.
-    dtype: name of a torch dtype, such as bfloat16.
-    batch_tokens: padded tokens per batch; None: by device.
-    trust_remote_code: whether the model's own Python code may run.
-    adapters: folders of LoRA adapters, merged into the weights one after the other.
-    typed: how the user named the model, for messages; None: `opt("model", WHERE)`.
-    image_pixels: bounds on the pixels of its images; None: the model's own.
+    Arguments:
+        where: a folder or hub id.
+        revision: the commit of a hub id.
+        device: a torch device, such as cuda or cpu.
+        dtype: name of a torch dtype, such as bfloat16.
+        batch_tokens: padded tokens per batch; None: by device.
+        trust_remote_code: whether the model's own Python code may run.
+        adapters: folders of LoRA adapters, merged into the weights one after the other.
+        typed: how the user named the model, for messages; None: `opt("model", WHERE)`.
+        image_pixels: bounds on the pixels of its images; None: the model's own.
 
     Raises ModelError where the model cannot be loaded or its fast path is not exact, and
     MissingExtra where a package is missing.
@@ -194,7 +195,12 @@ def resolve_device(device: str) -> str:
 
 
 def resolve_dtype(dtype: str, device: str) -> str:
-    """`auto` -> bfloat16 on a GPU that supports it, float16 on others, float32 on a CPU."""
+    """`auto` -> bfloat16 on a GPU that supports it, float16 on other CUDA GPUs, float32 elsewhere.
+
+    Arguments:
+        dtype: name of a torch dtype, returned as it is, or auto.
+        device: from `resolve_device`.
+    """
     if dtype != "auto":
         return dtype
     if device.startswith("cuda"):

@@ -22,7 +22,11 @@ from thresher.backends.hf.images import ImageFeatures, PreparedImage, Vision
 
 
 class MllamaVision(Vision):
-    """`ImageFeatures.main` is [tiles * patches, hidden], `deep[0]` the number of tiles."""
+    """`ImageFeatures.main` is [tiles * patches, hidden], `deep[0]` the number of tiles.
+
+    Arguments:
+        model, device, dtype: as for `Vision`.
+    """
 
     def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
         self.model = model
@@ -57,6 +61,12 @@ class MllamaVision(Vision):
 
 
 class MllamaForward(Forward):
+    """Runs a model whose images enter through cross-attention.
+
+    Arguments:
+        model, vision, image_token_id, batch_tokens: as for `Forward`.
+    """
+
     reuses_prefix = False
 
     def __init__(self, model: Any, vision: Vision, image_token_id: int, batch_tokens: int) -> None:

@@ -36,10 +36,11 @@ def load_processor(
 ) -> tuple[Any, Pixels]:
     """The processor of a model folder or hub id, and which library resizes its images.
 
-    folder_or_id: a model folder or hub id.
-    revision: the commit of a hub id.
-    trust_remote_code: whether the model's own Python code may run.
-    image_pixels: bounds on the pixels of an image; None: as in the model's files.
+    Arguments:
+        folder_or_id: a model folder or hub id.
+        revision: the commit of a hub id.
+        trust_remote_code: whether the model's own Python code may run.
+        image_pixels: bounds on the pixels of an image; None: as in the model's files.
 
     Raises ModelError if it is not a multimodal model's processor: unreadable, no tokenizer, no
     image processor, no chat template, or its own code is needed and `trust_remote_code` is off.
@@ -89,10 +90,12 @@ def load_processor(
 
 
 class NoVideo:
-    """In the place of a processor's video processor, some of whose settings are read even where
-    there is no video: all of them are None.
+    """Takes the place of a processor's video processor, whose settings may be read even where there
+    is no video: all of them are None.
 
-    source, revision: of the model's files.
+    Arguments:
+        source: folder or hub id of the model's files; "": not known.
+        revision: the commit of a hub id.
     """
 
     def __init__(self, source: str = "", revision: str | None = None) -> None:

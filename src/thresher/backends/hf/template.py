@@ -114,8 +114,9 @@ class RenderLimitExceeded(RenderError):
 class ChatTemplate:
     """Renders a processor's `chat_template`.
 
-    processor: of a model.
-    arguments: variables of the template beside the messages.
+    Arguments:
+        processor: of a model.
+        arguments: variables of the template beside the messages.
 
     Raises ModelError for a template that is not valid Jinja or does not terminate.
     """

@@ -27,7 +27,12 @@ Settings = Mapping[str, Any]
 
 
 def pil_video_processor(name: str, revision: str | None) -> PilVideoProcessor | None:
-    """The video processor of a model folder or hub id; None if its kind is not known here."""
+    """The video processor of a model's files; None if its kind is not known here.
+
+    Arguments:
+        name: a model folder or hub id.
+        revision: the commit of a hub id.
+    """
     settings = _settings(name, revision)
     kind = str(settings.get("video_processor_type", ""))
     if kind not in _KINDS:
@@ -38,9 +43,10 @@ def pil_video_processor(name: str, revision: str | None) -> PilVideoProcessor | 
 class PilVideoProcessor:
     """Stands in for a video processor of transformers in a model's processor.
 
-    settings: of the model's files.
-    defaults: where these have none.
-    layout: resizes and arranges frames: (frames uint8 [F, H, W, 3], this) -> tensors.
+    Arguments:
+        settings: of the model's files.
+        defaults: where these have none.
+        layout: resizes and arranges frames: (frames uint8 [F, H, W, 3], this) -> tensors.
     """
 
     valid_kwargs = None
@@ -75,7 +81,12 @@ class PilVideoProcessor:
         return BatchFeature(tensors)
 
     def normalized(self, frames: np.ndarray, height: int, width: int) -> torch.Tensor:
-        """Frames of another size: uint8 [F, H, W, 3] -> float32 [F, 3, height, width]."""
+        """Resized and normalised frames: float32 [F, 3, height, width].
+
+        Arguments:
+            frames: uint8 [F, H, W, 3], RGB.
+            height, width: of the result, in pixels.
+        """
         resample = Image.Resampling(int(self.settings["resample"]))
         resized = np.stack(
             [

@@ -72,7 +72,13 @@ class VideoSupport:
 
 
 def official_inputs(processor: Any, text: str, video: Video) -> Any:
-    """What a model's processor gives for a rendered conversation with one video."""
+    """What a model's processor gives for a rendered conversation with one video.
+
+    Arguments:
+        processor: of the model.
+        text: the conversation with one video placeholder.
+        video: its sampled frames.
+    """
     bos = processor.tokenizer.bos_token
     return processor(
         text=[text],
