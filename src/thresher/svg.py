@@ -17,7 +17,12 @@ Point = tuple[float, float]
 
 
 class Linear:
-    """A linear scale: maps `low` … `high` to `start` … `stop`."""
+    """A linear scale: maps `low` … `high` to `start` … `stop`.
+
+    Arguments:
+        low, high: values of the data; they must differ.
+        start, stop: coordinates in SVG units; `stop` < `start` on a vertical axis.
+    """
 
     def __init__(self, low: float, high: float, start: float, stop: float) -> None:
         self._low, self._start = float(low), start
@@ -32,6 +37,11 @@ def ticks_between(low: float, high: float, most: int, *, whole: bool = False) ->
 
     >>> ticks_between(0.3, 2.2, 5), ticks_between(0, 9, 5, whole=True)
     ([0.5, 1.0, 1.5, 2.0], [0.0, 2.0, 4.0, 6.0, 8.0])
+
+    Arguments:
+        low, high: range of the values; `low` < `high`.
+        most: number of ticks to aim at, >= 1.
+        whole: integers only.
     """
     step = _step(high - low, most)
     if whole:
@@ -56,42 +66,91 @@ def _step(span: float, most: int) -> float:
 
 
 def line(x1: float, y1: float, x2: float, y2: float, look: Look) -> str:
+    """A straight line.
+
+    Arguments:
+        x1, y1, x2, y2: its two ends.
+        look: CSS class or attributes.
+    """
     return _element("line", {"x1": x1, "y1": y1, "x2": x2, "y2": y2}, look)
 
 
 def path(points: Iterable[Point], look: Look) -> str:
-    """A line through all points, open."""
+    """An open line through all points.
+
+    Arguments:
+        points: at least one (x, y).
+        look: CSS class or attributes.
+    """
     return _element("path", {"d": "M" + "L".join(f"{x:.1f},{y:.1f}" for x, y in points)}, look)
 
 
 def polygon(points: Iterable[Point], look: Look) -> str:
-    """A closed line through all points."""
+    """A closed line through all points.
+
+    Arguments:
+        points: (x, y) of its corners.
+        look: CSS class or attributes.
+    """
     return _element("polygon", {"points": " ".join(f"{x:.1f},{y:.1f}" for x, y in points)}, look)
 
 
 def circle(x: float, y: float, radius: float, look: Look) -> str:
+    """A circle.
+
+    Arguments:
+        x, y: its centre.
+        radius: in SVG units.
+        look: CSS class or attributes.
+    """
     return _element("circle", {"cx": x, "cy": y, "r": radius}, look)
 
 
 def rect(x: float, y: float, width: float, height: float, look: Look, title: str = "") -> str:
-    """A rectangle. `title`: text of its tooltip."""
+    """A rectangle.
+
+    Arguments:
+        x, y: its upper left corner.
+        width, height: in SVG units, >= 0.
+        look: CSS class or attributes.
+        title: text of its tooltip; "": none.
+    """
     inner = f"<title>{escape(title)}</title>" if title else ""
     return _element("rect", {"x": x, "y": y, "width": width, "height": height}, look, inner)
 
 
 def text(x: float, y: float, content: str, anchor: str = "start", look: Look = "") -> str:
-    """A text. `anchor`: whether the start, middle or end of the text is at `x`."""
+    """A horizontal text.
+
+    Arguments:
+        x, y: its anchor, on the baseline.
+        content: unescaped.
+        anchor: whether the start, middle or end of the text is at `x`.
+        look: CSS class or attributes.
+    """
     return _element("text", {"x": x, "y": y, "text-anchor": anchor}, look, escape(content))
 
 
 def text_upright(x: float, y: float, content: str, look: Look = "") -> str:
-    """Vertical text from bottom to top, centred at (`x`, `y`)."""
+    """Vertical text from bottom to top.
+
+    Arguments:
+        x, y: the middle of its baseline.
+        content: unescaped.
+        look: CSS class or attributes.
+    """
     turned = {"text-anchor": "middle", "transform": f"translate({x:.1f} {y:.1f}) rotate(-90)"}
     return _element("text", turned, look, escape(content))
 
 
 def document(parts: Sequence[str], width: float, height: float, look: Look) -> Markup:
-    """An SVG document. `parts`: shapes, back to front."""
+    """An SVG document.
+
+    Arguments:
+        parts: shapes, back to front.
+        width, height: of the view box, in SVG units.
+        look: CSS class or attributes.
+    """
     return Markup(_element("svg", {"viewBox": f"0 0 {width:g} {height:g}"}, look, "".join(parts)))
 
 

@@ -127,6 +127,7 @@ def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
     """Panel by a text or boolean value; beyond MOST_TEXTS values the rarest are merged.
 
     Arguments:
+        title: of the panel.
         values: [c], one per row that the method saw.
         kept: bool [c].
     """
@@ -147,7 +148,13 @@ def is_free_text(values: np.ndarray) -> bool:
 
 
 def sample_rows(selection: LoadedSelection, rows: np.ndarray, most: int) -> np.ndarray:
-    """A random sample of at most `most` of the given pool rows, independent of the file order."""
+    """A random sample of pool rows, independent of the file order.
+
+    Arguments:
+        selection: with the keys that order the sample.
+        rows: int64 [m], pool rows to sample from.
+        most: size of the sample; all rows if there are no more.
+    """
     if len(rows) <= most:
         return np.asarray(rows)
     return np.asarray(rows)[np.argsort(selection.sampling_keys[rows], kind="stable")[:most]]

@@ -218,7 +218,14 @@ def _below(values: np.ndarray, at: np.ndarray) -> np.ndarray:
 
 
 def frame(ticks: Sequence[float], y: Linear, measure: str, axis: str) -> list[str]:
-    """Horizontal grid lines with tick labels, and the titles of both axes."""
+    """Horizontal grid lines with tick labels, and the titles of both axes.
+
+    Arguments:
+        ticks: values of the vertical axis.
+        y: scale of the vertical axis.
+        measure: title of the vertical axis, with its unit.
+        axis: title of the horizontal axis, with its unit.
+    """
     out = []
     for tick in ticks:
         out.append(svg.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid"))
@@ -229,17 +236,33 @@ def frame(ticks: Sequence[float], y: Linear, measure: str, axis: str) -> list[st
 
 
 def below_axis(x: float, label: str) -> str:
-    """A tick label of the horizontal axis."""
+    """A tick label of the horizontal axis.
+
+    Arguments:
+        x: its middle, in SVG units.
+        label: the text.
+    """
     return svg.text(x, HEIGHT - BOTTOM + 15, label, "middle")
 
 
 def across(y: float, css: str) -> str:
-    """A horizontal line across the chart."""
+    """A horizontal line across the chart.
+
+    Arguments:
+        y: in SVG units.
+        css: class of the line.
+    """
     return svg.line(LEFT, y, WIDTH - RIGHT, y, css)
 
 
 def finish(parts: Sequence[str], alt: str, width: float = WIDTH, height: float = HEIGHT) -> Markup:
-    """The SVG document of the chart. `alt`: text alternative."""
+    """The SVG document of the chart.
+
+    Arguments:
+        parts: shapes, back to front.
+        alt: text alternative.
+        width, height: in SVG units.
+    """
     return svg.document(parts, width, height, {"class": "chart", "role": "img", "aria-label": alt})
 
 

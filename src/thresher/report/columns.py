@@ -100,9 +100,10 @@ KNOWN: dict[str, Meaning] = {
 
 
 def meaning(name: str, settings: Mapping[str, Any]) -> Meaning:
-    """Metadata of the column `name`; for an unknown name, derived from the name.
+    """Metadata of a column of reasons; for an unknown name, derived from the name.
 
     Arguments:
+        name: of the column.
         settings: of the method.
     """
     if name == "length":

@@ -101,8 +101,8 @@ def build(content: dict[str, Any]) -> str:
                 v | {"rows": describe_random_rows(v.get("seeds_with_random_rows") or [], seeds)}
                 for v in verdicts
             ],
-            "figures": figures(cells, verdicts, budgets),
-            "rows": rows(cells, verdicts, budgets),
+            "figures": _figures(cells, verdicts, budgets),
+            "rows": _rows(cells, verdicts, budgets),
             "notes": content.get("notes") or [],
             "selection_notes": content.get("selection_notes") or [],
             "config": yaml.safe_dump(about, sort_keys=False, allow_unicode=True, width=100),
@@ -110,10 +110,16 @@ def build(content: dict[str, Any]) -> str:
     )
 
 
-def figures(
+def _figures(
     cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]
 ) -> list[Figure]:
-    """Charts of accuracy by budget, difference from random, and cost against savings."""
+    """Charts of accuracy by budget, difference from random, and cost against savings.
+
+    Arguments:
+        cells: of compare.json, one per method, budget and seed.
+        verdicts: of compare.json, one per method and budget.
+        budgets: as the user wrote them, in the order of the horizontal axis.
+    """
     methods = [
         RANDOM,
         *dict.fromkeys(c["method"] for c in cells if c["method"] not in (RANDOM, FULL)),
@@ -220,10 +226,14 @@ def _cost(verdicts: list[dict[str, Any]]) -> list[Figure]:
     return [Figure("Cost against saving", svg, caption, legend, tuple(table))]
 
 
-def rows(
+def _rows(
     cells: list[dict[str, Any]], verdicts: list[dict[str, Any]], budgets: list[str]
 ) -> list[Row]:
-    """The rows of the table, by budget, with the full pool last."""
+    """The rows of the table, by budget, with the full pool last.
+
+    Arguments:
+        cells, verdicts, budgets: as for `_figures`.
+    """
     judged = {(v["method"], v["budget"]): v for v in verdicts}
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for cell in cells:

@@ -123,7 +123,11 @@ class Difference:
 
 
 def difference(a: LoadedSelection, b: LoadedSelection) -> Difference:
-    """Compare two selections."""
+    """Compare two selections.
+
+    Arguments:
+        a, b: the selections, of the same pool or of two pools.
+    """
     rows_a, rows_b = a.kept_rows, b.kept_rows
     same = _same_pool(a, b)
     if same:
@@ -149,7 +153,12 @@ def difference(a: LoadedSelection, b: LoadedSelection) -> Difference:
 
 
 def label(selection: LoadedSelection, other: LoadedSelection) -> str:
-    """Label of the first selection: method, budget and seed, or the folder if these are equal."""
+    """Label of a selection: method, budget and seed, or the folder if these are equal in both.
+
+    Arguments:
+        selection: to label.
+        other: that it is compared with.
+    """
 
     def name(m: LoadedSelection) -> str:
         return f"{m.method} {m.run['config'].get('budget', '')}, seed {m.seed}"
@@ -158,8 +167,13 @@ def label(selection: LoadedSelection, other: LoadedSelection) -> str:
 
 
 def values_of(selection: LoadedSelection, name: str, rows: np.ndarray) -> np.ndarray:
-    """Finite values of the reason `name` for the given pool rows, float64; rows that the method did
-    not see are skipped."""
+    """Finite values of a reason, float64, at most one per given row.
+
+    Arguments:
+        selection: with the reasons.
+        name: of a numeric reason.
+        rows: int64 [m], pool rows; those that the method did not see are skipped.
+    """
     at = np.searchsorted(selection.rows, rows)
     at = at[
         (at < len(selection.rows))

@@ -23,14 +23,20 @@ MOST_SOURCES = 20
 
 
 def write(difference: Difference, path: Path) -> Path:
-    """Write the page. Raises StoreError."""
+    """Write the page; returns its path. Raises StoreError, PoolError.
+
+    Arguments:
+        difference: what the page shows.
+        path: of the HTML file, whose folder exists.
+    """
     return page.write_page(path, build(difference))
 
 
 def build(d: Difference, rows: int = ROWS) -> str:
-    """Render the page.
+    """Render the page. Raises PoolError.
 
     Arguments:
+        d: what the page shows.
         rows: maximum number of examples of each part: the best by rank, then a random sample.
     """
     a, b = label(d.a, d.b), label(d.b, d.a)
@@ -68,7 +74,7 @@ def build(d: Difference, rows: int = ROWS) -> str:
                 default=100.0,
             )
             or 100.0,
-            "figures": figures(d, a, b),
+            "figures": _figures(d, a, b),
             "groups": cards,
             "filter_sources": sorted({c.source for c in all_cards}),
             "filter_kinds": sorted({c.kind for c in all_cards}),
@@ -76,8 +82,13 @@ def build(d: Difference, rows: int = ROWS) -> str:
     )
 
 
-def figures(d: Difference, a: str, b: str) -> list[Figure]:
-    """A histogram per numeric reason: the rows of A and those of B; [] for two different pools."""
+def _figures(d: Difference, a: str, b: str) -> list[Figure]:
+    """A histogram per numeric reason: the rows of A and those of B; [] for two different pools.
+
+    Arguments:
+        d: what the histograms show.
+        a, b: labels of its selections.
+    """
     out = []
     rows_a, rows_b = np.r_[d.only_a, d.both], np.r_[d.only_b, d.both]
     if not d.same_pool:

@@ -35,7 +35,12 @@ from thresher.samplers import ks_distance
 
 
 def draw(selection: LoadedSelection, drawing: Drawing) -> list[Figure | Panel]:
-    """Figures and panels of one drawing; [] if its columns have nothing to plot."""
+    """Figures and panels of one drawing; [] if its columns have nothing to plot.
+
+    Arguments:
+        selection: with the columns, among its reasons.
+        drawing: of the method's explanation.
+    """
     match drawing:
         case Histogram():
             return [*histogram(selection, drawing.column)]

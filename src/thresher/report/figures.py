@@ -22,7 +22,12 @@ POOL, KEPT, RANDOM = (
 
 
 def column_breakdown(selection: LoadedSelection, name: str) -> Panel:
-    """Counts of a text or boolean reason among the rows that the method saw."""
+    """Counts of a text or boolean reason among the rows that the method saw.
+
+    Arguments:
+        selection: with the reasons.
+        name: of the reason.
+    """
     values = selection.reasons[name]
     if values.dtype.kind == "b":
         values = np.where(values, "yes", "no")
@@ -30,7 +35,13 @@ def column_breakdown(selection: LoadedSelection, name: str) -> Panel:
 
 
 def histogram(selection: LoadedSelection, name: str) -> list[Figure]:
-    """Histogram of a numeric reason, with cut-offs if the kept rows form one interval."""
+    """Histogram of a numeric reason, with cut-offs if the kept rows form one interval; [] without a
+    finite value.
+
+    Arguments:
+        selection: with the reasons.
+        name: of the reason.
+    """
     values, kept = selection.reasons[name], selection.kept
     what = meaning(name, selection.settings)
     panel = [Series("pool", "pool", values), Series("kept", "kept", values[kept])]

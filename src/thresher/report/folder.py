@@ -112,7 +112,12 @@ def load(folder: str | Path, pool: Pool | None = None) -> LoadedSelection:
 
 def of_outcome(outcome: Outcome, pool: Pool) -> LoadedSelection:
     """A LoadedSelection of a selection in memory: without a folder, and `run` has only the method
-    and the notes."""
+    and the notes.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+    """
     recipe, seed = outcome.recipe, outcome.recipe.request.seed
     order = np.argsort(outcome.considered, kind="stable")
     rows = outcome.considered[order]
@@ -131,7 +136,12 @@ def of_outcome(outcome: Outcome, pool: Pool) -> LoadedSelection:
 
 def sampling_keys(pool: Pool, seed: int) -> np.ndarray:
     """Seeded hashes of the rows, uint64 [n], independent of the file order; the rows with the
-    smallest hashes are a random sample."""
+    smallest hashes are a random sample.
+
+    Arguments:
+        pool: of n rows.
+        seed: of the selection.
+    """
     return seeded_ties(pool.digest[pool.order], seed)[pool.rank]
 
 

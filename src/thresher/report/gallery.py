@@ -71,9 +71,10 @@ class Gallery:
 
 
 def gallery(selection: LoadedSelection, rows: int = ROWS) -> Gallery:
-    """A deterministic sample of kept and dropped rows.
+    """A deterministic sample of kept and dropped rows. Raises PoolError.
 
     Arguments:
+        selection: to sample from.
         rows: maximum number of rows on each side.
     """
     kept_rows = selection.kept_rows
@@ -105,9 +106,10 @@ def make_cards(
     images: int = IMAGES,
     max_image_bytes: int | None = None,
 ) -> list[Card]:
-    """Cards of the given pool rows, in the same order.
+    """Cards of the given pool rows, in the same order. Raises PoolError.
 
     Arguments:
+        selection: with ranks and reasons of the rows.
         rows: int64, pool rows.
         failed: pool row -> why it could not be used.
         images: maximum number of images per row.
@@ -146,7 +148,11 @@ def explained(
     """The card with the row's state, rank, reason and scores.
 
     Arguments:
+        selection: with ranks and reasons of the rows.
+        explain: from `explainer`.
         at: position in `selection.rows`; -1: the method did not see the row.
+        card: of the row, with texts and images.
+        sample: the row.
         error: why the row could not be used, if known.
     """
     if at < 0 and not error and not sample.problem:

@@ -41,7 +41,12 @@ def render(template: str, values: dict[str, Any]) -> str:
 
 
 def write_page(path: Path, text: str) -> Path:
-    """Write `text` to `path` atomically; returns the path. Raises StoreError."""
+    """Write a page atomically; returns its path. Raises StoreError.
+
+    Arguments:
+        path: of the file, whose folder exists.
+        text: the whole page.
+    """
     with folder_lock(path.parent, "writes there"):
         write_bytes(path, text.encode(), advice="")
     return path

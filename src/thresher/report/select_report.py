@@ -38,15 +38,22 @@ class Tile:
 
 
 def write(folder: str | Path, pool: Pool | None = None) -> Path:
-    """Write report.html into the selection `folder`. Raises ConfigError, PoolError, StoreError."""
+    """Write report.html into a selection's folder; returns its path. Raises ConfigError, PoolError,
+    StoreError.
+
+    Arguments:
+        folder: an output folder of `select`.
+        pool: its pool; None: opened from the path in run.yaml.
+    """
     selection = load(folder, pool)
     return page.write_page(Path(folder) / "report.html", build(selection))
 
 
 def build(selection: LoadedSelection, rows: int = ROWS) -> str:
-    """Render the page.
+    """Render the page. Raises PoolError, StoreError.
 
     Arguments:
+        selection: what the page shows.
         rows: number of kept rows, and of dropped rows, in the sample.
     """
     k, n = len(selection.kept_rows), len(selection.pool)
@@ -60,7 +67,7 @@ def build(selection: LoadedSelection, rows: int = ROWS) -> str:
             "selection": selection,
             "share": format_percent(k, n),
             "pool_name": str(selection.run["config"].get("pool", selection.run["pool"]["path"])),
-            "tiles": tiles(selection, found),
+            "tiles": _tiles(selection, found),
             "remarks": found,
             "panels": panels_with_bars,
             "top": max((p.top for p in panels_with_bars), default=100.0),
@@ -85,8 +92,13 @@ def build(selection: LoadedSelection, rows: int = ROWS) -> str:
     )
 
 
-def tiles(selection: LoadedSelection, found: list[Remark]) -> list[Tile]:
-    """The numbers of the summary."""
+def _tiles(selection: LoadedSelection, found: list[Remark]) -> list[Tile]:
+    """The numbers of the summary.
+
+    Arguments:
+        selection: what they describe.
+        found: remarks on its health.
+    """
     facts, kept = selection.pool.facts, selection.kept_rows
     k, n = len(kept), len(selection.pool)
     words, all_words = int(facts["answer_words"][kept].sum()), int(facts["answer_words"].sum())

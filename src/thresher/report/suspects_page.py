@@ -18,12 +18,18 @@ MOST_CARDS = 200
 
 
 def write_page(found: Suspects, pool: Pool, path: Path) -> Path:
-    """Write the list to `path`, whole or not at all. Raises StoreError, PoolError."""
+    """Write the list, whole or not at all; returns its path. Raises StoreError, PoolError.
+
+    Arguments:
+        found: the suspects.
+        pool: whose rows they are.
+        path: of the HTML file; missing folders are created.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return page.write_page(path, build(found, pool))
+    return page.write_page(path, _build(found, pool))
 
 
-def build(found: Suspects, pool: Pool) -> str:
+def _build(found: Suspects, pool: Pool) -> str:
     """The page: the first `MOST_CARDS` listed rows."""
     shown = found.rows[:MOST_CARDS]
     lead = (

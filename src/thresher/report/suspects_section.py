@@ -73,7 +73,12 @@ def suspects_section(selection: LoadedSelection) -> SuspectsSection:
 
 
 def suspects_overview(selection: LoadedSelection, found: StoredSuspects | None) -> SuspectsSection:
-    """The section without rows. `found`: None if nothing is stored."""
+    """The section without rows.
+
+    Arguments:
+        selection: that the report is about.
+        found: its suspects; None if nothing is stored.
+    """
     if found is None:
         return SuspectsSection(
             "Not known: the store holds no model's losses and skills of these rows.",
@@ -81,7 +86,7 @@ def suspects_overview(selection: LoadedSelection, found: StoredSuspects | None) 
             command=suspects_command(selection.run),
         )
     suspected = _likeliest(found)
-    missing = missing_columns(found, suspected)
+    missing = _missing_columns(found, suspected)
     return SuspectsSection(
         _lead(selection, found, suspected),
         (),
@@ -130,8 +135,15 @@ def suspects_of_run(selection: LoadedSelection) -> StoredSuspects | None:
 
 
 def first_of_skills(found: StoredSuspects, suspected: np.ndarray) -> np.ndarray:
-    """At most `SHOWN` of `suspected`, in its order: of each skill the first `OF_A_SKILL`, and
-    others if there is room. int64 indices into `found.rows`."""
+    """At most `SHOWN` suspected rows: of each skill the first `OF_A_SKILL`, and others if there is
+    room.
+
+    Arguments:
+        found: with the skills.
+        suspected: int64 [m], indices into `found.rows`, most suspicious first.
+
+    Returns int64 indices into `found.rows`, in the order of `suspected`.
+    """
     leaf = np.asarray(found.columns["skills"]["leaf"])[suspected]
     order = np.argsort(leaf, kind="stable")
     start = np.searchsorted(leaf[order], leaf[order])
@@ -142,7 +154,12 @@ def first_of_skills(found: StoredSuspects, suspected: np.ndarray) -> np.ndarray:
 
 
 def with_suspicion(card: Card, suspect: Suspect) -> Card:
-    """The card with the model's own answer and the reason for the suspicion."""
+    """The card with the model's own answer and the reason for the suspicion.
+
+    Arguments:
+        card: of the row.
+        suspect: what is known about the row.
+    """
     messages = list(card.messages)
     if card.more_messages:  # the last answer is not among those that are shown
         messages.append(message("assistant", suspect.given))
@@ -168,9 +185,13 @@ def skill_title(suspect: Suspect) -> str:
     return suspect.skill_words or f"Skill {suspect.skill}"
 
 
-def missing_columns(found: StoredSuspects, suspected: np.ndarray) -> str:
-    """Description of the columns that `thresher suspects --answers` would add, or "". `suspected`:
-    indices into `found.rows`."""
+def _missing_columns(found: StoredSuspects, suspected: np.ndarray) -> str:
+    """Description of the columns that `thresher suspects --answers` would add, or "".
+
+    Arguments:
+        found: the stored suspects.
+        suspected: int64 [m], indices into `found.rows`.
+    """
     parts = [] if found.checked else ["the image gain that checks these rows"]
     without = sum(text is None for text in found.answers[suspected])
     if without == len(suspected) and without:
