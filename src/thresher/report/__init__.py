@@ -37,8 +37,9 @@ def write(folder: str | Path, pool: Pool | None = None) -> Path:
 
 
 def try_to_write(folder: str | Path, pool: Pool | None = None) -> str:
-    """Like `write`, but returns an error message instead of raising; "" on success. Only an interrupt
-    is raised.
+    """Like `write`, but returns an error message instead of raising; "" on success.
+
+    Only an interrupt is raised.
 
     Arguments:
         folder, pool: as for `write`.
