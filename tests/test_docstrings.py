@@ -49,6 +49,7 @@ CHECKED = (
     "text.py",
     "training",
     "types.py",
+    "viewer",
 )
 """What users and authors of plug-ins import, and what it is made of."""
 ELSEWHERE = re.compile(r"See `[\w.]+`")  # beginning of a docstring that refers to another
@@ -95,10 +96,12 @@ def documented(docstring: str) -> set[str]:
 
 
 def parameters(function: Function, *, method: bool) -> tuple[str, ...]:
+    """Names of the parameters; those that begin with `_` are not used by the function."""
     a = function.args
     every = [p.arg for p in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if p]
     static = any(ast.unparse(d) == "staticmethod" for d in function.decorator_list)
-    return tuple(every[1:] if method and not static else every)
+    own = every[1:] if method and not static else every
+    return tuple(name for name in own if not name.startswith("_"))
 
 
 def is_checked(function: Function) -> bool:

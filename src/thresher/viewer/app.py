@@ -55,7 +55,12 @@ class Json(JSONResponse):
 
 
 class Viewer:
-    """The routes of one session."""
+    """The routes of one session.
+
+    Arguments:
+        session: the opened selection.
+        keys: sign the addresses of images.
+    """
 
     def __init__(self, session: Session, keys: Keys) -> None:
         self.session, self.keys = session, keys
@@ -283,5 +288,10 @@ def _failed(problem: Problem) -> dict[str, Any]:
 
 
 def application(session: Session, keys: Keys) -> Starlette:
-    """The viewer of an opened selection; to be wrapped in a `Guard` with the same keys."""
+    """The viewer of an opened selection; to be wrapped in a `Guard` with the same keys.
+
+    Arguments:
+        session: the opened selection.
+        keys: sign the addresses of images.
+    """
     return Starlette(routes=Viewer(session, keys).routes())

@@ -98,7 +98,12 @@ class Scan:
 
 
 class Browser:
-    """Finds pages. Remembers how far each of the latest searches got."""
+    """Finds pages. Remembers how far each of the latest searches got.
+
+    Arguments:
+        pool: whose rows are listed.
+        suspects: its rows that are likely wrong.
+    """
 
     def __init__(self, pool: Pool, suspects: SuspectSource) -> None:
         self.pool, self._suspects = pool, suspects
@@ -111,7 +116,15 @@ class Browser:
         self._plain = np.array([p.container in ("json", "jsonl") for p in pool.pool_files], bool)
 
     def page(self, displayed: DisplayedSelection, query: Query, more: bool = False) -> Page:
-        """`more`: look through further rows although the page is full."""
+        """One page of the rows that fit a query. Raises StoreError, PoolError.
+
+        A search for words or a kind of reason may end early, see `Page.complete`.
+
+        Arguments:
+            displayed: the selection, of the browser's pool.
+            query: filters, order and page; a page past the end is the last one.
+            more: look through further rows although the page is full.
+        """
         with self._count:
             self._waiting += 1
         with self._lock:  # one search at a time: they would only take the time from each other
@@ -132,7 +145,7 @@ class Browser:
 
     def _fitting(self, displayed: DisplayedSelection, query: Query) -> np.ndarray:
         """Rows that fit all but words and kind, in order."""
-        fits = fitting(displayed, query.show)
+        fits = _state_mask(displayed, query.show)
         if query.source:
             fits = fits & (
                 self.pool.source == self._sources.get(query.source.removeprefix("="), -1)
@@ -212,8 +225,13 @@ class Browser:
         )
 
 
-def fitting(displayed: DisplayedSelection, show: str) -> np.ndarray:
-    """bool [n]: the rows of one of SHOW."""
+def _state_mask(displayed: DisplayedSelection, show: str) -> np.ndarray:
+    """bool [n]: the rows of one of SHOW.
+
+    Arguments:
+        displayed: the selection, of n rows.
+        show: one of SHOW.
+    """
     if show == "pinned":
         return displayed.keep
     if show == "banned":

@@ -49,11 +49,13 @@ def items(
     sign: Callable[[str], str],
     suspects: Mapping[int, Suspect] | None = None,
 ) -> list[Item]:
-    """The pool rows `rows`, in this order.
+    """Rows as the page displays them, in the order of `rows`. Raises PoolError.
 
     Arguments:
+        displayed: the selection.
+        rows: int64 [m], pool rows.
         sign: the path of an image -> its address.
-        suspects: what is known of these rows' answers.
+        suspects: what is known of these rows' answers, by pool row; None: nothing.
     """
     samples = displayed.pool.samples(rows)
     plain = plain_cards(displayed.pool, rows, samples, max_images=0)

@@ -47,7 +47,19 @@ class SelectionParams:
 
 
 class DisplayedSelection:
-    """A selection of `pool`. Arrays [n] are in pool order and not to be written to."""
+    """A selection of `pool`. Arrays [n] are in pool order and not to be written to.
+
+    Arguments:
+        number: grows with every change.
+        params: what was requested.
+        keep, drop: bool [n], pinned and banned rows.
+        run: run.yaml of the opened selection.
+        folder: of the opened selection.
+        made: the selection as a folder holds it.
+        outcome: the selection as it was made in memory; this or `made` must be given.
+        pool: of n rows.
+        seconds: duration of the selection.
+    """
 
     def __init__(
         self,
@@ -63,10 +75,6 @@ class DisplayedSelection:
         pool: Pool,
         seconds: float = 0.0,
     ) -> None:
-        """`made` or `outcome` must be given. `keep`, `drop`: bool, pinned and banned. `run`,
-        `folder`: of the opened selection. `seconds`: duration of the selection. `number` grows with
-        every change.
-        """
         assert made is not None or outcome is not None
         self.number, self.params, self.keep, self.drop, self.seconds = (
             number,

@@ -40,13 +40,17 @@ class Exported:
 
 
 def export(session: Session, where: str) -> Exported:
-    """`where`: a name beside the folder that was opened, or a path from the root.
+    """Write the displayed selection to a new folder.
+
+    Arguments:
+        session: the opened selection.
+        where: a name beside the folder that was opened, or a path from the root.
 
     Raises ConfigError (not a fresh folder), StoreError, and what `run.select` raises.
     """
     with session.lock:
         session.may_choose()
-        displayed, out = session.displayed, fresh(session.folder, where)
+        displayed, out = session.displayed, _fresh(session.folder, where)
         made = not out.exists()
         try:
             check_folder(out)
@@ -74,9 +78,13 @@ def export(session: Session, where: str) -> Exported:
     return Exported(out, len(outcome.rows), command(request.to_mapping()), problem)
 
 
-def fresh(folder: Path, where: str) -> Path:
-    """The folder that a user's text names; `folder`: the selection that is open. Raises ConfigError
-    if it exists already, or cannot be created.
+def _fresh(folder: Path, where: str) -> Path:
+    """The folder that a user's text names. Raises ConfigError if it exists and is not empty, or
+    cannot be created.
+
+    Arguments:
+        folder: of the opened selection.
+        where: as for `export`.
     """
     text = where.strip()
     if not text or "\0" in text:

@@ -72,7 +72,12 @@ class Keys:
         return f"{path}?signature={self._signature(path)}"
 
     def signed(self, path: str, query: bytes) -> bool:
-        """Whether `query` is the signature of `path` and nothing else."""
+        """Whether a query is the signature of a path and nothing else.
+
+        Arguments:
+            path: of the request, as it was signed.
+            query: raw query string of the request.
+        """
         expected = f"signature={self._signature(path)}"
         return secrets.compare_digest(query, expected.encode())
 
@@ -82,7 +87,13 @@ class Keys:
 
 
 class Guard:
-    """Wraps `app`. `port`: of the server."""
+    """Lets only permitted requests through to an application.
+
+    Arguments:
+        app: the application, ASGI.
+        port: of the server.
+        keys: of the server.
+    """
 
     def __init__(self, app: App, port: int, keys: Keys) -> None:
         self.app, self.keys = app, keys

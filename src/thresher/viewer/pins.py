@@ -29,14 +29,23 @@ FOLDER, KEEP, DROP = "view", "keep.jsonl", "drop.jsonl"
 
 
 class Pins:
-    """`keep`, `drop`: bool [n], replaced and never written to. Nothing is on disk before the first
-    change."""
+    """The pinned and banned rows of one selection, from the viewer's files or, without these, from
+    those that the selection was made with.
+
+    Its arrays `keep` and `drop`, bool [n], are replaced and never written to. Nothing is on disk
+    before the first change.
+
+    Arguments:
+        folder: of the selection.
+        pool: of the selection.
+        keep, drop: the files that it was made with; None: none.
+
+    Raises ConfigError.
+    """
 
     def __init__(
         self, folder: Path, pool: Pool, keep: str | None = None, drop: str | None = None
     ) -> None:
-        """`folder`: of the selection. `keep`, `drop`: the files that it was made with. Raises
-        ConfigError."""
         self.folder, self.pool = folder / FOLDER, pool
         self.keep = self._read(KEEP, "keep", keep)
         self.drop = self._read(DROP, "drop", drop)
@@ -64,8 +73,14 @@ class Pins:
         )
 
     def changed(self, rows: np.ndarray, state: str) -> tuple[np.ndarray, np.ndarray]:
-        """(keep, drop) once `rows` are "pinned", "banned" or "free"; nothing is changed yet. Raises
-        ConfigError."""
+        """(keep, drop), bool [n], after a change; nothing is changed yet.
+
+        Arguments:
+            rows: int64 [m], pool rows.
+            state: what they become: "pinned", "banned" or "free".
+
+        Raises ConfigError if a row to pin is not a record.
+        """
         keep, drop = self.keep.copy(), self.drop.copy()
         keep[rows], drop[rows] = state == "pinned", state == "banned"
         if state == "pinned" and (bad := self.pool.unreadable[rows]).any():
@@ -76,7 +91,11 @@ class Pins:
         return keep, drop
 
     def save(self, keep: np.ndarray, drop: np.ndarray) -> None:
-        """Make these the pins, on disk first. Raises StoreError."""
+        """Make these the pins, on disk first. Raises StoreError.
+
+        Arguments:
+            keep, drop: bool [n], pinned and banned rows; no row is in both.
+        """
         both = [(KEEP, keep, self.keep), (DROP, drop, self.drop)]
         both.sort(
             key=lambda item: not (item[2] & ~item[1]).any()
@@ -87,7 +106,12 @@ class Pins:
         self.keep, self.drop = keep, drop
 
     def write(self, mask: np.ndarray, path: Path) -> None:
-        """A file that names these rows, by row number. Raises StoreError."""
+        """A file that names rows, by row number. Raises StoreError.
+
+        Arguments:
+            mask: bool [n], the rows.
+            path: of the file, whose folder exists; it is replaced.
+        """
         rows = np.flatnonzero(mask)
         digests = digests_to_bytes(self.pool.digest[rows])
         lines = [

@@ -31,7 +31,14 @@ class Problem:
 def problem_of(
     error: ThresherError, params: SelectionParams, session: Session, field: str = ""
 ) -> Problem:
-    """`field`: where it is shown if it is not a form field's."""
+    """An error of a change, for the page.
+
+    Arguments:
+        error: what was raised.
+        params: the selection that was requested.
+        session: the opened selection.
+        field: where the problem is displayed if it is not a form field's.
+    """
     text = error.spelled(as_flag)
     if session.fixed:
         return Problem("", text, session.command_or_nothing(session.first))

@@ -41,7 +41,13 @@ class NeedsModel(ThresherError):
 
 
 class NotStored(NeedsModel):
-    """A column is not there for some rows."""
+    """A column is not there for some rows.
+
+    Arguments:
+        label: of the column, for the message.
+        missing: number of rows without a value.
+        requested: number of rows that were asked for.
+    """
 
     def __init__(self, label: str, missing: int, requested: int) -> None:
         rows = "row" if missing == 1 else "rows"
@@ -80,8 +86,13 @@ class Recall:
         within: np.ndarray | None = None,
         is_aside: Callable[[str], bool] | None = None,
     ) -> ColumnEngine:
-        """As `create_engine`, but the engine runs no model. Raises NeedsModel in place of
-        ConfigError."""
+        """As `create_engine`, but the engine runs no model.
+
+        Raises NeedsModel in place of ConfigError.
+
+        Arguments:
+            pool, signals, request, context, usable_only, within, is_aside: as for `create_engine`.
+        """
         if needs_model(signals) and context.model is None and not context.roles:
             raise NeedsModel(
                 "This method asks a model about the rows, and the selection used none."

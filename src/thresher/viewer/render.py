@@ -86,7 +86,12 @@ def shell() -> str:
 
 
 def page(session: Session, displayed: DisplayedSelection) -> dict[str, Any]:
-    """Everything inside the frame, and what the script needs to know."""
+    """Everything inside the frame, and what the script needs to know.
+
+    Arguments:
+        session: the opened selection.
+        displayed: the selection on the page.
+    """
     title = f"{session.folder.name}: {len(session.pool):,} rows"
     return {
         "title": printable(f"{title} · thresher view"),
@@ -126,8 +131,13 @@ def _body(session: Session, displayed: DisplayedSelection, title: str) -> str:
 
 
 def changed(session: Session, displayed: DisplayedSelection, form: bool) -> dict[str, Any]:
-    """What the script must put in place after a change. `form`: the settings' fields too (they are
-    another method's)."""
+    """What the script must put in place after a change.
+
+    Arguments:
+        session: the opened selection.
+        displayed: the selection on the page from now on.
+        form: with the settings' fields, because they are another method's.
+    """
     html = {name: str(text) for name, text in _parts(session, displayed).items()}
     if form:
         html["settings"] = _render("settings.html.jinja", fields=fields(displayed.params))
@@ -244,8 +254,16 @@ def fields(params: SelectionParams) -> list[Field]:
 
 
 def rows(found: Page, items: list[Item], table: bool, fixed: bool, suspects: bool = False) -> str:
-    """Cards or a table, and the pager. `suspects`: with a button that bans all rows of the page,
-    and in a table with what is known of their answers."""
+    """Cards or a table, and the pager.
+
+    Arguments:
+        found: the page, for the pager.
+        items: its rows.
+        table: a table instead of cards.
+        fixed: rows cannot be pinned or banned: these buttons are disabled.
+        suspects: with a button that bans all rows of the page, and in a table with what is known
+            of their answers.
+    """
     free = [item.card.row for item in items if not item.mark] if suspects else []
     return _render(
         "rows.html.jinja",
@@ -260,8 +278,12 @@ def rows(found: Page, items: list[Item], table: bool, fixed: bool, suspects: boo
 
 
 def suspects(displayed: DisplayedSelection, found: StoredSuspects | None) -> dict[str, Any]:
-    """What the rows' filters need, and what the suspicions are worth. `found`: None if they are
-    not known."""
+    """What the rows' filters need, and what the suspicions are worth.
+
+    Arguments:
+        displayed: the selection on the page.
+        found: its suspects; None if they are not known.
+    """
     content = suspects_overview(displayed.made, found)
     html = _render("suspects_overview.html.jinja", s=content)
     return {"skills": skills(found) if found else [], "suspects": html}

@@ -33,7 +33,13 @@ def listen(port: int) -> socket.socket:
 
 
 def view(folder: str | Path, port: int, browser: bool, say: Callable[[str], None]) -> None:
-    """Open the selection in `folder` and serve it until Ctrl-C. `say`: shows the user a line.
+    """Open a selection and serve it until Ctrl-C.
+
+    Arguments:
+        folder: an output folder of `select`.
+        port: of 127.0.0.1; 0: any free one.
+        browser: open the address in a browser if there is a screen.
+        say: displays a line to the user.
 
     Raises MissingExtra, ConfigError, PoolError, StoreError.
     """

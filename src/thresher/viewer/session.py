@@ -222,8 +222,14 @@ class Session:
             return self.displayed
 
     def pin(self, rows: np.ndarray, state: str) -> DisplayedSelection:
-        """Make rows "pinned", "banned" or "free", on disk and in the selection. Raises
-        ThresherError; then nothing changed."""
+        """Make rows pinned, banned or free, on disk and in the selection.
+
+        Raises ThresherError; then nothing changed.
+
+        Arguments:
+            rows: int64 [m], pool rows.
+            state: what they become: "pinned", "banned" or "free".
+        """
         with self.lock:
             self.may_choose()
             before = self.pins.keep, self.pins.drop
@@ -346,8 +352,14 @@ class Session:
     def request_for(
         self, params: SelectionParams, keep: np.ndarray, drop: np.ndarray, out: Path | None = None
     ) -> RunRequest:
-        """The request of `thresher select` for this, with these rows kept and dropped by the files
-        in the folder `out` (None: the viewer's)."""
+        """The request of `thresher select` for a selection.
+
+        Arguments:
+            params: what was requested.
+            keep, drop: bool [n], pinned and banned rows.
+            out: the folder of the selection and of the files that name these rows; None: no
+                selection is written, and the files are the viewer's.
+        """
         method = methods.load(params.method, params.settings)
         settings = {
             f.name: params.settings.get(f.name, f.default) for f in settings_of(type(method))

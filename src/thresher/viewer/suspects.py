@@ -44,7 +44,12 @@ class SuspectSource:
 
 
 def fitting(found: StoredSuspects, skill: str) -> np.ndarray:
-    """bool [pool rows]: suspected, and of this skill, the number of one ("": of any)."""
+    """bool [pool rows]: suspected, and of a skill.
+
+    Arguments:
+        found: the suspects.
+        skill: number of the skill as text; "": of any.
+    """
     fits = found.suspected
     if skill.isdecimal():
         fits = fits & (np.asarray(found.columns["skills"]["leaf"]) == int(skill))
@@ -75,6 +80,11 @@ def skills(found: StoredSuspects) -> list[tuple[str, str]]:
 
 
 def suspects_by_row(found: StoredSuspects, rows: np.ndarray) -> dict[int, Suspect]:
-    """Pool row -> what is known of it, of those of `rows` (int64) that are judged."""
+    """Pool row -> what is known of it, of those rows that are judged.
+
+    Arguments:
+        found: the suspects.
+        rows: int64 [m], pool rows.
+    """
     at = found.place[rows]
     return {s.row: s for s in found.suspects(at[at >= 0])}
