@@ -168,6 +168,37 @@ class TooManyFailures(ThresherError):
     """Too many rows failed for a selection from the rest to be meaningful."""
 
 
+def reason_of(error: BaseException) -> str:
+    """The first line of an exception's message without its full stop, or the name of its class if
+    it has no message.
+
+    Arguments:
+        error: that any library raised. A KeyError's message is only the key, so its class is
+            named, too.
+
+    >>> [reason_of(e) for e in (ValueError("Too large.\\nSee below."), KeyError("a"), OSError())]
+    ['Too large', "KeyError: 'a'", 'OSError']
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0][:300].rstrip(". ") if lines else ""
+    if not text:
+        return type(error).__name__
+    return f"{type(error).__name__}: {text}" if isinstance(error, KeyError) else text
+
+
+def named_reason(error: BaseException) -> str:
+    """The name of an exception's class and its `reason_of`; only the name if it has no message.
+
+    Arguments:
+        error: that any library raised.
+
+    >>> named_reason(ValueError("Too large.")), named_reason(StopIteration())
+    ('ValueError: Too large', 'StopIteration')
+    """
+    name, text = type(error).__name__, reason_of(error)
+    return text if text == name or isinstance(error, KeyError) else f"{name}: {text}"
+
+
 def did_you_mean(given: str, known: list[str]) -> str:
     """A hint for a misspelt name: `" Did you mean 'clipper'?"`, or "" if no known name is close.
 

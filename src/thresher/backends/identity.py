@@ -21,7 +21,7 @@ from typing import Any
 
 from thresher.backends.handle import ModelHandle
 from thresher.backends.hf.checkpoint import check_index, shards
-from thresher.errors import ModelError, NotAModel, opt
+from thresher.errors import ModelError, NotAModel, opt, reason_of
 from thresher.request.image_pixels import ImagePixels
 from thresher.storage.hashing import hash_files
 from thresher.types import ModelIdentity
@@ -221,7 +221,8 @@ def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path
         kind = config.get("peft_type", "LORA")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ModelError(
-            f"{typed}: {ADAPTER} cannot be read, or names no base_model_name_or_path: {e}"
+            f"{typed}: {ADAPTER} cannot be read, or names no base_model_name_or_path: "
+            f"{reason_of(e)}."
         ) from e
     weights = folder / "adapter_model.safetensors"
     if kind != "LORA" or not isinstance(base, str) or not base:
@@ -296,7 +297,7 @@ def _read_config(typed: str, folder: Path) -> dict[str, Any]:
             f"{typed}: the folder has no config.json, so it is not a model folder."
         ) from e
     except (ValueError, OSError, RecursionError) as e:
-        raise ModelError(f"{typed}: config.json cannot be read: {e}") from e
+        raise ModelError(f"{typed}: config.json cannot be read: {reason_of(e)}.") from e
     if not isinstance(config, dict) or "model_type" not in config:
         raise NotAModel(
             f"{typed}: config.json names no model_type, so transformers cannot tell what it is."
@@ -405,4 +406,4 @@ def _digests(files: list[Path], cache: Path | None, typed: str) -> list[bytes]:
     try:
         return hash_files(files, cache)
     except OSError as e:
-        raise ModelError(f"{typed}: its files cannot be read: {e}") from e
+        raise ModelError(f"{typed}: its files cannot be read: {reason_of(e)}.") from e

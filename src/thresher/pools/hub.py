@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from thresher.errors import MissingExtra, PoolError
+from thresher.errors import MissingExtra, PoolError, reason_of
 from thresher.extras import install_command
 from thresher.pools.file_spec import FileSpec
 from thresher.pools.paths import printable
@@ -141,7 +141,7 @@ def download_dataset(spec: str, images: str | None) -> list[FileSpec]:
     except Exception as error:  # connection errors, unknown names and splits: a dozen types
         raise PoolError(
             f"There is no file or folder {spec}, and the data set could not be fetched from the "
-            f"hub: {str(error).strip() or type(error).__name__}. Give a local path, check the "
+            f"hub: {reason_of(error)}. Give a local path, check the "
             "name (org/name@split), or the network."
         ) from error
     paths = [f["filename"] for f in data.cache_files]

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from thresher.errors import ImageError
+from thresher.errors import ImageError, reason_of
 from thresher.pools.files import is_remote, open_filesystem
 from thresher.pools.image_opening import open_image
 from thresher.pools.paths import printable, resolve_inside, unsafe_path_reason
@@ -57,7 +57,8 @@ def open_inside(folder: str, path: str) -> BinaryIO:
         ) from None
     except (OSError, ValueError) as error:
         raise ImageError(
-            f"{printable(path)}: cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"{printable(path)}: cannot be read: "
+            f"{getattr(error, 'strerror', None) or reason_of(error)}"
         ) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -124,7 +125,7 @@ def _read_verified(file: BinaryIO, ref: ImageRef) -> bytes:
         data = file.read()
     except OSError as error:
         raise ImageError(
-            f"{printable(ref.path)}: cannot be read: {error.strerror or error}"
+            f"{printable(ref.path)}: cannot be read: {error.strerror or reason_of(error)}"
         ) from error
     if ref.content:
         _check_digest(ref, hashlib.sha256(data).hexdigest())
@@ -153,7 +154,9 @@ def _fetch(folder: str, ref: ImageRef) -> bytes:
     try:
         data: bytes = fs.cat_file(f"{inner.rstrip('/')}/{ref.path}")
     except Exception as error:  # remote file systems raise their own exceptions
-        raise ImageError(f"{printable(ref.path)}: cannot be read from {folder}: {error}") from error
+        raise ImageError(
+            f"{printable(ref.path)}: cannot be read from {folder}: {reason_of(error)}"
+        ) from error
     if len(data) != ref.size:
         raise _size_changed(ref, len(data))
     if ref.content:

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from thresher.errors import ImageError
+from thresher.errors import ImageError, reason_of
 from thresher.extras import require
 from thresher.pools.files import is_remote
 from thresher.pools.images import MAX_PIXELS, open_inside
@@ -88,7 +88,7 @@ def decode(file: BinaryIO, name: str, frames: int) -> Video:
         raise ImageError(f"{DAMAGED}: {name}: {e.message}", kind=DAMAGED) from None
     # FFmpeg's errors; what PyAV raises for streams without what it looks for
     except (av.error.FFmpegError, OSError, ValueError, IndexError, TypeError) as e:
-        reason = getattr(e, "strerror", None) or str(e).partition("\n")[0] or type(e).__name__
+        reason = getattr(e, "strerror", None) or reason_of(e)
         raise ImageError(
             f"{DAMAGED}: {name}: cannot be decoded as a video ({reason})", kind=DAMAGED
         ) from e

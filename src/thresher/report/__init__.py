@@ -11,6 +11,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thresher.errors import reason_of
+
 if TYPE_CHECKING:
     from thresher.pools import Pool
 
@@ -48,7 +50,7 @@ def try_to_write(folder: str | Path, pool: Pool | None = None) -> str:
         write(folder, pool)
     # the selection is complete: no error of its report may fail the command
     except Exception as error:  # noqa: BLE001
-        why = (str(error) or type(error).__name__).rstrip(".")
+        why = reason_of(error)
         return (
             f"The report could not be written: {why}. Everything else was written; `thresher "
             f"report {folder}` tries again."

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from examples.tiny_adapter import END, IMAGE, PATCHES, TinyAdapter, TinyCaptioner, write_model
 from typer.testing import CliRunner
 
@@ -182,6 +183,46 @@ def test_a_faulty_adapter_is_one_sentence(folder: Path) -> None:
         list(raises.answer_loss(ROWS, Images()))
 
 
+class Silent(TinyAdapter):
+    """Raises exceptions that have no message."""
+
+    error: BaseException = StopIteration()
+
+    def encode(self, messages: Any, images: Any, prompt: bool) -> Encoded:
+        if "ice" in str(messages[0].parts):
+            raise self.error
+        return super().encode(messages, images, prompt)
+
+
+def test_what_an_adapter_raises_without_a_message_is_named_by_its_class(folder: Path) -> None:
+    adapter = Silent(folder, "cpu", torch.float32)
+    with pytest.raises(ModelError, match=r"of the adapter m:Silent raised StopIteration\. Check"):
+        list(AdaptedBackend(adapter, "m:Silent").answer_loss(ROWS, Images()))
+    adapter.error = ValueError()
+    found = AdaptedBackend(adapter, "m:Silent").answer_loss(ROWS, Images())
+    _, errors = collect(found, len(ROWS))
+    assert errors == {1: "encode of the adapter m:Silent raised ValueError"}
+
+
+class ShowsBar(TinyAdapter):
+    """Reports its progress as transformers does when it loads weights."""
+
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
+        from transformers.utils.logging import tqdm
+
+        for _ in tqdm(range(3), desc="Loading weights"):
+            pass
+        super().__init__(folder, device, dtype)
+
+
+def test_transformers_prints_no_progress_bar(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    transformers.utils.logging.enable_progress_bar()
+    resolve(str(folder), device="cpu", adapter=f"{__name__}:ShowsBar").open()
+    assert capfd.readouterr().err == ""
+
+
 class Unopened(TinyAdapter):
     """Fails as transformers does, with a list of all it knows."""
 
@@ -248,8 +289,9 @@ def test_select_plan_and_evaluate_run_it(folder: Path, tmp_path: Path) -> None:
         assert done.exit_code == 0 and "Accuracy" in done.output, done.output
 
 
+@pytest.mark.parametrize("model", ["aya_vision", "llava"])  # the latter writes no stop tokens
 def test_the_class_of_the_documentation_gives_the_losses_of_the_own_backend(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page = (Path(__file__).parents[3] / "docs" / "adapters.md").read_text("utf-8")
     code = page.split("```python\n")[1].split("```")[0]
@@ -257,10 +299,10 @@ def test_the_class_of_the_documentation_gives_the_losses_of_the_own_backend(
     code = code.replace("AutoModelForCausalLM", "AutoModelForImageTextToText")
     (tmp_path / "adapter_of_the_docs.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    spec, model = "adapter_of_the_docs:MyAdapter", build("aya_vision")
-    check_adapter(spec, model)
-    adapted = resolve(str(model), device="cpu", adapter=spec).open()
-    own = resolve(str(model), device="cpu").open()
+    spec, where = "adapter_of_the_docs:MyAdapter", str(build(model))
+    check_adapter(spec, where)
+    adapted = resolve(where, device="cpu", adapter=spec).open()
+    own = resolve(where, device="cpu").open()
     found = [collect(b.answer_loss(ROWS, Images()), len(ROWS)) for b in (adapted, own)]
     assert not found[0][1] and not found[1][1]
     for name in ("nll", "tokens", "greedy_match"):

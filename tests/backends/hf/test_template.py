@@ -346,6 +346,20 @@ def test_row_that_exceeds_the_rendering_limit_fails_alone() -> None:
 
 
 @pytest.mark.parametrize(
+    ("message", "error"),
+    [
+        ("", "the model's chat template refuses these turns: TemplateError"),
+        ("No cats.", "the model's chat template refuses these turns: No cats"),
+    ],
+)
+def test_what_a_template_raises_is_the_reason_of_the_row(message: str, error: str) -> None:
+    raises = f"{{%- if 'cat' in text -%}}{{{{ raise_exception('{message}') }}}}{{%- endif -%}}"
+    encoder = Encoder(processor_with(turns(raises + "{{- text -}}")))
+    texts = encoder.encode([conversation("A cat?", "Yes."), conversation("A dog?", "Yes.")])
+    assert texts[0] == error and isinstance(texts[1], EncodedText)
+
+
+@pytest.mark.parametrize(
     "template", ["{%- for m in messages -%}", ("{{ messages | no_such_filter }}"), "{{ 1 +* }}"]
 )
 def test_invalid_template_is_reported(template: str) -> None:

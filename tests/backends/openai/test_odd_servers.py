@@ -96,6 +96,21 @@ def test_rows_that_the_server_rejects_fail_and_others_are_scored(
         assert all(failure in e for e in errors)  # nothing else is left, and the run ends
 
 
+@pytest.mark.parametrize(
+    ("bad", "failure"),
+    [
+        ((400, b""), "the server refuses it (HTTP 400)"),
+        ((200, completion(None, refusal=" \n")), "the model refuses to answer"),
+    ],
+)
+def test_a_refusal_without_a_message_has_no_dangling_colon(
+    images: Images, bad: tuple[int, Any], failure: str
+) -> None:
+    with answering(lambda b: (*bad, {}) if "Question 3?" in said(b) else ok()) as server:
+        _, errors = collect(opened(server, tries=1).ask(rows(8), [SCORE], images), 8)
+    assert [i for i, e in enumerate(errors) if e] == [3] and errors[3] == failure
+
+
 def test_repeated_errors_are_abandoned_sooner(images: Images) -> None:
     with answering(lambda b: (500, b"", {}) if "Say yes." not in said(b) else ok()) as server:
         _, errors = collect(

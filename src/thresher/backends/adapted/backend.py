@@ -30,7 +30,7 @@ from thresher.backends.hf.conversation import (
 )
 from thresher.backends.hf.outputs import entropy_and_gap
 from thresher.console.peak_memory import peak_bytes
-from thresher.errors import CapabilityError, ImageError, ModelError, opt
+from thresher.errors import CapabilityError, ImageError, ModelError, named_reason, opt, reason_of
 from thresher.types import Query, Sample, SampleSource, Scored
 
 PIECE_SECONDS = 1.0
@@ -286,15 +286,16 @@ class AdaptedBackend:
         """What the adapter raises: ValueError is a failure of the row, all else stops the run."""
         try:
             yield
-        except ValueError:
-            raise
+        except ValueError as e:
+            if str(e).strip():
+                raise
+            raise ValueError(f"{method} of the adapter {self.name} raised {named_reason(e)}") from e
         except torch.OutOfMemoryError as e:
             raise ValueError("out of memory: the row does not fit on the device") from e
         except Exception as e:
             raise ModelError(
-                f"{method} of the adapter {self.name} raised {type(e).__name__}: "
-                f"{(str(e).splitlines() or [''])[0]}. Check it with "
-                "thresher.testing.check_adapter."
+                f"{method} of the adapter {self.name} raised {named_reason(e)}. Check it "
+                "with thresher.testing.check_adapter."
             ) from e
 
     def _rows(
@@ -309,7 +310,7 @@ class AdaptedBackend:
             try:
                 result, error = score(item), ""
             except (ValueError, ImageError) as e:
-                result, error = failed, str(e)
+                result, error = failed, reason_of(e)
             index.append(i)
             found.append(result)
             errors.append(error)

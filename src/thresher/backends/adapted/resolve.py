@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.backends.handle import ModelHandle
-from thresher.errors import ConfigError, MissingExtra, ModelError
+from thresher.errors import ConfigError, MissingExtra, ModelError, named_reason
 from thresher.types import ModelIdentity
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def load_class(spec: str) -> type[Adapter]:
         ) from e
     except Exception as e:  # whatever the user's module raises
         raise ConfigError(
-            f": the module {module_name} cannot be imported: {type(e).__name__}: {e}",
+            f": the module {module_name} cannot be imported: {named_reason(e)}.",
             option="adapter",
             value=spec,
         ) from e
@@ -115,8 +115,9 @@ def _open(
     import torch
 
     from thresher.backends.adapted.backend import AdaptedBackend
-    from thresher.backends.hf.checkpoint import reason
+    from thresher.backends.hf.processor import quiet_transformers
 
+    quiet_transformers()
     folder = Path(found.where)
     if found.revision is not None:
         from huggingface_hub import snapshot_download
@@ -125,8 +126,6 @@ def _open(
     try:
         return AdaptedBackend(cls(folder, device, getattr(torch, dtype)), adapter)
     except Exception as e:  # whatever the user's class raises
-        kind = type(e).__name__
         raise ModelError(
-            f"The adapter {adapter} cannot open {found.where}: {kind}: "
-            f"{reason(e).removeprefix(f'{kind}: ')}."
+            f"The adapter {adapter} cannot open {found.where}: {named_reason(e)}."
         ) from e

@@ -20,7 +20,7 @@ from thresher.backends.hf.encode import EncodedText, Encoder, PromptEncoder
 from thresher.backends.hf.forward import EncodedRow, Forward, available_cores
 from thresher.backends.hf.images import ImageFeatures, ImagePreparer, PreparedImage
 from thresher.backends.hf.videos import VideoSupport
-from thresher.errors import ImageError
+from thresher.errors import ImageError, reason_of
 from thresher.types import ImageRef, SampleSource, VideoRef
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ class BlockPipeline:
         except (ValueError, ZeroDivisionError) as e:
             what = "video" if isinstance(ref, VideoRef) else "image"
             name = ref.path or f"the embedded {what}"
-            return f"the model's {what} processor refuses {name}: {e}"
+            return f"the model's {what} processor refuses {name}: {reason_of(e)}"
 
     def features(self, block: Block) -> dict[ImageKey, ImageFeatures]:
         """Vision features of the block's images. Frees the processed images; rows whose image does

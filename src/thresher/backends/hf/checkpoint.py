@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from thresher.errors import MissingExtra, ModelError, opt
+from thresher.errors import MissingExtra, ModelError, opt, reason_of
 
 # Values of `attn_implementation`, and the package that provides each; a name with a slash is
 # fetched by `kernels`.
@@ -72,7 +72,7 @@ def open_weights(
         raise missing_package(typed, where, revision, e) from e
     except Exception as e:  # see the docstring of this module
         raise ModelError(
-            f"{typed} cannot be loaded as a multimodal LLM: {reason(e)}. If its files are "
+            f"{typed} cannot be loaded as a multimodal LLM: {reason_of(e)}. If its files are "
             "complete, is it a model in the transformers format? One that only its own code can "
             f"run needs an adapter (docs/adapters.md): {opt('adapter', 'MODULE:CLASS')}."
         ) from e
@@ -133,7 +133,7 @@ def shards(index: Path, typed: str) -> list[Path]:
         names = sorted(set(named))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ModelError(
-            f"{typed}: {index.name} cannot be read ({reason(e)}). An object with a weight_map "
+            f"{typed}: {index.name} cannot be read ({reason_of(e)}). An object with a weight_map "
             "(name of a tensor: name of its file) is expected. Download or save the model again."
         ) from e
     for name in names:
@@ -168,7 +168,7 @@ def missing_package(
         package = _ATTENTION_PACKAGES.get(kernel.split("|")[-1], "kernels")
         return MissingExtra(
             f"{typed}: its config.json asks for the attention kernel {kernel!r}, which needs the "
-            f"package {package}: {reason(error)}. Install {package}, or remove that entry "
+            f"package {package}: {reason_of(error)}. Install {package}, or remove that entry "
             "(attn_implementation) from config.json: the model then runs on torch's own attention."
         )
     if method:
@@ -176,10 +176,10 @@ def missing_package(
         hint = f" ({package})" if package and package not in str(error) else ""
         return MissingExtra(
             f"{typed} is quantised ({method}), and what that needs is not installed{hint}: "
-            f"{reason(error)}. Install it, or give the model that is not quantised."
+            f"{reason_of(error)}. Install it, or give the model that is not quantised."
         )
     return MissingExtra(
-        f"{typed} needs a package that is not installed: {reason(error)}. Install it."
+        f"{typed} needs a package that is not installed: {reason_of(error)}. Install it."
     )
 
 
@@ -204,12 +204,3 @@ def _config(where: str, revision: str | None) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}
-
-
-def reason(error: BaseException) -> str:
-    """The first line of an error's message without its full stop, or the name of its class."""
-    lines = [x.strip() for x in str(error).splitlines() if x.strip()]
-    if not lines:
-        return type(error).__name__
-    text = lines[0][:300].rstrip(".")
-    return f"{type(error).__name__}: {text}" if isinstance(error, KeyError) else text

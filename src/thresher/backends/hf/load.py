@@ -16,7 +16,6 @@ from PIL import Image
 from thresher.backends.hf.ask_check import fastest_exact_mode
 from thresher.backends.hf.backend import HFBackend
 from thresher.backends.hf.checkpoint import missing_package, open_weights
-from thresher.backends.hf.checkpoint import reason as first_line
 from thresher.backends.hf.conversation import conversation
 from thresher.backends.hf.encode import Encoder, template_arguments
 from thresher.backends.hf.forward import Forward
@@ -25,7 +24,16 @@ from thresher.backends.hf.images import ImagePreparer, Vision, vision_owner
 from thresher.backends.hf.processor import load_processor
 from thresher.backends.hf.token_types import TokenTypeForward, token_type_argument
 from thresher.console.formatting import pluralize
-from thresher.errors import ConfigError, ImageError, MissingExtra, ModelError, ThresherError, opt
+from thresher.errors import (
+    ConfigError,
+    ImageError,
+    MissingExtra,
+    ModelError,
+    ThresherError,
+    named_reason,
+    opt,
+    reason_of,
+)
 from thresher.extras import install_command
 from thresher.request.image_pixels import ImagePixels
 from thresher.types import ImageRef, Sample, Turn
@@ -63,11 +71,7 @@ def load(
     Raises ModelError where the model cannot be loaded or its fast path is not exact, and
     MissingExtra where a package is missing.
     """
-    import transformers
-
     typed = typed or opt("model", where)
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
     processor, _ = load_processor(
         where, revision=revision, trust_remote_code=trust_remote_code, image_pixels=image_pixels
     )
@@ -95,7 +99,7 @@ def load(
             f"{typed} does not fit on {device}. Give {opt('device', 'cpu')} or a smaller model."
         ) from e
     except ValueError as e:  # a quantised model cannot be moved
-        raise ModelError(f"{typed} cannot be moved to {device}: {first_line(e)}.") from e
+        raise ModelError(f"{typed} cannot be moved to {device}: {reason_of(e)}.") from e
     experts = model.config.get_text_config(decoder=True)
     if getattr(experts, "output_router_logits", False):
         # as some trainers save it: a further loss, whose code fails on generated tokens
@@ -151,8 +155,7 @@ def _one_sentence(typed: str, where: str, revision: str | None, model: Any) -> I
     except Exception as e:  # an architecture whose code expects other inputs
         raise ModelError(
             f"{typed} is a {model.config.model_type}, which thresher cannot run: "
-            f"{type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}. Use another model, "
-            "and please report this model's name."
+            f"{named_reason(e)}. Use another model, and please report this model's name."
         ) from e
 
 
@@ -173,7 +176,7 @@ def _merge(model: Any, folder: Path) -> Any:
             return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, UserWarning) as e:
         raise ModelError(
-            f"The LoRA adapters in {folder} cannot be merged into their base: {first_line(e)}"
+            f"The LoRA adapters in {folder} cannot be merged into their base: {reason_of(e)}"
         ) from e
 
 
@@ -187,7 +190,7 @@ def resolve_device(device: str) -> str:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(
-            f" cannot be used here: {first_line(e)}. Give cpu, or leave it out.",
+            f" cannot be used here: {reason_of(e)}. Give cpu, or leave it out.",
             option="device",
             value=device,
         ) from e

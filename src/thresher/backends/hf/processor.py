@@ -20,11 +20,19 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from thresher.errors import MissingExtra, ModelError, opt
+from thresher.errors import MissingExtra, ModelError, opt, reason_of
 from thresher.request.image_pixels import ImagePixels
 
 Pixels = Literal["pil", "torchvision"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def quiet_transformers() -> None:
+    """From now on transformers prints no progress bars and no warnings of its own on stderr."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def load_processor(
@@ -58,6 +66,7 @@ def load_processor(
             f"There is no model folder {name}. Give a folder, or a hub id such as "
             "Qwen/Qwen2.5-VL-3B-Instruct."
         )
+    quiet_transformers()
     try:
         processor = _load(name, revision, trust_remote_code)
     except ModelError:
@@ -71,10 +80,10 @@ def load_processor(
             ) from e
         if isinstance(e, ImportError):
             raise MissingExtra(
-                f"The processor of {name} needs a package that is not installed: {_first_line(e)}"
+                f"The processor of {name} needs a package that is not installed: {reason_of(e)}"
             ) from e
         raise ModelError(
-            f"The processor of {name} cannot be loaded: {_first_line(e)}. A vision-language model "
+            f"The processor of {name} cannot be loaded: {reason_of(e)}. A vision-language model "
             "in the transformers format is expected: config.json, a tokenizer, an image processor "
             "(processor_config.json or preprocessor_config.json) and a chat template. A model "
             "that only its own code can run needs an adapter (docs/adapters.md): "
@@ -168,7 +177,7 @@ def torchvision_works() -> bool:
         importlib.import_module("torchvision")
     except (ImportError, OSError, RuntimeError) as e:
         raise ModelError(
-            f"torchvision is installed but does not work ({_first_line(e)}). Install the version "
+            f"torchvision is installed but does not work ({reason_of(e)}). Install the version "
             "that matches your torch, or uninstall it: thresher does not need it."
         ) from e
     return True
@@ -283,8 +292,3 @@ def _pixels_of(processor: Any) -> Pixels:
     from transformers.image_processing_backends import TorchvisionBackend
 
     return "torchvision" if isinstance(processor.image_processor, TorchvisionBackend) else "pil"
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__).rstrip(".")

@@ -32,7 +32,7 @@ from jinja2.runtime import Macro
 from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
-from thresher.errors import ModelError
+from thresher.errors import ModelError, reason_of
 
 MARK = "\ue000"  # begins a mark that replaces a text; rows whose text contains it are refused
 MAX_STEPS = 2_000_000  # of one rendering: loop steps, KiB of strings, and calls
@@ -139,7 +139,9 @@ class ChatTemplate:
         try:
             self._limited, _ = _compile(self._source, _EnforceLimits)
         except Exception as e:
-            raise ModelError(f"The model's chat template is not valid Jinja: {e}") from e
+            raise ModelError(
+                f"The model's chat template is not valid Jinja: {reason_of(e)}."
+            ) from e
         self._tracked: Template | None = None
         self._matches_processor = True
         self._matches_processor = self._check_processor()
@@ -158,7 +160,7 @@ class ChatTemplate:
             raise
         except Exception as e:  # templates raise errors of their own for turns they do not allow
             raise RenderError(
-                f"the model's chat template refuses these turns: {e or type(e).__name__}"
+                f"the model's chat template refuses these turns: {reason_of(e)}"
             ) from e
 
     def reads_texts(self, messages: list[dict[str, Any]]) -> bool:

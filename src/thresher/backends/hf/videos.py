@@ -19,6 +19,7 @@ from thresher.backends.hf.images import PreparedImage, video_metadata
 from thresher.backends.hf.processor import NoVideo
 from thresher.backends.hf.template import RenderError
 from thresher.backends.hf.video_pil import pil_video_processor
+from thresher.errors import named_reason
 from thresher.types import ImageRef, RowError, Sample, Turn, Video, VideoRef
 
 KIND = "video"  # of the error of a row whose video a model does not take
@@ -44,7 +45,7 @@ class VideoSupport:
         try:
             reason = _difference(self.pipeline)
         except Exception as e:  # noqa: BLE001 - whatever an architecture's own code raises
-            reason = f"this model's code fails on videos ({type(e).__name__}: {_first_line(e)})"
+            reason = f"this model's code fails on videos ({named_reason(e)})"
         if reason:
             self.problem = str(RowError(KIND, reason))
 
@@ -138,7 +139,3 @@ def _difference(pipeline: Any) -> str:
     if abs(loss.nll - expected) > TOLERANCE.get(model.dtype, 0.1):
         return f"the loss of a row with a video is {loss.nll} instead of {expected}"
     return ""
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else ""

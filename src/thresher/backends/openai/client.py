@@ -46,6 +46,7 @@ from thresher.backends.openai.server_text import (
     parameters_in,
     parse,
     redact_key,
+    with_detail,
 )
 from thresher.backends.openai.transport import Reply, Transport
 from thresher.errors import CapabilityError, CapReached, ServerError, opt
@@ -301,7 +302,8 @@ class Client:
             if reply.body.lstrip()[:1] in (b"{", b"[", b""):
                 raise Transient(f"the answer is {fault}", overloaded=fault.truncated) from None
             raise Transient(
-                f"the answer is not JSON: {body_message(reply.body, self._key)}", reason_given=True
+                with_detail("the answer is not JSON", body_message(reply.body, self._key)),
+                reason_given=True,
             ) from None
         if (
             isinstance(found, dict)
@@ -319,7 +321,7 @@ class Client:
                 known, body_message(reply.body, self._key), parameters_in(found), reply
             )
         raise Transient(
-            f"the answer is not a chat completion: {body_message(reply.body, self._key)}",
+            with_detail("the answer is not a chat completion", body_message(reply.body, self._key)),
             reason_given=True,
         )
 
@@ -332,7 +334,7 @@ class Client:
             if reply.code == code
             else (f"an error in an answer with HTTP {reply.code}")
         )
-        detail = f"{where}: {message}" if message else where
+        detail = with_detail(where, message)
         if code == 429 and "insufficient_quota" in reply.body.decode("utf-8", "replace"):
             raise ServerError(
                 f"The server {self.address.base} reports that the quota of this key is used up "
@@ -351,7 +353,9 @@ class Client:
                 detail, after, overloaded=overloaded, reason_given=_is_specific(message)
             )
         if code in _ROW_CODES:
-            raise Refused(f"the server refuses it ({where}): {message}", message, parameters)
+            raise Refused(
+                with_detail(f"the server refuses it ({where})", message), message, parameters
+            )
         if code in (401, 403):
             variable = (
                 f"the variable that {opt('api_key_env')} names"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from thresher.backends.openai.failures import NoLogprobs, Refused
-from thresher.backends.openai.server_text import one_line, replace_surrogates
+from thresher.backends.openai.server_text import one_line, replace_surrogates, with_detail
 
 TopLogprobs = dict[str, float]
 """Token as text -> its log-probability in nats; the highest of tokens with the same text."""
@@ -58,7 +58,7 @@ def _check(choice: dict[str, Any]) -> None:
     if not isinstance(message, dict) or message.get("content"):
         return
     if message.get("refusal"):
-        raise Refused(f"the model refuses to answer: {one_line(str(message['refusal']))}")
+        raise Refused(with_detail("the model refuses to answer", str(message["refusal"])))
     if any(message.get(name) for name in _REASONING):
         raise Refused(
             "the answer consists of the model's reasoning only: switch reasoning off in the "

@@ -73,6 +73,17 @@ def one_line(text: str, most: int = MAX_SHOWN) -> str:
     return text if len(text) <= most else text[:most] + " …"
 
 
+def with_detail(text: str, detail: str) -> str:
+    """A text, a colon and a detail on one line; only the text if the detail is blank.
+
+    Arguments:
+        text: what happened.
+        detail: of any length, such as a server's message.
+    """
+    detail = one_line(detail)
+    return f"{text}: {detail}" if detail else text
+
+
 def redact_key(text: str, key: str | None) -> str:
     """The text with every word hidden that contains a part of the key: some servers show its
     beginning or its end.
