@@ -25,6 +25,7 @@ CHECKED = (
     "clusters",
     "compare",
     "console",
+    "demo",
     "doctor",
     "duplicates",
     "engine",

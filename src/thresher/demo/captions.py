@@ -6,7 +6,12 @@ from thresher.demo.scenes import Scene
 
 
 def caption(scene: Scene, places: bool) -> str:
-    """A list of everything in the scene. `places`: precede each object by its position."""
+    """A list of everything in the scene.
+
+    Arguments:
+        scene: to describe.
+        places: precede each object by its position.
+    """
     if scene.large:
         return f"one large {scene.large.colour} {scene.large.name}"
     if places:

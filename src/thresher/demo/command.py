@@ -137,14 +137,14 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     output.write(chosen, pool, request, out, overwrite=_is_a_demo(out))
     problem = try_to_write(out, pool)
     _list(console, in_words(chosen))
-    console.print(before_after(pool, chosen, random))
+    console.print(_before_after(pool, chosen, random))
 
     say("[bold]3. Left out as probably wrong[/], by the losses alone:")
     wrong = wrong_answers(pool)
     suspects = left_out(chosen, pool, request, context, SHOWN)
-    console.print(suspects_table(suspects, wrong))
+    console.print(_suspects_table(suspects, wrong))
     if suspects:
-        _list(console, [found_wrong(suspects, wrong)])
+        _list(console, [_found_wrong(suspects, wrong)])
 
     say("[bold]4. Does it help?[/] One model is trained on winnow's rows, one on the random rows.")
     if is_usable("train"):
@@ -212,7 +212,7 @@ def in_words(chosen: Outcome) -> list[str]:
     ]
 
 
-def before_after(pool: Pool, chosen: Outcome, random: Outcome) -> Table:
+def _before_after(pool: Pool, chosen: Outcome, random: Outcome) -> Table:
     """A table of pool, winnow and random sample: shares by source and answer style, wrong
     answers."""
     table = summary.table("", "pool", "winnow", "random")
@@ -237,7 +237,7 @@ def before_after(pool: Pool, chosen: Outcome, random: Outcome) -> Table:
     return table
 
 
-def suspects_table(suspects: Sequence[LeftOut], wrong: np.ndarray) -> Table:
+def _suspects_table(suspects: Sequence[LeftOut], wrong: np.ndarray) -> Table:
     """The rows left out, with what is true of them. `wrong`: bool [n], by pool row."""
     from rich.text import Text
 
@@ -250,7 +250,7 @@ def suspects_table(suspects: Sequence[LeftOut], wrong: np.ndarray) -> Table:
     return table
 
 
-def found_wrong(suspects: Sequence[LeftOut], wrong: np.ndarray) -> str:
+def _found_wrong(suspects: Sequence[LeftOut], wrong: np.ndarray) -> str:
     """How many of the rows shown are wrong, as text."""
     count = sum(bool(wrong[s.row]) for s in suspects)
     return (

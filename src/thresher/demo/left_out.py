@@ -31,10 +31,16 @@ class LeftOut:
 def left_out(
     outcome: Outcome, pool: Pool, request: RunRequest, context: RunContext, count: int
 ) -> list[LeftOut]:
-    """The `count` excluded rows that are most likely wrong, each from another group of skills.
+    """The excluded rows that are most likely wrong, each from another group of skills.
 
     Judged by the losses alone: rows most probably in the upper component of their skill's losses.
     Only rows with one short question and answer, which fit on a line. Labels are not used.
+
+    Arguments:
+        outcome: a selection of winnow.
+        pool: that it was made from.
+        request, context: of the selection; its model answers the questions.
+        count: most rows to return.
     """
     reason = outcome.evidence
     loss, skill = np.asarray(reason["loss"], np.float64), np.asarray(reason["skill"], np.int64)
@@ -63,11 +69,11 @@ def left_out(
             continue
         groups.append(group)
         chosen.append((row, question, turns[1].text))
-    own = own_answers(pool, [row for row, *_ in chosen], request, context)
+    own = _own_answers(pool, [row for row, *_ in chosen], request, context)
     return [LeftOut(row, question, given, own.get(row, "")) for row, question, given in chosen]
 
 
-def own_answers(
+def _own_answers(
     pool: Pool, rows: list[int], request: RunRequest, context: RunContext
 ) -> dict[int, str]:
     """Pool row -> the model's answer to its question."""

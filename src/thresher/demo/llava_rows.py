@@ -45,7 +45,7 @@ class ImageWriter:
         return name
 
 
-def llava_row(identity: str, row: Row, images: ImageWriter) -> dict[str, object]:
+def _llava_row(identity: str, row: Row, images: ImageWriter) -> dict[str, object]:
     """The LLaVA record of a row. Several images are a list under "image"; a text-only row has no
     "image"."""
     names = [images.write(s) for s in row.scenes]
@@ -62,7 +62,7 @@ def llava_row(identity: str, row: Row, images: ImageWriter) -> dict[str, object]
     return record | {"data_source": row.source, "conversations": conversations}
 
 
-def hidden_label(identity: str, row: Row) -> dict[str, object]:
+def _hidden_label(identity: str, row: Row) -> dict[str, object]:
     """The hidden labels of a row: kind and style of the first turn, all kinds, whether any answer
     is wrong, candidates."""
     first = row.turns[0]
@@ -93,9 +93,9 @@ def write_rows(folder: Path, stem: str, labels: str, prefix: str, rows: Sequence
     (folder / "images").mkdir(parents=True, exist_ok=True)
     images = ImageWriter(folder)
     identities = [f"{prefix}-{k:06d}" for k in range(len(rows))]
-    visible = [llava_row(i, r, images) for i, r in zip(identities, rows, strict=True)]
+    visible = [_llava_row(i, r, images) for i, r in zip(identities, rows, strict=True)]
     path = folder / f"{stem}.json"
     path.write_text(json.dumps(visible, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    hidden = [json.dumps(hidden_label(i, r)) + "\n" for i, r in zip(identities, rows, strict=True)]
+    hidden = [json.dumps(_hidden_label(i, r)) + "\n" for i, r in zip(identities, rows, strict=True)]
     (folder / labels).write_text("".join(hidden), encoding="utf-8")
     return path

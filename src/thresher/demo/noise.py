@@ -7,7 +7,12 @@ from thresher.demo.scenes import DIGITS, LETTERS
 
 
 def wrong_answer(rng: Random, question: Question) -> str:
-    """A random answer of the same type that differs from the correct one."""
+    """A random answer of the same type that differs from the correct one.
+
+    Arguments:
+        rng: random number generator.
+        question: with the correct answer.
+    """
     if question.candidates:
         return rng.choice([c for c in question.candidates if c != question.answer])
     if question.kind == "description":

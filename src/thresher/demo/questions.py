@@ -282,7 +282,14 @@ KINDS: tuple[str, ...] = tuple(k for k in _BUILDERS if k != "description")
 
 
 def ask(rng: Random, kind: str, scene: Scene, attempts: int = 20) -> Question | None:
-    """A random question of the kind about the given scene; None if the scene allows none."""
+    """A random question about the given scene; None if the scene allows none.
+
+    Arguments:
+        rng: random number generator.
+        kind: of question, one of KINDS or description.
+        scene: that the question is about.
+        attempts: how often to try, because a random choice may fail.
+    """
     for _ in range(attempts):
         question = _BUILDERS[kind][0](rng, scene)
         if question is not None:
@@ -291,7 +298,13 @@ def ask(rng: Random, kind: str, scene: Scene, attempts: int = 20) -> Question | 
 
 
 def sample_question(rng: Random, kind: str, split: Split) -> Question:
-    """A random question of the kind about a new scene of the split."""
+    """A random question about a new scene.
+
+    Arguments:
+        rng: random number generator.
+        kind: of question, one of KINDS or description.
+        split: of the scene.
+    """
     while True:
         scene = scenes.sample_in_split(rng, split, rng.choice(_BUILDERS[kind][1]))
         question = ask(rng, kind, scene, attempts=4)

@@ -39,9 +39,10 @@ _FONT = ImageFont.load_default(15)
 
 
 def render(scene: Scene, rng: Random) -> np.ndarray:
-    """Render a scene; returns uint8 [48, 48, 3].
+    """Render a scene; returns uint8 [48, 48, 3], RGB.
 
     Arguments:
+        scene: to draw.
         rng: for background, shifts, sizes and noise.
     """
     light = tuple(rng.randint(228, 255) for _ in range(3))

@@ -94,13 +94,19 @@ def grid_scene(things: Sequence[Thing]) -> Scene:
     return Scene(things=tuple(sorted(things)))
 
 
-def sample_cells(rng: Random, count: int) -> list[tuple[int, int]]:
+def _sample_cells(rng: Random, count: int) -> list[tuple[int, int]]:
+    """Random cells of the grid, all different, as (row, column) from (0, 0) to (2, 2)."""
     return rng.sample([(row, column) for row in range(3) for column in range(3)], count)
 
 
 def sample_shapes(rng: Random, low: int = 2, high: int = 5, distinct: bool = False) -> Scene:
-    """Random shapes on the grid: all different if `distinct`, else from two or three shapes and
-    colours."""
+    """Random shapes on the grid.
+
+    Arguments:
+        rng: random number generator.
+        low, high: bounds on the number of shapes, both included, within 1 to 9.
+        distinct: all different; False: from two or three shapes and colours.
+    """
     count = rng.randint(low, high)
     if distinct:
         pairs = rng.sample([(s, c) for s in SHAPES for c in COLOURS], count)
@@ -110,14 +116,20 @@ def sample_shapes(rng: Random, low: int = 2, high: int = 5, distinct: bool = Fal
             rng.sample(COLOURS, rng.randint(2, 3)),
         )
         pairs = [(rng.choice(shapes), rng.choice(colours)) for _ in range(count)]
-    cells = sample_cells(rng, count)
+    cells = _sample_cells(rng, count)
     return grid_scene(
         [Thing(row, column, s, c) for (row, column), (s, c) in zip(cells, pairs, strict=True)]
     )
 
 
 def sample_text(rng: Random, alphabet: Sequence[str], length: int = 2) -> Scene:
-    """A random scene: `length` adjacent characters in one row, up to two shapes elsewhere."""
+    """A random scene: adjacent characters in one row, up to two shapes elsewhere.
+
+    Arguments:
+        rng: random number generator.
+        alphabet: the characters.
+        length: number of characters, 1 to 3.
+    """
     row, start, colour = rng.randrange(3), rng.randrange(4 - length), rng.choice(COLOURS)
     things = [Thing(row, start + k, rng.choice(alphabet), colour) for k in range(length)]
     free = [(r, c) for r in range(3) for c in range(3) if r != row]
@@ -135,7 +147,7 @@ def sample_chart(rng: Random) -> Scene:
 
 def sample_odd(rng: Random) -> Scene:
     """A random scene of three to five objects, one of which differs in shape or colour."""
-    cells = sample_cells(rng, rng.randint(3, 5))
+    cells = _sample_cells(rng, rng.randint(3, 5))
     (shape, other_shape), (colour, other_colour) = rng.sample(SHAPES, 2), rng.sample(COLOURS, 2)
     odd = (other_shape, colour) if rng.random() < 0.5 else (shape, other_colour)
     return grid_scene(
@@ -153,7 +165,13 @@ def sample_large(rng: Random) -> Scene:
 
 
 def sample_in_split(rng: Random, split: Split, sampler: Callable[[Random], Scene]) -> Scene:
-    """A random scene of the split, by rejection sampling."""
+    """A random scene of the split, by rejection sampling.
+
+    Arguments:
+        rng: random number generator.
+        split: of the scene.
+        sampler: returns a random scene of any split.
+    """
     while True:
         scene = sampler(rng)
         if scene.split == split:

@@ -32,7 +32,12 @@ class Turn:
 
 
 def style_of(question: Question, style: str) -> str:
-    """The style used for the question if `style` is requested but may not apply."""
+    """The style used for a question if the requested one may not apply.
+
+    Arguments:
+        question: to be answered.
+        style: the requested one, of STYLES.
+    """
     if question.kind == "description":
         return "description"
     yes_no = question.answer in ("yes", "no")
@@ -52,7 +57,7 @@ def with_articles(text: str) -> str:
     return re.sub(r"\b([Aa]) orange\b", r"\1n orange", text)
 
 
-def sentence(question: Question, answer: str) -> str:
+def _sentence(question: Question, answer: str) -> str:
     """The answer as a sentence."""
     slots = dict(question.slots, answer=answer)
     if question.topic in ("existence", "logic"):
@@ -103,7 +108,7 @@ def phrase(
     elif style == "description":
         reply = capitalised(answer) + "."
     elif style == "sentence":
-        reply = sentence(question, answer)
+        reply = _sentence(question, answer)
     else:
         reply = f"{capitalised(question.evidence)} So the answer is {answer}.".strip()
     instruction = rng.choice(instruction_wordings(style, wording)) if instruct else ""

@@ -209,6 +209,12 @@ INSTRUCTIONS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 def question_wordings(topic: str, wording: WordingSet) -> tuple[str, ...]:
+    """Templates of questions, with `Question.slots` in braces.
+
+    Arguments:
+        topic: of the question, a key of QUESTIONS.
+        wording: the set to take them from.
+    """
     pool, pretraining = QUESTIONS[topic]
     if wording == "refinement":
         return pretraining + MORE_QUESTIONS[topic]
@@ -216,6 +222,12 @@ def question_wordings(topic: str, wording: WordingSet) -> tuple[str, ...]:
 
 
 def instruction_wordings(style: str, wording: WordingSet) -> tuple[str, ...]:
+    """Texts that ask for a style of answer.
+
+    Arguments:
+        style: of answer, a key of INSTRUCTIONS.
+        wording: the set to take them from.
+    """
     pool, pretraining = INSTRUCTIONS[style]
     if wording == "refinement":
         return pretraining + MORE_INSTRUCTIONS[style]
