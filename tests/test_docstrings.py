@@ -2,7 +2,8 @@
 numpydoc does, `Parameters`.
 
 A method that implements a protocol, or overrides a method of a base class, is documented there.
-Functions of one argument document it in their summary.
+Functions of one argument document it in their summary. A parameter that is an option of a command
+is documented by the option's help text.
 """
 
 from __future__ import annotations
@@ -18,41 +19,6 @@ import thresher
 
 SOURCES = Path(thresher.__file__).parent
 FEW = 2  # arguments from which a section is required
-CHECKED = (
-    "answers",
-    "api.py",
-    "backends",
-    "clusters",
-    "compare",
-    "console",
-    "demo",
-    "doctor",
-    "duplicates",
-    "engine",
-    "errors.py",
-    "evaluation",
-    "exporters",
-    "extras.py",
-    "html.py",
-    "methods",
-    "mixture",
-    "pools",
-    "report",
-    "request",
-    "retrieval",
-    "samplers",
-    "selection",
-    "signals",
-    "stats",
-    "storage",
-    "svg.py",
-    "testing",
-    "text.py",
-    "training",
-    "types.py",
-    "viewer",
-)
-"""What users and authors of plug-ins import, and what it is made of."""
 ELSEWHERE = re.compile(r"See `[\w.]+`")  # beginning of a docstring that refers to another
 BY_DECORATOR = {"api.py select"}  # its section is generated from the fields of the request
 OF_TRL = {"compute_loss", "create_model_card", "on_step_end", "on_save"}  # methods of its classes
@@ -99,10 +65,43 @@ def documented(docstring: str) -> set[str]:
 def parameters(function: Function, *, method: bool) -> tuple[str, ...]:
     """Names of the parameters; those that begin with `_` are not used by the function."""
     a = function.args
-    every = [p.arg for p in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if p]
+    every = [p for p in (*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg) if p]
     static = any(ast.unparse(d) == "staticmethod" for d in function.decorator_list)
     own = every[1:] if method and not static else every
-    return tuple(name for name in own if not name.startswith("_"))
+    return tuple(p.arg for p in own if not p.arg.startswith("_") and not has_help(p.annotation))
+
+
+def has_help(annotation: ast.expr | None) -> bool:
+    """Whether it is an option of a command with a help text: `Annotated`, or a name for that.
+
+    `o.option(FIELD)` takes the help text from the request's field.
+
+    >>> def of(text: str) -> bool:
+    ...     return has_help(ast.parse(text, mode="eval").body)
+    >>> of("Annotated[int, typer.Option('--rows', help='Size.')]"), of("o.Config"), of("int")
+    (True, True, False)
+    >>> of("Annotated[int, typer.Option('--rows')]"), of("Annotated[str, o.option('store')]")
+    (False, True)
+    """
+    if annotation is None or not ast.unparse(annotation).startswith("Annotated["):
+        return annotation is not None and ast.unparse(annotation) in shared_options()
+    calls = (node for node in ast.walk(annotation) if isinstance(node, ast.Call))
+    return any(
+        ast.unparse(call.func) == "o.option" or any(k.arg == "help" for k in call.keywords)
+        for call in calls
+    )
+
+
+@cache
+def shared_options() -> set[str]:
+    """Names of the options of several commands, in their module and outside it."""
+    found = set()
+    for path in (SOURCES / "cli").rglob("*.py"):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Annotated["):
+                names = {ast.unparse(target) for target in node.targets if has_help(node.value)}
+                found |= names | {f"o.{name}" for name in names}
+    return found
 
 
 def is_checked(function: Function) -> bool:
@@ -179,12 +178,10 @@ def is_required(item: Public) -> bool:
 
 def test_every_argument_is_documented() -> None:
     inherited, missing = protocol_methods(), []
-    for name in CHECKED:
-        where = SOURCES / name
-        for path in sorted(where.rglob("*.py")) if where.is_dir() else [where]:
-            for item in public(path, inherited):
-                if is_required(item) and item.missing:
-                    missing.append(f"{item.name}: {', '.join(item.missing)}")
+    for path in sorted(SOURCES.rglob("*.py")):
+        for item in public(path, inherited):
+            if is_required(item) and item.missing:
+                missing.append(f"{item.name}: {', '.join(item.missing)}")
     assert not missing, "\n".join(missing)
 
 

@@ -262,8 +262,17 @@ def compare(
 
 
 def load(names: str, settings: list[str]) -> dict[str, Method]:
-    """`"clipper,mllm_selector"` and `["clipper.bins=10"]` -> methods by name. Raises
-    ConfigError."""
+    """The methods to compare, by name.
+
+    >>> sorted(load("clipper,mllm_selector", ["clipper.bins=10"]))
+    ['clipper', 'mllm_selector']
+
+    Arguments:
+        names: of methods, with commas between them.
+        settings: METHOD.KEY=VALUE each.
+
+    Raises ConfigError for an unknown method or setting, and where only random is named.
+    """
     from thresher.errors import SETTING, ConfigError, did_you_mean, opt
     from thresher.methods import load as load_method
     from thresher.request.spelling import as_flag_of
@@ -334,7 +343,12 @@ WORDS = {
 
 
 def show(comparison: Comparison, out: Path) -> None:
-    """Print the table, a sentence for each verdict, the cost, notes, and where the files are."""
+    """Print the table, a sentence for each verdict, the cost, notes, and where the files are.
+
+    Arguments:
+        comparison: what was compared.
+        out: the folder that it was written to.
+    """
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration

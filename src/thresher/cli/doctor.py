@@ -103,7 +103,7 @@ def doctor(
     except PoolError as error:
         if as_json:  # readers of JSON get JSON, also for a file that is not a pool
             typer.echo(
-                json.dumps(unopened(pool, error.spelled(as_flag)), indent=2, ensure_ascii=False)
+                json.dumps(_unopened(pool, error.spelled(as_flag)), indent=2, ensure_ascii=False)
             )
             raise typer.Exit(1) from None
         raise
@@ -181,7 +181,7 @@ def _model(
     return found
 
 
-def unopened(path: str, error: str) -> dict[str, object]:
+def _unopened(path: str, error: str) -> dict[str, object]:
     """The diagnosis of a pool that cannot be opened."""
     finding = {
         "kind": "unreadable-pool",

@@ -106,7 +106,13 @@ RENAMED = {"compare": {"budget": "budgets", "method": "methods"}}  # options of 
 
 def as_given(error: ThresherError, command: str, context: object) -> str:
     """The message, with options as the user gave them: by the flags of the command, or, what is
-    from its --config file, as that file has it."""
+    from its --config file, as that file has it.
+
+    Arguments:
+        error: its message and the names of its options.
+        command: name of the command.
+        context: of the command, a typer.Context; None if it takes none.
+    """
     meta = getattr(context, "meta", {})
     file, names = meta.get(FROM_FILE, ("", frozenset()))
 

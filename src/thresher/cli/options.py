@@ -44,7 +44,12 @@ Config = Annotated[
 
 
 def option(name: str, request: type[RunRequest] = RunRequest) -> Any:
-    """The option of a field, with its documentation as help text."""
+    """The option of a field, with its documentation as help text.
+
+    Arguments:
+        name: of the field.
+        request: the class that has it.
+    """
     f = fields_of(request)[name]
     keywords: dict[str, Any] = {"help": help_of(request, name), "show_default": False}
     if f.type is not bool:
@@ -61,6 +66,10 @@ def takes_request(
     """Give a command an option for each field of the request that names it, before its own.
 
     The command finds their values in `context.params`, which `request_of` makes a request of.
+
+    Arguments:
+        command: its name, as the fields have it in `commands`.
+        request: the class with the fields.
     """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -117,7 +126,14 @@ def request_of(
     context: typer.Context, request: type[RunRequest] = RunRequest, **instead: Any
 ) -> RunRequest:
     """The request of a command and its --config file. The command's parameters that are fields of
-    `request` are used; `instead` replaces some of them (None: not given). Raises ConfigError.
+    `request` are used.
+
+    Arguments:
+        context: of the command.
+        request: the class to make.
+        instead: values that replace those of some fields; None: not given.
+
+    Raises ConfigError.
     """
     from thresher.selection.config import combine, parse_settings, read
 

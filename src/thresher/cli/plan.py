@@ -39,7 +39,7 @@ def plan(
     request = o.request_of(context)
     job = prepare(request, note, out=False, options=o.roles_by_option(context))
     made = make(job.task, job.context, probe=probe)
-    bill = estimated(made, request)
+    bill = _estimated(made, request)
     if as_json:
         content = made.to_json() | ({} if bill is None else {"cost": bill.cost})
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
@@ -55,8 +55,12 @@ def plan(
 
 
 def show(plan: Plan, more: Sequence[str] = ()) -> None:
-    """Print what the budget saves, a table of what is to be scored, and the cost. `more`: further
-    notes."""
+    """Print what the budget saves, a table of what is to be scored, and the cost.
+
+    Arguments:
+        plan: what a run would do.
+        more: further notes.
+    """
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration, pluralize
@@ -151,8 +155,13 @@ class Bill:
         return out
 
 
-def estimated(plan: Plan, request: RunRequest) -> Bill | None:
-    """None if no server would be asked."""
+def _estimated(plan: Plan, request: RunRequest) -> Bill | None:
+    """What a run would ask servers for; None if it would ask none.
+
+    Arguments:
+        plan: what a run would do.
+        request: with the prices.
+    """
     served = [s for s in plan.signals if s.served and s.passes]
     if not served:
         return None

@@ -127,15 +127,20 @@ def suspects(
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
         return
-    print_suspects(found, show)
+    _print_suspects(found, show)
     for remark in found.notes:
         note(remark.text)
     if path is not None:
         typer.echo(f"Written: {path}")
 
 
-def print_suspects(found: Suspects, show: int) -> None:
-    """Print how many there are, and a table of the first ones, grouped by skill."""
+def _print_suspects(found: Suspects, show: int) -> None:
+    """Print how many there are, and a table of the first ones, grouped by skill.
+
+    Arguments:
+        found: the suspects.
+        show: number of rows of the table.
+    """
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, pluralize
