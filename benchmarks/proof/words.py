@@ -12,7 +12,7 @@ import numpy as np
 
 from thresher.clusters import grow_tree, unit_vectors
 from thresher.methods.winnow import Winnow
-from thresher.signals.image_count import ImageCount
+from thresher.signals.visual_input import VisualInput
 from thresher.types import IMAGE_PLACEHOLDER, Columns, Field, MethodContext, Sample, Signal
 
 BUCKETS = 512
@@ -36,7 +36,7 @@ class WordSkills:
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {"images": ImageCount()}
+        return {"visual": VisualInput()}
 
     def pool_rows(
         self, inputs: Columns, samples: Callable[[np.ndarray], Sequence[Sample]]
@@ -44,7 +44,7 @@ class WordSkills:
         n = len(inputs)
         rows = samples(np.arange(n))
         parts = [hashed_words([_text(row, asks) for row in rows]) for asks in (True, False)]
-        with_image = (np.asarray(inputs["images"]["images"]) > 0).astype(np.int64)
+        with_image = np.asarray(inputs["visual"]["given"], bool).astype(np.int64)
         tree = grow_tree(unit_vectors(parts, DIMS), with_image, self.leaves, ITERATIONS)
         empty = np.full(n, "", object)
         return {"leaf": tree.leaf, "parent": tree.parent, "words": empty, "parent_words": empty}

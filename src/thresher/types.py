@@ -385,7 +385,7 @@ class FactSignal(Signal, Protocol):
     """Computed from facts known after reading the pool: no model, nothing stored."""
 
     def facts(self, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Pool facts (`answer_words`, `answer_chars`, `turns`, `images`, `row`, `idx`: [n], see
+        """Pool facts (`answer_words`, `turns`, `images`, `visual`, `row`, `idx`, …: [n], see
         `engine.record_facts`) -> field name -> array [n].
         """
 

@@ -125,7 +125,7 @@ def turned(nll: np.ndarray, length: np.ndarray) -> dict[str, dict[str, np.ndarra
         "question_of_answer": words(lone),
         "asked": {"vector": as_bytes(directions)},
         "answered": {"vector": as_bytes(np.roll(directions, 3, axis=1))},
-        "images": {"images": (~bare).astype(np.int32)},
+        "visual": {"given": ~bare},
     }
 
 

@@ -54,7 +54,7 @@ def columns_of(vic: np.ndarray = VIC, ric: np.ndarray = RIC) -> Columns:
         "question_of_answer": words(turned, turned),
         "asked": {"vector": as_bytes(vectors)},
         "answered": {"vector": as_bytes(vectors)},
-        "images": {"images": (~np.isnan(vic)).astype(np.int32)},
+        "visual": {"given": ~np.isnan(vic)},
     }
     return Columns(np.sort(digests(n)), TIES, np.zeros(n, np.int32), ("",), values)
 

@@ -307,7 +307,7 @@ def test_what_it_asks(monkeypatch):
     assert trains(Winnow(trust="base", guard="on"))
     cheap = Winnow(trust="base", guard="off")
     assert list(cheap.signals(context)) == ["loss", "skills"]
-    one_pass = {"answer_loss", "embedding", "skills", "image_count"}
+    one_pass = {"answer_loss", "embedding", "skills", "visual_input"}
     assert {s.kind for s in walk(cheap.signals(context))} == one_pass
     assert list(plain.signals(context)) == ["loss", "skills", "judgement"]
     assert {s.kind for s in walk(plain.signals(context))} - one_pass == {

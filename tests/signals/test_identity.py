@@ -28,7 +28,6 @@ from thresher.signals.entropy import Entropy
 from thresher.signals.file_order import FileOrder
 from thresher.signals.gap import Gap
 from thresher.signals.guard import GuardRows, GuardVerdict, HeldOut
-from thresher.signals.image_count import ImageCount
 from thresher.signals.judge import Judge
 from thresher.signals.judgement import IfMeasured, ImageSample, Judgement, RowsToJudge, TrustedLoss
 from thresher.signals.knowledge import Knowledge
@@ -60,6 +59,7 @@ from thresher.signals.teacher import (
 from thresher.signals.teacher_sample import Learned, TeacherSample
 from thresher.signals.trusted_rows import TrustedRows
 from thresher.signals.visual_gain import VisualGain
+from thresher.signals.visual_input import VisualInput
 from thresher.signals.word_loss import WordLoss
 from thresher.signals.written_score import WrittenScore
 from thresher.signals.wrong import Wrong
@@ -93,7 +93,6 @@ SIGNALS: list[Signal] = [
     GuardVerdict(HELD, LOSS, LOSS),
     HELD,
     IfMeasured(ImageSample(), CROSS),
-    ImageCount(),
     ImageSample(),
     Judge(MODEL, OCR),
     JUDGEMENT,
@@ -129,6 +128,7 @@ SIGNALS: list[Signal] = [
     TrustedLoss(JUDGEMENT, LOSS, LOSS),
     TrustedRows(LOSS, LOSS, SKILLS, 0.05, 0, 0),
     VisualGain(LOSS),
+    VisualInput(),
     WordLoss(MODEL),
     WrittenScore(MODEL, OCR),
     WrittenStyles(MODEL),
@@ -151,7 +151,6 @@ FINGERPRINTS = {
     "GuardVerdict": "d3481a23e95373234426af5584c003f0",
     "HeldOut": "7c7f88e990c9296620bb9f61955be2d7",
     "IfMeasured": "bacb32b267a5512fca2f6c09b6ccc1ad",
-    "ImageCount": "2ac0246601df67b0cc40b1382bd10678",
     "ImageSample": "1ab019b8cfca084136838987b893ec9c",
     "Judge": "10981e602f7366efd5859beb6b2132dc",
     "Judgement": "3122c2be76ae4ff18e2841ceb022d98c",
@@ -187,6 +186,7 @@ FINGERPRINTS = {
     "TrustedLoss": "8a24d66a4f4a95647f728243a832aa99",
     "TrustedRows": "817f047988469a2b619412ec1d681c28",
     "VisualGain": "e9e590e9b51ddd9706f40ff4fcba5095",
+    "VisualInput": "5978ea48d90e09f1a2c6a6b8a75bdea8",
     "WordLoss": "cae7e4e9b5d77507b04902296e3870ec",
     "WrittenScore": "e2b227127dc576923e249d9f172c4a4b",
     "WrittenStyles": "397dbe53a84b6c3115b6ca08715413e1",

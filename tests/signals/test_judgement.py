@@ -45,11 +45,11 @@ def columns(n, copies=1, tie_seed=0, **values):
 )
 def test_the_sample_is_of_rows_with_an_image_one_copy_of_each(n, copies, rows):
     images = np.arange(n) // copies % 2 + (copies > 1)
-    given = columns(n, copies, images={"images": images})
+    given = columns(n, copies, visual={"given": images > 0})
     chosen = ImageSample(50).pool(given)["chosen"]
     assert (images[chosen] > 0).all()
     assert len(np.unique(given.digest[chosen])) == chosen.sum() == rows
-    other = columns(n, copies, tie_seed=5, images={"images": images})
+    other = columns(n, copies, tie_seed=5, visual={"given": images > 0})
     assert (ImageSample(50).pool(other)["chosen"] == chosen).all()
 
 
@@ -120,7 +120,7 @@ def test_seed_models_are_asked_only_where_the_base_cannot_judge(readable):
         judgement={"readable": np.full(4, readable)},
         base={"nll": base},
         seed={"nll": seed},
-        images={"images": np.array([1, 2, 1, 0])},
+        visual={"given": np.array([True, True, True, False])},
     )
     nll = TrustedLoss(judgement, LOSS, LOSS).pool(given)["nll"]
     assert nll.tolist() == [*(base if readable else seed)[:3].tolist(), 3.0]
@@ -134,7 +134,7 @@ def test_without_a_sample_no_seed_model_can_be_asked(drawn):
         4,
         sample={"chosen": np.arange(4) < drawn},
         rows={"chosen": rows},
-        images={"images": 2 * image},
+        visual={"given": image},
     )
     expected = image & (drawn > 0)
     assert IfMeasured(ImageSample()).pool(given)["chosen"].tolist() == expected.tolist()

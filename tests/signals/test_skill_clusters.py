@@ -7,7 +7,6 @@ import pytest
 
 from thresher.errors import ConfigError
 from thresher.signals.embedding import Embedding
-from thresher.signals.image_count import ImageCount
 from thresher.signals.skills import WORD_ROWS, Skills, typical_rows
 from thresher.signals.vectors import WIDTH, as_bytes
 from thresher.types import (
@@ -35,7 +34,7 @@ def planted(n=600, seed=0, order=None):
     values = {
         "question": {"vector": as_bytes(parts[0][by_digest])},
         "answer": {"vector": as_bytes(parts[1][by_digest])},
-        "images": {"images": (kind < 3).astype(np.int32)},
+        "visual": {"given": kind < 3},
     }
     columns = Columns(digest, seeded_ties(digest, 0), np.zeros(n, np.int32), ("",), values)
     read = []
@@ -107,7 +106,3 @@ def test_few_rows(n):
 def test_leaves_below_one_are_refused():
     with pytest.raises(ConfigError, match="at least 1"):
         signal(leaves=0)
-
-
-def test_image_count_is_a_fact():
-    assert ImageCount().facts({"images": np.array([0, 2])})["images"].tolist() == [0, 2]

@@ -25,10 +25,10 @@ from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending, farthest_points
 from thresher.samplers.ordering import inverse_permutation
 from thresher.signals.embedding import Embedding
-from thresher.signals.image_count import ImageCount
 from thresher.signals.question_loss import BLIND, GIVEN, QuestionLoss
 from thresher.signals.seed_rows import SeedRows
 from thresher.signals.vectors import from_bytes
+from thresher.signals.visual_input import VisualInput
 from thresher.signals.word_loss import WordLoss, weighted_mean
 from thresher.training.recipe import Recipe
 from thresher.types import (
@@ -114,12 +114,12 @@ class Dics:
             "question_of_answer": QuestionLoss(model, GIVEN),
             "asked": Embedding(model, self.layer, "question"),
             "answered": Embedding(model, self.layer, "answer"),
-            "images": ImageCount(),
+            "visual": VisualInput(),
         }
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         n, k = len(columns), min(budget, len(columns))
-        with_image = np.asarray(columns["images"]["images"]) > 0
+        with_image = np.asarray(columns["visual"]["given"], bool)
         image_gain = self._gain(columns, "answer_without_image", "answer")
         answer_gain = self._gain(columns, "question", "question_of_answer")
         least = np.fmin(image_gain, answer_gain)  # of what is known

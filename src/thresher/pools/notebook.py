@@ -33,12 +33,13 @@ MESSAGE_CHARACTERS = 320  # characters of a message
 def pool_view(pool: DescribedPool) -> NotebookView:
     """A pool: rows, images, sources, problems, and a row of each of its largest sources."""
     index, facts = pool.index, pool.facts
-    n, images = len(pool), len(index.image_path)
+    n, images, videos = len(pool), len(index.image_path), int(facts["video"].sum())
     missing = facts["missing_images"]
-    problem_count = int(((index.problem >= 0) | missing).sum())
+    problem_count = int((pool.has_problem | missing).sum())
     counts = (
         ("Rows", f"{n:,}", f"in {pluralize(len(pool.file_specs), 'file')}"),
         ("Images", f"{images:,}", f"shown in {pluralize(int((facts['images'] > 0).sum()))}"),
+        *([("With a video", f"{videos:,}", video_detail(pool.video_frames))] if videos else []),
         ("Sources", f"{len(pool.source_names):,}", ""),
         (
             "Problems",
@@ -47,11 +48,13 @@ def pool_view(pool: DescribedPool) -> NotebookView:
         ),
     )
     by_kind: Counter[str] = Counter()
-    for text, code in zip(index.problem_texts, range(len(index.problem_texts)), strict=True):
-        by_kind[RowError.parse(text).kind] += int((index.problem == code).sum())
+    for code, text in enumerate(index.problem_texts):
+        rows_with_it = pool.has_problem & (index.problem == code)
+        by_kind[RowError.parse(text).kind] += int(rows_with_it.sum())
     notes = [
         f"{pluralize(number)}: {kind}"
         for kind, number in sorted(by_kind.items(), key=lambda k: (-k[1], k[0]))
+        if number
     ]
     if missing.any():
         notes.append(f"{pluralize(int(missing.sum()))}: an image that does not exist")
@@ -79,6 +82,11 @@ def pool_view(pool: DescribedPool) -> NotebookView:
     )
 
 
+def video_detail(frames: int | None) -> str:
+    """What models do with rows with videos. `frames`: most frames of a video; None: not scored."""
+    return "not scored" if frames is None else f"{pluralize(frames, 'frame')} of each are scored"
+
+
 def _example_cards(pool: DescribedPool) -> list[Card]:
     """The first row, by digest, of each of the largest sources, then others; the last is one with a
     problem, if there is any.
@@ -91,8 +99,8 @@ def _example_cards(pool: DescribedPool) -> list[Card]:
         else []
     )
     found = list(dict.fromkeys(found))[:ROWS]
-    with_problem = order[pool.index.problem[order] >= 0]
-    if len(with_problem) and not any(pool.index.problem[row] >= 0 for row in found):
+    with_problem = order[pool.has_problem[order]]
+    if len(with_problem) and not pool.has_problem[found].any():
         found[-1] = int(with_problem[0])
     rows = np.array(found, np.int64)
     return plain_cards(pool, rows, pool.samples(rows), IMAGES, THUMBNAIL_BYTES)

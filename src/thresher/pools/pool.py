@@ -94,7 +94,7 @@ class Pool:
         return len(self.index.offset)
 
     def __repr__(self) -> str:
-        problem_count = int(((self.index.problem >= 0) | self.facts["missing_images"]).sum())
+        problem_count = int((self.has_problem | self.facts["missing_images"]).sum())
         counts = (
             f"{len(self):,} rows, {len(self.source_names):,} sources, "
             f"{len(self.index.image_path):,} images"
@@ -130,6 +130,8 @@ class Pool:
         images: int32, number of images.
         missing_images: bool, at least one has no file or a path that may not be read.
         video, audio: bool, the row has such a medium.
+        visual: bool, a model that scores the row is given an image, or (after `score_videos`)
+            frames of a video.
         """
         i = self.index
         images = np.diff(i.image_end, prepend=0).astype(np.int32)
@@ -143,6 +145,7 @@ class Pool:
             "missing_images": missing,
             "video": i.video,
             "audio": i.audio,
+            "visual": (images > 0) | (i.video & (self.video_frames is not None)),
         }
         return facts
 
@@ -154,12 +157,19 @@ class Pool:
         media-marker, placeholder-mismatch, no-answer, invalid-text.
         """
         texts = list(self.index.problem_texts)
-        rows = np.flatnonzero(self.index.problem >= 0)
-        found = zip(rows.tolist(), self.index.problem[rows].tolist(), strict=True)
-        if self.video_frames is None:
-            return {row: texts[code] for row, code in found}
-        video = [RowError.parse(text).kind == "video" for text in texts]
-        return {row: texts[code] for row, code in found if not video[code]}
+        rows = np.flatnonzero(self.has_problem)
+        codes = self.index.problem[rows].tolist()
+        return {row: texts[code] for row, code in zip(rows.tolist(), codes, strict=True)}
+
+    @cached_property
+    def has_problem(self) -> np.ndarray:
+        """bool [n]: the rows of `problems`."""
+        scored = "video" if self.video_frames is not None else None
+        kinds = [RowError.parse(text).kind for text in self.index.problem_texts]
+        # -1: no problem
+        is_problem = np.array([kind != scored for kind in kinds] + [False])
+        rows: np.ndarray = is_problem[self.index.problem]
+        return rows
 
     @cached_property
     def unreadable(self) -> np.ndarray:
@@ -186,12 +196,14 @@ class Pool:
 
     def score_videos(self, frames: int) -> None:
         """Let models score rows with videos, `frames` frames of each at most: `samples` gives these
-        rows with a `VideoRef` in the place of each video, and `problems` does not list them.
+        rows with a `VideoRef` in the place of each video, `problems` does not list them, and
+        `facts["visual"]` includes them.
 
         Reading a video raises MissingExtra without PyAV.
         """
         self.video_frames = frames
-        self.__dict__.pop("problems", None)
+        for name in ("facts", "problems", "has_problem"):
+            self.__dict__.pop(name, None)
 
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]:
         """Several rows, in the order of `rows`; read in the order of the files."""

@@ -45,3 +45,8 @@ class DescribedPool(PoolView, Protocol):
     file_specs: tuple[FileSpec, ...]
     notes: tuple[str, ...]
     index: Index
+    video_frames: int | None  # most frames of a video that are scored; None: not scored
+
+    @property
+    def has_problem(self) -> np.ndarray:
+        """bool [n]: the rows of `problems`."""

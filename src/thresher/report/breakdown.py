@@ -6,7 +6,7 @@ Only the answer style needs the texts of rows; in a large pool it is estimated f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,7 +64,7 @@ class Panel:
 
 def panels(selection: LoadedSelection) -> list[Panel]:
     """Panels by source, skill (where skills are among the reasons), answer length, answer style,
-    images and turns, single-bar ones included."""
+    images and videos, and turns, single-bar ones included."""
     pool, kept = selection.pool, selection.in_pool
     facts = pool.facts
     skill = skill_labels(selection.reasons)
@@ -77,9 +77,27 @@ def panels(selection: LoadedSelection) -> list[Panel]:
         *([] if skill is None else [by_text("Skill", skill, selection.kept)]),
         _panel("Answer length", lengths(facts["answer_words"]), kept),
         styles(selection),
-        _panel("Images per row", _small(facts["images"], "image"), kept),
+        _panel(*media(facts, pool.video_frames), kept),
         _panel("Messages per row", _small(facts["turns"], "message", 9), kept),
     ]
+
+
+def media(
+    facts: Mapping[str, np.ndarray], frames: int | None
+) -> tuple[str, list[tuple[str, np.ndarray]]]:
+    """The title of a panel and its groups: rows by number of images; rows with a video, if there
+    are any, in a group of their own.
+
+    Arguments:
+        facts: of the pool.
+        frames: most frames of a video that are scored; None: videos are not scored.
+    """
+    video = np.asarray(facts["video"], bool)
+    groups = _small(np.where(video, -1, facts["images"]), "image")
+    if not video.any():
+        return "Images per row", groups
+    label = "a video" if frames is not None else "a video (not scored)"
+    return "Images and videos per row", [*groups, (label, video)]
 
 
 def _panel(title: str, groups: Sequence[tuple[str, np.ndarray]], kept: np.ndarray) -> Panel:

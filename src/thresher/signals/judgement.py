@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.signals.image_count import ImageCount
+from thresher.signals.visual_input import VisualInput
 from thresher.stats.bimodality import BIMODAL_SEPARATION, separation
 from thresher.stats.two_normals import upper_component
 from thresher.types import Columns, Field, Signal, seeded_ties
@@ -45,11 +45,11 @@ class ImageSample:
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {"images": ImageCount()}
+        return {"visual": VisualInput()}
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         chosen = np.zeros(len(inputs), bool)
-        rows = np.flatnonzero(np.asarray(inputs["images"]["images"]) > 0)
+        rows = np.flatnonzero(np.asarray(inputs["visual"]["given"], bool))
         digest, first = np.unique(inputs.digest[rows], return_index=True)
         order = np.argsort(seeded_ties(digest, 0), kind="stable")
         if len(digest) >= LEAST_IMAGES:
@@ -74,11 +74,11 @@ class IfMeasured:
     )
 
     def inputs(self) -> Mapping[str, Signal]:
-        given = {"sample": self.sample, "rows": self.rows, "images": ImageCount()}
+        given = {"sample": self.sample, "rows": self.rows, "visual": VisualInput()}
         return {name: signal for name, signal in given.items() if signal is not None}
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
-        chosen = np.asarray(inputs["images"]["images"]) > 0
+        chosen = np.array(inputs["visual"]["given"], bool)
         chosen &= bool(np.asarray(inputs["sample"]["chosen"], bool).any())
         if self.rows is not None:
             chosen &= np.asarray(inputs["rows"]["chosen"], bool)
@@ -193,12 +193,12 @@ class TrustedLoss:
             "judgement": self.judgement,
             "base": self.base,
             "seed": self.seed,
-            "images": ImageCount(),
+            "visual": VisualInput(),
         }
 
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         readable = np.asarray(inputs["judgement"]["readable"], bool)
-        readable = readable | (np.asarray(inputs["images"]["images"]) == 0)
+        readable = readable | ~np.asarray(inputs["visual"]["given"], bool)
         nll = np.where(readable, inputs["base"]["nll"], inputs["seed"]["nll"])
         return {"nll": nll.astype(np.float32)}
 

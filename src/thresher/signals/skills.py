@@ -1,7 +1,8 @@
 """Skills of a pool: clusters of rows with similar hidden states, found without labels.
 
 Leaves are clusters of the model's mean hidden states of question and answer; parents are clusters
-of leaves. Rows with and without an image are never in the same leaf.
+of leaves. Rows with and without visual input (an image, or a video whose frames are
+scored) are never in the same leaf.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import numpy as np
 from thresher.clusters import Tree, distinctive_words, grow_tree, unit_vectors
 from thresher.errors import ConfigError
 from thresher.signals.embedding import Embedding
-from thresher.signals.image_count import ImageCount
 from thresher.signals.vectors import from_bytes
+from thresher.signals.visual_input import VisualInput
 from thresher.types import IMAGE_PLACEHOLDER, AnyModel, Columns, Field, Sample, Signal
 
 WORD_ROWS = 12  # most typical rows of a leaf, from which its words are taken
@@ -55,13 +56,13 @@ class Skills:
             raise ConfigError(f"leaves={self.leaves}: at least 1, or none for one per 30 rows.")
 
     def inputs(self) -> Mapping[str, Signal]:
-        return {"question": self.question, "answer": self.answer, "images": ImageCount()}
+        return {"question": self.question, "answer": self.answer, "visual": VisualInput()}
 
     def pool_rows(
         self, inputs: Columns, samples: Callable[[np.ndarray], Sequence[Sample]]
     ) -> dict[str, np.ndarray]:
         parts = [from_bytes(inputs[name]["vector"]) for name in ("question", "answer")]
-        with_image = (np.asarray(inputs["images"]["images"]) > 0).astype(np.int64)
+        with_image = np.asarray(inputs["visual"]["given"], bool).astype(np.int64)
         tree = grow_tree(
             unit_vectors(parts, self.dims),
             with_image,
