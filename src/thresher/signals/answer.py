@@ -19,7 +19,11 @@ from thresher.types import (
     SampleSource,
     Scored,
     Signal,
+    Turn,
 )
+
+UNUSED_ANSWER = Turn("assistant", "-")
+"""Last turn of a prompt: an answer is generated in its place, and its text is not used."""
 
 
 class GenerateBackend(Protocol):
@@ -38,6 +42,16 @@ class GenerateBackend(Protocol):
         Yields `text` (str), `tokens` int32 (number of generated tokens) and `finished` bool
         (whether the model ended the text).
         """
+
+
+def text_prompt(sample: Sample, text: str) -> Sample:
+    """A prompt of text alone about a row, whose turns and images are not part of it.
+
+    Arguments:
+        sample: the row.
+        text: the whole prompt.
+    """
+    return Sample(sample.id, (Turn("user", text), UNUSED_ANSWER), (), sample.source)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.signals.answer import GenerateBackend
+from thresher.signals.answer import GenerateBackend, text_prompt
 from thresher.signals.case import plain_question
 from thresher.signals.prompts import read
 from thresher.signals.skill_text import read_skills
@@ -28,7 +28,6 @@ from thresher.types import (
     SampleSource,
     Scored,
     Signal,
-    Turn,
 )
 
 PROMPT = read("error_skill")
@@ -98,8 +97,7 @@ class MissingSkill:
             "before": str(mistake["before"][i]).replace("\n", " ") or "(none)",
             "mistake": str(mistake["text"][i]),
         }
-        turns = (Turn("user", render_template(self.prompt, values)), Turn("assistant", "-"))
-        return Sample(sample.id, turns, (), sample.source)
+        return text_prompt(sample, render_template(self.prompt, values))
 
 
 def first_line(text: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from thresher.answers.candidates import candidates, expected
 from thresher.answers.matching import match_candidate
 from thresher.answers.metrics import exact_match
-from thresher.signals.answer import GenerateBackend
+from thresher.signals.answer import UNUSED_ANSWER, GenerateBackend
 from thresher.signals.prompts import read
 from thresher.signals.reasoning import final_answer, split_reasoning, stated_answer
 from thresher.types import (
@@ -30,7 +30,6 @@ from thresher.types import (
     SampleSource,
     Scored,
     Signal,
-    Turn,
     model_inputs,
 )
 
@@ -105,6 +104,7 @@ def with_instruction(sample: Sample, instruction: str) -> Sample:
         sample: the row.
         instruction: follows the question, of which instructions for a bare answer are removed.
 
+    >>> from thresher.types import Turn
     >>> turns = Turn("user", "Is it red?\\nAnswer with yes or no."), Turn("assistant", "Yes")
     >>> row = Sample("1", turns)
     >>> with_instruction(row, "\\nThink.").turns[0].text
@@ -118,8 +118,7 @@ def with_instruction(sample: Sample, instruction: str) -> Sample:
             text = strip_answer_instruction(before[i].text) + instruction
             before[i] = replace(before[i], text=text)
             break
-    # the text of the last answer is not used
-    return replace(sample, turns=(*before, Turn("assistant", "-")))
+    return replace(sample, turns=(*before, UNUSED_ANSWER))
 
 
 def strip_answer_instruction(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.signals.answer import GenerateBackend
+from thresher.signals.answer import UNUSED_ANSWER, GenerateBackend
 from thresher.signals.prompts import read
 from thresher.signals.query import judge_prompt
 from thresher.signals.skill_text import read_skills
@@ -72,4 +72,4 @@ class RowSkills:
     def _prompt(self, sample: Sample) -> Sample:
         row = judge_prompt(sample, "")
         text = row.turns[-1].text + render_template(self.prompt, {"most": self.most})
-        return replace(row, turns=(Turn("user", text), Turn("assistant", "-")))
+        return replace(row, turns=(Turn("user", text), UNUSED_ANSWER))

@@ -15,6 +15,7 @@ import numpy as np
 
 from thresher.answers.parsing import parse_option
 from thresher.errors import CapabilityError, opt
+from thresher.signals.answer import text_prompt
 from thresher.signals.case import (
     END,
     LETTERS,
@@ -33,7 +34,6 @@ from thresher.types import (
     SampleSource,
     Scored,
     Signal,
-    Turn,
 )
 
 
@@ -122,10 +122,7 @@ class SampledSwitch(SwitchSignal):
 
     def _prompt(self, case: Case, steps: int) -> Sample:
         sample = with_steps(case, steps)
-        turn = sample.turns[0]
-        # the text of the last answer is not used
-        turns = (Turn("user", turn.text + self.end), Turn("assistant", "-"))
-        return Sample(sample.id, turns, (), sample.source)
+        return text_prompt(sample, sample.turns[0].text + self.end)
 
 
 def named_option(text: str, case: Case) -> int | None:

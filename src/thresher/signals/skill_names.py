@@ -15,7 +15,7 @@ import numpy as np
 
 from thresher.answers.parsing import strip_reasoning
 from thresher.clusters import LEAF_ROWS
-from thresher.signals.answer import GenerateBackend
+from thresher.signals.answer import GenerateBackend, text_prompt
 from thresher.signals.prompts import read
 from thresher.signals.skills import typical_rows
 from thresher.signals.template import render_template
@@ -29,7 +29,6 @@ from thresher.types import (
     SampleSource,
     Scored,
     Signal,
-    Turn,
 )
 
 PROMPT = read("skill_name")
@@ -120,22 +119,16 @@ class SkillNames:
     ) -> Iterator[Scored]:
         assert inputs is not None
         among = inputs["among"]
-        prompts = [
-            Sample(sample.id, (Turn("user", text), Turn("assistant", "-")), (), sample.source)
-            for sample, text in zip(
-                samples,
-                (
-                    render_template(self.prompt, {"words": words, "examples": examples})
-                    for words, examples in zip(among["words"], among["examples"], strict=True)
-                ),
-                strict=True,
-            )
-        ]
+        texts = (
+            render_template(self.prompt, {"words": words, "examples": examples})
+            for words, examples in zip(among["words"], among["examples"], strict=True)
+        )
+        prompts = [text_prompt(sample, text) for sample, text in zip(samples, texts, strict=True)]
         for piece in backend.generate(prompts, pool, MAX_TOKENS):
-            texts = piece.values["text"]
-            names = np.array([read_name(str(text)) for text in texts], object)
+            said = piece.values["text"]
+            names = np.array([read_name(str(text)) for text in said], object)
             # a skill without a name keeps its words: its row must not be left out
-            yield Scored(piece.index, {"name": names, "said": texts}, [""] * len(names))
+            yield Scored(piece.index, {"name": names, "said": said}, [""] * len(names))
 
 
 def read_name(text: str) -> str:
