@@ -357,6 +357,7 @@ def test_evaluation_leaks_are_reported(tmp_path, make_row):
         make_row("e0", "noise.jpg", "<image>\nQ", "Another answer"),
         make_row("e1", None, f"{LONG} first?", "A"),
         make_row("e2", "other.png", "<image>\nUnasked?", "A"),
+        {**make_row("e3", None, "<audio>\nWho speaks?", "A"), "audio": "a.wav"},
     ]
     (tmp_path / "test.json").write_text(json.dumps(questions))
     found = diagnose(
@@ -366,7 +367,13 @@ def test_evaluation_leaks_are_reported(tmp_path, make_row):
     details = [e.detail for e in leak.examples]
     assert leak.severity == "warning" and leak.rows == 4
     assert "re-encoded: row 0 of test.json" in details and "exact: row 0 of test.json" in details
-    assert any("4 rows repeat questions of test.json (3 rows)" in str(note) for note in found.notes)
+    assert any("4 rows repeat questions of test.json (4 rows)" in str(note) for note in found.notes)
+    unchecked = (
+        "1 of 4 rows of test.json could not be compared, so a leak of them is not found: "
+        "1 × it has audio"
+    )
+    assert any(str(note).startswith(unchecked) for note in found.notes)
+    assert any("rows of the pool could not be compared" in str(note) for note in found.notes)
 
 
 # -------------------------------------------------------------------------------- the repaired copy

@@ -11,7 +11,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 from tests.tiny_videos import write_video
-from thresher.duplicates import Contamination, contamination, find_contamination
+from thresher.duplicates import (
+    Contamination,
+    check_contamination,
+    contamination,
+    find_contamination,
+    unchecked_note,
+)
 from thresher.duplicates.contamination import questions
 from thresher.pools import Pool, open_pool
 from thresher.types import ImageRef, Sample, Turn
@@ -137,22 +143,84 @@ def test_unreadable_images_match_nothing(tmp_path: Path, test_set: Pool, make_ro
     assert find_contamination(pool(tmp_path, rows), test_set) == []
 
 
-def test_rows_with_scored_videos_are_not_compared(
-    tmp_path: Path, test_set: Pool, make_row: Any
+def video_row(name: Any, question: str, **media: Any) -> dict[str, Any]:
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": "It turns red."}]
+    return {"id": str(name), **media, "conversations": turns}
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_rows_with_videos_are_compared_by_their_files(
+    tmp_path: Path, make_row: Any, scored: bool
 ) -> None:
-    write_video(tmp_path / "a.mp4", 4)
-    turns = [
-        {"from": "human", "value": "<video>\nWhat is box 0?"},
-        {"from": "gpt", "value": "Red."},
+    write_video(tmp_path / "eval" / "a.mp4", 4, seed=1)
+    write_video(tmp_path / "eval" / "b.mp4", 4, seed=2)
+    picture(1).save(tmp_path / "eval" / "1.png")
+    test = pool(
+        tmp_path / "eval",
+        [
+            video_row("a", "<video>\nWhat happens?", video="a.mp4"),
+            video_row("b", f"<video>\n{LONG}", video="b.mp4"),
+            video_row("both", "<video><image>\nSame?", videos=["a.mp4"], image="1.png"),
+        ],
+    )
+    folder = tmp_path / "train"
+    for name, source in (("copy.mp4", "a.mp4"), ("b.mp4", "b.mp4"), ("1.png", "1.png")):
+        folder.mkdir(exist_ok=True)
+        (folder / name).write_bytes((tmp_path / "eval" / source).read_bytes())
+    (folder / "text.mp4").write_text("not a video, and never decoded")
+    rows = [
+        video_row(0, "What happens?", video="copy.mp4"),  # another name and place
+        video_row(1, "<image>\nWhat happens?", videos=["copy.mp4"]),  # as LLaVA-Video writes it
+        video_row(2, f"<video>\n{LONG.replace('boats', 'ships')}", video="b.mp4"),
+        video_row(3, "<video>\nWhat happens?", video="b.mp4"),  # another video
+        video_row(4, "<video>\nWhat happens?", video="text.mp4"),
+        video_row(5, "<image><video>\nSame?", videos=["copy.mp4"], image="1.png"),
+        video_row(6, "<video>\nSame?", video="copy.mp4"),
+        make_row(7, None, "What happens?", "Nothing."),
     ]
+    train = pool(folder, rows)
+    if scored:
+        train.score_videos(2)
+        test.score_videos(2)
+    checked = check_contamination(train, test)
+    assert checked.found == [
+        Contamination(0, 0, "exact"),
+        Contamination(1, 0, "exact"),
+        Contamination(2, 1, "near"),
+        Contamination(5, 2, "exact"),
+    ]
+    assert not checked.unchecked and not checked.other_unchecked
+
+
+def test_rows_that_cannot_be_compared_are_counted(tmp_path: Path, make_row: Any) -> None:
     picture(1).save(tmp_path / "1.png")
     rows = [
-        {"id": "v", "video": "a.mp4", "conversations": turns},
-        make_row("x", "1.png", "<image>\nWhat is box 1?", "Red."),
+        make_row(0, "1.png", "<image>\nWhat is it?", "Red."),
+        make_row(1, "gone.png", "<image>\nWhat is it?", "Red."),
+        video_row(2, "<video>\nWhat?", video="gone.mp4"),
+        video_row(3, "<video>\nWhat?", video=["1.mp4", ["a.jpg", "b.jpg"]]),
+        video_row(4, "<audio>\nWhat?", audio="a.wav"),
+        {"id": "5", "conversations": None},
+        video_row(6, "<video>\nWhat?", video="gone.mp4"),
     ]
     ours = pool(tmp_path, rows)
-    ours.score_videos(2)
-    assert [(c.row, c.other_row) for c in find_contamination(ours, test_set)] == [(1, 1)]
+    checked = check_contamination(ours, ours)
+    assert checked.found == [Contamination(0, 0, "exact")]
+    assert checked.unchecked == checked.other_unchecked
+    assert sorted(checked.unchecked) == [1, 2, 3, 4, 5, 6]
+    expected = {
+        1: "gone.png: no such image in ",
+        2: "missing-video: gone.mp4: no such video in ",
+        3: "missing-video: 1.mp4: no such video in ",
+        4: "it has audio",
+        5: "unreadable: ",
+    }
+    for row, beginning in expected.items():
+        assert checked.unchecked[row].startswith(beginning), checked.unchecked[row]
+    note = unchecked_note(checked.unchecked, len(ours), "the pool")
+    assert note.startswith("6 of 7 rows of the pool could not be compared, so a leak of them is")
+    assert "3 × missing-video" in note
+    assert unchecked_note({}, 7, "the pool") == ""
 
 
 def test_every_image_is_read_once_however_far_apart_its_rows_are(

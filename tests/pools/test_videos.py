@@ -242,6 +242,26 @@ def test_other_formats(folder: Path, name: str, record: dict[str, Any]) -> None:
     assert pool.load_image(sample.images[0]).indices == (0, 12, 23)
 
 
+def test_the_key_of_a_file_is_that_of_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def key(path: str) -> bytes:
+        return videos.content_key(str(tmp_path), VideoRef(path=path))
+
+    data = bytes(range(256)) * 4
+    for name, content in (("a", data), ("copy", data), ("longer", data + b"!")):
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "end").write_bytes(data[:-1] + b"!")
+    (tmp_path / "middle").write_bytes(data[:515] + b"!" + data[516:])
+    for part in (2**20, 100):  # read as a whole, and in three parts
+        monkeypatch.setattr(videos, "PART_BYTES", part)
+        assert key("a") == key("copy") and len(key("a")) == 40
+        assert key("a") == videos.content_key("", VideoRef(data=data, size=len(data)))
+        assert len({key(name) for name in ("a", "longer", "end", "middle")}) == 4
+    with pytest.raises(ImageError, match="missing-video: gone"):
+        key("gone")
+
+
 def test_identities_differ() -> None:
     a = VideoRef(path="a", frames=3)
     assert a.identity != VideoRef(path="a", frames=4).identity != ImageRef(path="a").identity

@@ -242,7 +242,8 @@ def compare(
     if plan:
         from thresher.compare.plan import plan as estimate
 
-        check_leaks(job, run_context)
+        for remark in check_leaks(job, run_context):
+            note(remark)
         show_plan(estimate(job, run_context, out, probe=probe))
         return
     from thresher.evaluation import evaluate

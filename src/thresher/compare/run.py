@@ -107,7 +107,9 @@ def _run_missing_cells(runner: _CellRunner, report: Callable[[str], None] | None
     cells = job.cells()
     missing = [c for c in cells if not _is_finished(out, c, report)]
     if missing:
-        check_leaks(job, runner.context)
+        for note in check_leaks(job, runner.context):
+            if report is not None:
+                report(note)
     if not runner.keep_models:
         for cell in cells:  # left over from a run that was killed after finishing its cell
             if cell not in missing:
@@ -259,10 +261,11 @@ class _CellRunner:
         )
 
 
-def check_leaks(job: Job, context: RunContext) -> None:
+def check_leaks(job: Job, context: RunContext) -> tuple[str, ...]:
     """Check that pool, validation set and evaluation set ask different questions.
 
-    Exact copies always, near ones where the extra `duplicates` is installed. Raises PoolError.
+    Exact copies always, near ones where the extra `duplicates` is installed. Returns notes about
+    rows that could not be compared. Raises PoolError.
 
     Arguments:
         job: the comparison.
@@ -272,21 +275,17 @@ def check_leaks(job: Job, context: RunContext) -> None:
         f". `thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY` writes a "
         "copy without them"
     )
-    leaks(
-        job.pool,
-        job.test,
-        "refuse",
-        context.progress,
-        names=("pool", "evaluation"),
-        instead=remedy,
-        near=None,
-    )
+    pairs = [(job.pool, job.test, ("pool", "evaluation"), remedy)]
     if job.target is not None and any(
         _needs_validation(job, context, name) for name in job.methods
     ):
-        leaks(job.pool, job.target, "refuse", context.progress, instead=remedy, near=None)
-        names = ("validation set", "evaluation")
-        leaks(job.target, job.test, "refuse", context.progress, names=names, instead="", near=None)
+        pairs.append((job.pool, job.target, ("pool", "validation"), remedy))
+        pairs.append((job.target, job.test, ("validation set", "evaluation"), ""))
+    notes = [
+        leaks(rows, other, "refuse", context.progress, names=names, instead=instead, near=None)[1]
+        for rows, other, names, instead in pairs
+    ]
+    return tuple(filter(None, notes))
 
 
 def _needs_validation(job: Job, context: RunContext, method: str) -> bool:

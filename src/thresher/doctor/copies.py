@@ -8,7 +8,7 @@ import numpy as np
 
 from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
-from thresher.duplicates import find_contamination, only_exact_note
+from thresher.duplicates import check_contamination, only_exact_note, unchecked_note
 from thresher.duplicates import image as image_signatures
 from thresher.duplicates import text as minhash
 from thresher.duplicates.groups import near_groups
@@ -63,8 +63,8 @@ def find_near_duplicates(
 def find_eval_leaks(
     pool: Pool, findings: Findings, name: str, evaluation: Pool, progress: Progress
 ) -> None:
-    """Add rows that repeat a question of `evaluation`; a note says if only exact copies can be
-    found.
+    """Add rows that repeat a question of `evaluation`; notes say which rows could not be compared,
+    and if only exact copies can be found.
 
     Arguments:
         pool: the pool.
@@ -73,17 +73,22 @@ def find_eval_leaks(
         evaluation: the evaluation set.
         progress: displays the rows done.
     """
-    missing = int(evaluation.facts["missing_images"].sum())
-    if missing:
+    missing = evaluation.facts["missing_images"]
+    if missing.any():
         findings.note(
-            f"{missing:,} of {len(evaluation):,} rows of {name} name images that are not in "
-            f"{evaluation.images_folder}: they were not compared, so leaks of them are not found. "
-            f"Give the folder that their paths start from: {opt('eval_images')}."
+            f"{int(missing.sum()):,} of {len(evaluation):,} rows of {name} name images that are "
+            f"not in {evaluation.images_folder}: they were not compared, so leaks of them are not "
+            f"found. Give the folder that their paths start from: {opt('eval_images')}."
         )
-    leaks = {
-        leak.row: leak
-        for leak in find_contamination(pool, evaluation, near=None, progress=progress)
-    }
+    checked = check_contamination(pool, evaluation, near=None, progress=progress)
+    leaks = {leak.row: leak for leak in checked.found}
+    others = {row: why for row, why in checked.other_unchecked.items() if not missing[row]}
+    for note in (
+        unchecked_note(checked.unchecked, len(pool), "the pool"),
+        unchecked_note(others, len(evaluation), name),
+    ):
+        if note:
+            findings.note(note)
     rows = np.fromiter(leaks, np.int64, len(leaks))
     findings.add(
         "eval-leak", rows, lambda row: f"{leaks[row].kind}: row {leaks[row].other_row} of {name}"

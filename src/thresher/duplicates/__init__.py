@@ -3,7 +3,23 @@
 All but the definitions need the extra `duplicates` (rensa, imagehash).
 """
 
-from thresher.duplicates.contamination import Contamination, find_contamination, only_exact_note
+from thresher.duplicates.contamination import (
+    Contamination,
+    ContaminationCheck,
+    check_contamination,
+    find_contamination,
+    only_exact_note,
+    unchecked_note,
+)
 from thresher.duplicates.signals import ImageHash, TextMinhash
 
-__all__ = ["Contamination", "ImageHash", "TextMinhash", "find_contamination", "only_exact_note"]
+__all__ = [
+    "Contamination",
+    "ContaminationCheck",
+    "ImageHash",
+    "TextMinhash",
+    "check_contamination",
+    "find_contamination",
+    "only_exact_note",
+    "unchecked_note",
+]

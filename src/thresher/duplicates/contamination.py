@@ -1,24 +1,29 @@
 """Contamination: training rows that repeat questions of an evaluation or validation set.
 
 Used by `doctor --eval`, `compare --eval` and methods with a validation target. A question is
-compared together with the decoded pixels of its images; answers and image files do not matter. A
-conversation matches if any of its questions does. A later question of a text-only conversation is
-compared together with those before it ("Why?" alone is not specific).
+compared together with the decoded pixels of its images and the files of its videos; answers and
+image files do not matter. A conversation matches if any of its questions does. A later question of
+a text-only conversation is compared together with those before it ("Why?" alone is not specific).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from thresher.console.formatting import pluralize
 from thresher.console.progress import NoProgress, Progress
 from thresher.duplicates import image, text
 from thresher.duplicates.near import near_images, near_texts
 from thresher.duplicates.signals import iter_image_signatures
+from thresher.engine.eligible import commonest
+from thresher.errors import ImageError
 from thresher.extras import install_command, missing_modules, require
+from thresher.pools.chat import VIDEO_PLACEHOLDER
 from thresher.types import RowError, Sample
 
 if TYPE_CHECKING:
@@ -37,7 +42,8 @@ MIN_SIMILARITY = 0.7
 class Contamination:
     """A row of the pool and the first row of the other pool that it repeats.
 
-    kind: "exact" = the same question (except case and white space) about the same pixels;
+    kind: "exact" = the same question (except case and white space) about the same pixels and video
+    files;
     "re-encoded" = the same question about an image that was saved again or resized; "near" = a
     similarly worded question about the same or a re-encoded image.
     """
@@ -47,14 +53,31 @@ class Contamination:
     kind: Kind
 
 
+@dataclass(frozen=True)
+class ContaminationCheck:
+    """Which rows repeat questions, and which could not be compared.
+
+    found: by row; of several matches the most exact.
+    unchecked: row of the pool -> why it was not compared.
+    other_unchecked: the same of the other pool.
+    """
+
+    found: list[Contamination]
+    unchecked: Mapping[int, str]
+    other_unchecked: Mapping[int, str]
+
+
 @dataclass
 class _Units:
-    """Questions of a pool, one entry each, with the images of their row."""
+    """Questions of a pool, one entry each, with the images and videos of their row."""
 
-    row: list[int]
-    question: list[str]
-    images: list[tuple[bytes, ...]]  # contents
-    marks: dict[bytes, np.ndarray]  # content -> MARK scalar
+    row: list[int] = field(default_factory=list)
+    question: list[str] = field(default_factory=list)
+    # contents of the images, then of the videos
+    images: list[tuple[bytes, ...]] = field(default_factory=list)
+    marks: dict[bytes, np.ndarray] = field(default_factory=dict)  # content -> MARK scalar
+    videos: set[bytes] = field(default_factory=set)  # contents
+    unchecked: dict[int, str] = field(default_factory=dict)  # row -> why it is not compared
 
 
 def only_exact_note() -> str:
@@ -68,12 +91,40 @@ def only_exact_note() -> str:
     )
 
 
+def unchecked_note(unchecked: Mapping[int, str], rows: int, name: str) -> str:
+    """A sentence about the rows that were not compared; "" if all were.
+
+    Arguments:
+        unchecked: row -> why.
+        rows: number of rows of the pool.
+        name: of the pool, for the message.
+    """
+    if not unchecked:
+        return ""
+    return (
+        f"{len(unchecked):,} of {pluralize(rows)} of {name} could not be compared, so a leak of "
+        f"them is not found: {commonest(Counter(unchecked.values()))}."
+    )
+
+
 def find_contamination(
     pool: Pool, other: Pool, near: bool | None = True, *, progress: Progress | None = None
 ) -> list[Contamination]:
-    """Rows of `pool` that repeat a question of `other`, by row; of several matches the most exact.
+    """`check_contamination`, without the rows that could not be compared.
 
-    Reads every image of both pools. Rows with unreadable images or records match nothing.
+    Arguments:
+        pool, other, near, progress: as for `check_contamination`.
+    """
+    return check_contamination(pool, other, near, progress=progress).found
+
+
+def check_contamination(
+    pool: Pool, other: Pool, near: bool | None = True, *, progress: Progress | None = None
+) -> ContaminationCheck:
+    """Rows of `pool` that repeat a question of `other`, and rows that could not be compared.
+
+    Reads every image of both pools, and of every video file at most 3 MiB. Rows with audio, with
+    unreadable images or videos, and unreadable records are not compared.
 
     Arguments:
         pool: training rows.
@@ -106,51 +157,106 @@ def find_contamination(
     if near:
         for i, j, kind in _near(ours, theirs):
             keep(ours.row[i], theirs.row[j], kind)
-    return [
+    matches = [
         Contamination(row, other_row, KINDS[kind])
         for row, (kind, other_row) in sorted(found.items())
     ]
+    return ContaminationCheck(matches, ours.unchecked, theirs.unchecked)
 
 
 def _units(
     pool: Pool, label: str, progress: Progress, signature: Callable[[Image], image.ImageSignature]
 ) -> _Units:
-    out = _Units([], [], [], {})
+    out = _Units()
     known: dict[str, image.ImageSignature | str] = {}  # the rows of an image may be far apart
+    keys: dict[str, bytes | str] = {}  # the same for videos
     progress.start(label, len(pool), 0)
     try:
         for start in range(0, len(pool), BATCH_ROWS):
             rows = np.arange(start, min(start + BATCH_ROWS, len(pool)))
             samples = pool.samples(rows)
+            videos = {}
+            for i in np.flatnonzero(pool.facts["video"][rows]).tolist():
+                samples[i], videos[i] = _without_videos(pool, int(rows[i]), keys)
             for first, by_row in iter_image_signatures(samples, pool, signature, known):
                 for i, signatures in enumerate(by_row, first):
-                    if (
-                        isinstance(signatures, str)
-                        or RowError.parse(samples[i].problem).kind == "unreadable"
-                    ):
+                    contents = videos.get(i, ())
+                    if reason := _not_comparable(samples[i], signatures, contents):
+                        out.unchecked[int(rows[i])] = reason
                         continue
+                    assert not isinstance(signatures, str) and not isinstance(contents, str)
+                    out.videos.update(contents)
                     for signature_of_image in signatures:
                         if signature_of_image.mark:
                             mark = np.frombuffer(signature_of_image.mark, image.PERCEPTUAL)[0]
                             out.marks[signature_of_image.content] = mark
-                    for question in questions(samples[i]):
+                    for question in questions(samples[i], len(contents)):
                         out.row.append(int(rows[i]))
                         out.question.append(question)
-                        out.images.append(tuple(x.content for x in signatures))
+                        out.images.append((*(x.content for x in signatures), *contents))
                 progress.advance(len(by_row))
     finally:
         progress.finish()
     return out
 
 
-def questions(sample: Sample) -> list[str]:
-    """A row's questions, normalised. Empty ones count if the row has images."""
+def _without_videos(
+    pool: Pool, row: int, keys: dict[str, bytes | str]
+) -> tuple[Sample, tuple[bytes, ...] | str]:
+    """A row with its images only, and the contents of its videos or why one cannot be read.
+
+    `keys`: identity of a video -> its content or error, extended by this call.
+    """
+    sample, refs = pool.sample_and_videos(row)
+    for ref in refs:
+        if ref.identity not in keys:
+            try:
+                keys[ref.identity] = pool.video_key(ref)
+            except ImageError as error:
+                keys[ref.identity] = str(error)
+    contents = []
+    others = tuple(medium for medium in sample.media if not medium.startswith("video:"))
+    sample = replace(sample, media=others)
+    for ref in refs:
+        content = keys[ref.identity]
+        if isinstance(content, str):
+            return sample, content
+        contents.append(content)
+    return sample, tuple(contents)
+
+
+def _not_comparable(
+    sample: Sample,
+    signatures: list[image.ImageSignature] | str,
+    contents: tuple[bytes, ...] | str,
+) -> str:
+    """Why a row is not compared; "" if it is.
+
+    `signatures`: of its images, `contents`: of its videos; or why one cannot be read.
+    """
+    if RowError.parse(sample.problem).kind == "unreadable":
+        return sample.problem
+    if isinstance(contents, str):
+        return contents
+    if sample.media:
+        return "it has audio, or an image in a form that is not read"
+    return signatures if isinstance(signatures, str) else ""
+
+
+def questions(sample: Sample, videos: int = 0) -> list[str]:
+    """A row's questions, normalised. Empty ones count if the row has images or videos.
+
+    Arguments:
+        sample: the row, with its images.
+        videos: the number of its videos.
+    """
     texts = [t.text for t in sample.turns if t.role in ("user", "unknown")]
-    if not sample.images:  # text only: together with the earlier questions
+    visual = bool(sample.images or videos)
+    if not visual:  # text only: together with the earlier questions
         texts = ["\n".join(texts[: i + 1]) for i in range(len(texts))]
-    return [
-        q for q in dict.fromkeys(text.normalise_question(a) for a in texts) if q or sample.images
-    ]
+    if videos:
+        texts = [given.replace(VIDEO_PLACEHOLDER, " ") for given in texts]
+    return [q for q in dict.fromkeys(text.normalise_question(a) for a in texts) if q or visual]
 
 
 def _near(ours: _Units, theirs: _Units) -> Iterator[tuple[int, int, int]]:
@@ -200,11 +306,12 @@ def _text_only_matches(
 
 
 def _similar_images(ours: _Units, theirs: _Units) -> dict[tuple[bytes, bytes], bool]:
-    """(content of ours, content of theirs) of similar images, equal ones included; in a fixed
-    order.
+    """(content of ours, content of theirs) of similar images and equal videos, equal images
+    included; in a fixed order.
     """
     contents = sorted(ours.marks.keys() | theirs.marks.keys())
     out = {(c, c): True for c in contents if c in ours.marks and c in theirs.marks}
+    out |= {(c, c): True for c in sorted(ours.videos & theirs.videos)}
     if contents:
         marks = np.array(
             [ours.marks[c] if c in ours.marks else theirs.marks[c] for c in contents],

@@ -214,6 +214,14 @@ class Pool:
             out[i] = self._scored_sample(int(requested[i]))
         return [s for s in out if s is not None]
 
+    def sample_and_videos(self, row: int) -> tuple[Sample, Sequence[VideoRef]]:
+        """One row as it is in its file, and its videos, whether they are scored or not."""
+        from thresher.pools.video_rows import video_refs
+
+        record, sample = self.record_and_sample(row)
+        videos = () if record is None else video_refs(record, self.video_frames or 1)
+        return sample, videos
+
     def by_digest(self, digest: bytes) -> Sample:
         """A row with this digest, preferably one without a problem. Raises KeyError."""
         key = np.frombuffer(digest.ljust(32, b"\0"), DIGEST)[0]
@@ -250,6 +258,12 @@ class Pool:
 
             return videos.load(self._root, ref)
         return images.load_rgb(self._root, ref)
+
+    def video_key(self, ref: VideoRef) -> bytes:
+        """Equal for video files of the same content (`videos.content_key`). Raises ImageError."""
+        from thresher.pools import videos
+
+        return videos.content_key(self._root, ref)
 
     def image_bytes(self, ref: ImageRef) -> bytes:
         """The unmodified bytes of the image's file. Raises ImageError: outside the image folder,

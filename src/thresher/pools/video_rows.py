@@ -32,9 +32,8 @@ def with_videos(sample: Sample, record: Mapping[str, Any], frames: int) -> Sampl
 
     A row that cannot be scored for another reason gets a `VideoRef` that names it.
     """
-    given = [v for key in ("video", "videos") for v in _listed(record.get(key))]
     problem = _problem_beside(record, sample)
-    videos = [_reference(value, frames) for value in given]
+    videos = video_refs(record, frames)
     texts = [turn.text for turn in sample.turns]
     marked = sum(text.count(VIDEO_PLACEHOLDER) for text in texts)
     pictured = sum(text.count(IMAGE_PLACEHOLDER) for text in texts)
@@ -68,6 +67,17 @@ def with_videos(sample: Sample, record: Mapping[str, Any], frames: int) -> Sampl
         for turn, text in zip(sample.turns, texts, strict=True)
     )
     return replace(sample, turns=turns, images=media, problem="", key=sample.digest)
+
+
+def video_refs(record: Mapping[str, Any], frames: int) -> list[VideoRef]:
+    """The videos of a row: a path or bytes, or the `problem` of a value that is neither.
+
+    Arguments:
+        record: the row in the LLaVA layout.
+        frames: most frames of a video.
+    """
+    given = [v for key in ("video", "videos") for v in _listed(record.get(key))]
+    return [_reference(value, frames) for value in given]
 
 
 def _problem_beside(record: Mapping[str, Any], sample: Sample) -> str:

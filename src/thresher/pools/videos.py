@@ -8,6 +8,7 @@ as stored: a rotation that the file asks for is not applied.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -22,6 +23,7 @@ from thresher.pools.paths import printable
 from thresher.types import RowError, Video, VideoRef
 
 DAMAGED = "bad-video"  # kind of a row's error
+PART_BYTES = 2**20  # of a large file, read at three places to compare it with others
 
 
 def sample_indices(total: int, frames: int) -> list[int]:
@@ -50,25 +52,50 @@ def load(folder: str, ref: VideoRef) -> Video:
 
     Raises ImageError.
     """
+    with _open(folder, ref) as file:
+        name = "the embedded video" if ref.data is not None else printable(ref.path)
+        return decode(file, name, ref.frames)
+
+
+def content_key(folder: str, ref: VideoRef) -> bytes:
+    """Size and a hash of the content of a video's file, 40 bytes; of a large file, of the first,
+    the middle and the last MiB. The video is not decoded: PyAV is not needed.
+
+    Arguments:
+        folder: the resolved image folder, or its address.
+        ref: the video.
+
+    Raises ImageError.
+    """
+    state = hashlib.sha256()
+    with _open(folder, ref) as file:
+        size = file.seek(0, io.SEEK_END)
+        starts = [0] if size <= 3 * PART_BYTES else [0, size // 2, size - PART_BYTES]
+        for start in starts:
+            file.seek(start)
+            state.update(file.read(3 * PART_BYTES // len(starts)))
+    return size.to_bytes(8, "little") + state.digest()
+
+
+def _open(folder: str, ref: VideoRef) -> BinaryIO:
+    """The video's file. Raises ImageError."""
     if ref.problem:
         error = RowError.parse(ref.problem)
         raise ImageError(ref.problem, kind=error.kind)
     if ref.data is not None:
-        return decode(io.BytesIO(ref.data), "the embedded video", ref.frames)
+        return io.BytesIO(ref.data)
     if is_remote(folder):
         raise ImageError(
             f"{DAMAGED}: {printable(ref.path)}: videos are read from local folders only",
             kind=DAMAGED,
         )
     try:
-        file = open_inside(folder, ref.path)
+        return open_inside(folder, ref.path)
     except ImageError as e:
         reason = str(e.message).replace("no such image in", "no such video in")
         reason = reason.replace("images are read", "videos are read")
         kind = "missing-video" if e.kind == "missing-image" else DAMAGED
         raise ImageError(f"{kind}: {reason}", kind=kind) from None
-    with file:
-        return decode(file, printable(ref.path), ref.frames)
 
 
 def decode(file: BinaryIO, name: str, frames: int) -> Video:

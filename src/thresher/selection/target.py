@@ -118,7 +118,8 @@ def leaks(
     instead: str = f", or give {opt('on_leak', 'drop')}",
     near: bool | None = True,
 ) -> tuple[np.ndarray, str]:
-    """Rows of the pool that repeat a question of the target, and a note about them.
+    """Rows of the pool that repeat a question of the target, and a note about them and about rows
+    that could not be compared.
 
     Arguments:
         pool, target: the rows to train on, and those to evaluate on.
@@ -128,26 +129,31 @@ def leaks(
         instead: an alternative for the user.
         near: as in `find_contamination`.
 
-    Returns int64 [d] and the note, "" if there are none.
+    Returns int64 [d] and the note, "" if there is nothing to say.
     """
-    from thresher.duplicates import find_contamination
+    from thresher.duplicates import check_contamination, unchecked_note
 
     # rows read here are not stored, so they must not count among the stored rows that an
     # interrupted run reports
     shown = stderr_progress() if isinstance(progress, (BarProgress, LineProgress)) else progress
-    found = find_contamination(pool, target, near=near, progress=shown)
+    checked = check_contamination(pool, target, near=near, progress=shown)
+    found = checked.found
+    what, of = names
+    where = Path(target.path)
+    unchecked = (
+        unchecked_note(checked.unchecked, len(pool), f"the {what}"),
+        unchecked_note(checked.other_unchecked, len(target), f"the {of} set {where}"),
+    )
     if not found:
-        return np.zeros(0, np.int64), ""
+        return np.zeros(0, np.int64), " ".join(filter(None, unchecked))
     kinds = Counter(leak.kind for leak in found)
     how = ", ".join(f"{kinds[k]:,} {k}" for k in sorted(kinds, key=lambda k: (-kinds[k], k)))
-    what, of = names
     repeat = "repeats" if len(found) == 1 else "repeat"
     examples = "; ".join(
         f"row {k.row} repeats {of} row {k.other_row} ({k.kind})" for k in found[:SHOWN]
     )
     if len(found) > SHOWN:
         examples += "; …"
-    where = Path(target.path)
     if on_leak == "refuse":
         raise PoolError(
             f"{pluralize(len(found))} of the {what} {repeat} questions of the {of} set {where} "
@@ -160,7 +166,8 @@ def leaks(
             f"left to choose from. Was the pool itself given as the {of} set? Give other "
             "questions."
         )
-    return rows, (
+    dropped = (
         f"{pluralize(len(found))} of the pool {repeat} questions of the {of} set and "
         f"{'was' if len(found) == 1 else 'were'} dropped ({how})."
     )
+    return rows, " ".join(filter(None, (dropped, *unchecked)))
