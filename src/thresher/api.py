@@ -182,6 +182,8 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     from thresher.selection.devices import workers
     from thresher.selection.opening import prepare
     from thresher.selection.result import require_rows
+    from thresher.selection.tracked import track_selection
+    from thresher.tracking import require_tracker, tracked
 
     opened = None
     if not isinstance(pool, (str, Path)):
@@ -205,11 +207,16 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
             video_frames=pool.video_frames,
         )
     check_request(request)
+    require_tracker(request.track)
     job = prepare(request, _warn, out=False, pool=opened, progress=False)
     task = job.task
-    with workers(job, _warn) as job:
-        outcome = in_rounds.select(task, job.context)
-    require_rows(outcome)
+    settings = task.request.to_mapping()
+    with tracked(request.track, task.request.method, settings, _warn) as tracking:
+        with workers(job, _warn) as job:
+            shown = tracking.progress(job.context.progress)
+            outcome = in_rounds.select(task, replace(job.context, progress=shown))
+        require_rows(outcome)
+        track_selection(outcome, task.pool, task.request, tracking)
     return Chosen(outcome, task.pool, task.request)
 
 

@@ -11,6 +11,7 @@
     ├── CapReached
     ├── MissingExtra        exit code 2
     ├── StoreError
+    ├── TrackerError
     └── TooManyFailures
 
 The command line prints the message and exits with code 1 (the data or the run failed) or 2 (the
@@ -162,6 +163,10 @@ class MissingExtra(ThresherError):
 
 class StoreError(ThresherError):
     """The store cannot be read or written (disk full, no permission, damaged part)."""
+
+
+class TrackerError(ThresherError):
+    """A tracker of experiments cannot begin a run: no login, no server, no permission."""
 
 
 class TooManyFailures(ThresherError):

@@ -31,6 +31,9 @@ MODULES: dict[str, tuple[str, ...]] = {
     "remote": ("fsspec",),
     "hub": ("datasets",),
     "video": ("av",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+    "tensorboard": ("tensorboard",),
 }
 """Extra -> its modules, by import name."""
 

@@ -6,6 +6,7 @@ Longer than 400 lines because all options of the command, its checks and its tab
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -155,7 +156,7 @@ def compare(
     from thresher.errors import CapabilityError, opt
     from thresher.extras import require
     from thresher.methods.needs import needs_target, no_model
-    from thresher.selection.config import default_store
+    from thresher.selection.config import default_store, parse_settings
     from thresher.selection.opening import (
         TEST,
         VALIDATION,
@@ -166,6 +167,7 @@ def compare(
     )
     from thresher.selection.requirements import check_extras
     from thresher.storage.columns import Store
+    from thresher.tracking import require_tracker, tracked
     from thresher.training.recipe import Recipe
     from thresher.types import Budget
 
@@ -181,6 +183,7 @@ def compare(
     if request.model is None:
         raise no_model("thresher compare")
     require("train", "thresher compare")
+    require_tracker(request.track)
     for one in chosen.values():
         check_extras(one, model=request.model, uses_model=True, dedup=None)
     kept = Store(request.store or default_store())
@@ -246,17 +249,30 @@ def compare(
             note(remark)
         show_plan(estimate(job, run_context, out, probe=probe))
         return
+    from thresher.compare.tracked import track_comparison
     from thresher.evaluation import evaluate
     from thresher.report import try_to_write
 
-    comparison = run(
-        job,
-        run_context,
-        out,
-        evaluate=partial(evaluate, score=job.score, on_missing=request.on_missing),  # type: ignore[arg-type]
-        keep_models=keep_models,
-        report=lambda text: typer.echo(f"Cell {text}", err=True),
-    )
+    asked = request.to_mapping() | {
+        "pool": pool,
+        "eval": test,
+        "methods": methods,
+        "budgets": budgets,
+        "seeds": seeds,
+        "settings": parse_settings(settings or []),
+        "recipe": asdict(recipe),
+        "equal": equal,
+    }
+    with tracked(request.track, Path(out).resolve().name, asked, note) as tracking:
+        comparison = run(
+            job,
+            replace(run_context, progress=tracking.progress(run_context.progress)),
+            out,
+            evaluate=partial(evaluate, score=job.score, on_missing=request.on_missing),  # type: ignore[arg-type]
+            keep_models=keep_models,
+            report=lambda text: typer.echo(f"Cell {text}", err=True),
+        )
+        track_comparison(comparison, tracking)
     if problem := try_to_write(out):
         note(problem)
     show(comparison, Path(out))

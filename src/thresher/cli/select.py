@@ -35,9 +35,12 @@ def select(
     """
     from thresher.console.progress import stderr_progress
     from thresher.selection.opening import prepare
+    from thresher.tracking import require_tracker, tracked
 
+    asked = o.request_of(context)
+    require_tracker(asked.track)
     job = prepare(
-        o.request_of(context),
+        asked,
         note,
         out=True,
         options=o.roles_by_option(context),
@@ -52,17 +55,21 @@ def select(
     from thresher.selection import summary
     from thresher.selection.devices import workers
     from thresher.selection.result import require_rows
+    from thresher.selection.tracked import track_selection
 
     progress = stderr_progress()
-    try:
-        with workers(job, note) as job:
-            outcome = in_rounds.select(task, replace(job.context, progress=progress))
-    except KeyboardInterrupt:
-        raise Interrupted(progress.rows) from None
-    except CapReached as stop:
-        raise CapReached(f"{left(job)} {stop.message}") from None
-    require_rows(outcome)
-    output.write(outcome, task.pool, request, folder, overwrite=overwrite)
+    with tracked(request.track, folder.resolve().name, request.to_mapping(), note) as tracking:
+        shown = tracking.progress(progress)
+        try:
+            with workers(job, note) as job:
+                outcome = in_rounds.select(task, replace(job.context, progress=shown))
+        except KeyboardInterrupt:
+            raise Interrupted(progress.rows) from None
+        except CapReached as stop:
+            raise CapReached(f"{left(job)} {stop.message}") from None
+        require_rows(outcome)
+        output.write(outcome, task.pool, request, folder, overwrite=overwrite)
+        track_selection(outcome, task.pool, request, tracking)
     if problem := try_to_write(folder, task.pool):
         note(problem)
     summary.show(outcome, task.pool, request, folder)

@@ -3,6 +3,7 @@ can be given as --model."""
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -105,6 +106,7 @@ def train(
     device: Annotated[str | None, o.option("device")] = None,
     trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
     store: Annotated[str | None, o.option("store")] = None,
+    track: Annotated[str | None, o.option("track")] = None,
 ) -> None:
     """Fine-tune a model on the rows of a file: LoRA by default, loss on the answers only.
 
@@ -129,12 +131,16 @@ def train(
     from thresher.errors import CapabilityError, opt
     from thresher.extras import require
     from thresher.methods.needs import no_model
+    from thresher.request import RunRequest
     from thresher.request.image_pixels import ImagePixels
     from thresher.selection.config import check_device, default_store
     from thresher.selection.opening import open_the_pool
     from thresher.storage.columns import Store
+    from thresher.tracking import require_tracker, tracked
 
     require("train", "thresher train")
+    tracker = RunRequest(track=track).track  # type: ignore[arg-type]  # checked by the request
+    require_tracker(tracker)
     check_device(device or "auto")
     bounds = None if image_pixels is None else ImagePixels.parse(image_pixels)
     if model is None:
@@ -149,24 +155,49 @@ def train(
     if merge and full:
         note("--full trains the whole model: --merge has nothing to do.")
     kept = Store(store or default_store())
-    trained = fit(
-        model,
-        open_the_pool(
-            *(subset, images, kept, note),
-            trust_paths=bool(trust_paths),
-            video_frames=video_frames,
-        ),
-        None,
-        recipe,
-        Path(out),
-        device=device or "auto",
-        progress=stderr_progress(),
-        merge=merge,
-        trust_remote_code=bool(trust_remote_code),
-        cache=kept.root / "models",
-        image_pixels=bounds,
+    pool = open_the_pool(
+        *(subset, images, kept, note),
+        trust_paths=bool(trust_paths),
+        video_frames=video_frames,
     )
+    settings = {"pool": subset, "model": model, "out": out, "recipe": asdict(recipe)}
+    with tracked(tracker, Path(out).resolve().name, settings, note) as tracking:
+        trained = fit(
+            model,
+            pool,
+            None,
+            recipe,
+            Path(out),
+            device=device or "auto",
+            progress=tracking.progress(stderr_progress()),
+            merge=merge,
+            trust_remote_code=bool(trust_remote_code),
+            cache=kept.root / "models",
+            image_pixels=bounds,
+        )
+        tracking.summary(_counts(trained))
     _show(trained)
+
+
+def _counts(trained: TrainingResult) -> dict[str, float]:
+    """Numbers of a finished training for a tracker."""
+    begin, end = _first_and_last_losses(trained)
+    return {
+        "counts/rows": trained.rows,
+        "counts/failed": len(trained.unusable),
+        "counts/steps": len(trained.losses),
+        "seconds/training": trained.seconds,
+        "learning_rate": trained.learning_rate,
+        "loss/beginning": begin,
+        "loss/end": end,
+    }
+
+
+def _first_and_last_losses(trained: TrainingResult) -> tuple[float, float]:
+    """Mean losses of the first and of the last tenth of the steps."""
+    losses = trained.losses
+    tenth = max(len(losses) // 10, 1)
+    return sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
 
 
 def _show(trained: TrainingResult) -> None:
@@ -182,14 +213,12 @@ def _show(trained: TrainingResult) -> None:
             f"are listed in {trained.folder}/failures.jsonl. The first is row {first.row} (id "
             f"{first.id or 'none'}): {first.error}"
         )
-    losses = trained.losses
-    tenth = max(len(losses) // 10, 1)
-    begin, end = sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth
+    begin, end = _first_and_last_losses(trained)
     if trained.steps == 0:
         say(console, f"{trained.folder} holds this training already: nothing to do.", markup=False)
     say(
         console,
-        f"{len(losses):,} steps on {trained.rows - len(trained.unusable):,} rows in "
+        f"{len(trained.losses):,} steps on {trained.rows - len(trained.unusable):,} rows in "
         f"{format_duration(trained.seconds)} at a learning rate of {trained.learning_rate:g}. "
         f"Training loss {begin:.3f} at the beginning, {end:.3f} at the end.",
     )

@@ -38,6 +38,14 @@ class Progress(Protocol):
     def advance(self, n: int) -> None:
         """`n` more are done."""
 
+    def measure(self, name: str, value: float) -> None:
+        """A number of the current task, for a log; displays ignore it.
+
+        Arguments:
+            name: such as "failed" (rows so far) or "loss" (of a step).
+            value: its latest value.
+        """
+
     def finish(self) -> None:
         """The task ended; also called if it failed."""
 
@@ -52,6 +60,9 @@ class NoProgress:
         return
 
     def advance(self, n: int) -> None:
+        return
+
+    def measure(self, name: str, value: float) -> None:
         return
 
     def finish(self) -> None:
@@ -165,6 +176,9 @@ class LineProgress:
                 f"{format_duration(meter.left())} left"
             )
 
+    def measure(self, name: str, value: float) -> None:
+        return
+
     def finish(self) -> None:
         meter, self._meter = self._meter, None
         if meter is not None and meter.worked:
@@ -229,6 +243,9 @@ class BarProgress:
         self.rows += n
         if self._bar is not None:
             self._bar.advance(self._bar.task_ids[0], n)
+
+    def measure(self, name: str, value: float) -> None:
+        return
 
     def finish(self) -> None:
         if self._bar is not None:

@@ -136,6 +136,7 @@ class _Pass:
         for error, copies in zip(first.errors[known], first.copies[known], strict=True):
             self.failures[error] += int(copies)
         self.backend: Any = None
+        self.failures_logged = sum(self.failures.values())
         self.scored = 0  # rows
         self.waited = 0.0  # seconds spent waiting for other processes
         self.elsewhere = 0  # rows scored by others that the progress bar includes already
@@ -234,4 +235,8 @@ class _Pass:
             # a row fails once: with its first error
             if error := next(filter(None, of_row), ""):
                 self.failures[error] += int(self.copies[entries[i]])
+        failed = sum(self.failures.values())
+        if self.progress is not None and failed > self.failures_logged:
+            self.progress.measure("failed", failed)
+            self.failures_logged = failed
         self.scorer.eligible.check(self.failures)

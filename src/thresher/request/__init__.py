@@ -25,6 +25,7 @@ from thresher.request.run_request import (
     OnLeak,
     OnMissing,
     RunRequest,
+    Track,
     Unscorable,
 )
 
@@ -40,6 +41,7 @@ __all__ = [
     "Option",
     "RequestField",
     "RunRequest",
+    "Track",
     "Unscorable",
     "docs_of",
     "fields_of",

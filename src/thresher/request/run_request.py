@@ -22,6 +22,7 @@ Dedup = Literal["exact", "near", "semantic"]
 Unscorable = Literal["keep", "drop", "random"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["hf", "openai"]
+Track = Literal["wandb", "mlflow", "tensorboard"]
 ALL = ("select", "plan", "compare")
 ASKING = (*ALL, "evaluate", "suspects")  # commands that ask a model about rows
 MODEL_ONLY = ("select", "plan", "evaluate")  # those that neither train it nor read hidden states
@@ -134,6 +135,11 @@ class RunRequest:
     """Where scores are stored (default: $THRESHER_STORE, else your cache folder)."""
     on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=ASKING)] = "auto"
     """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse."""
+    track: Annotated[Track | None, Option("NAME", RUN, commands=("select", "compare"))] = None
+    """Log progress and results to wandb, mlflow or tensorboard.
+
+    Needs the extra of that name. Results do not depend on it.
+    """
     trust_paths: Annotated[bool, Option(commands=ASKING)] = False
     """Identify images by path and size, not by content: faster, but an overwritten image keeps its
     old scores.

@@ -37,6 +37,7 @@ NO_PART_OF_A_REQUEST = frozenset(
         "batch_tokens",
         "retry_errors",
         "trust_remote_code",
+        "track",
         "max_requests",
         "max_cost",
     }
@@ -159,16 +160,26 @@ def run_record(
             {"label": t.label, "fingerprint": t.fingerprint, "rows": t.rows}
             for t in outcome.trainings
         ],
-        "counts": {
-            "pool": len(pool),
-            "usable": len(outcome.considered),
-            "left_out": outcome.excluded,
-            "budget": outcome.budget,
-            "selected": len(outcome.rows),
-        },
+        "counts": counts(outcome, pool),
         "notes": [note.spelled(as_flag) for note in outcome.notes],
         "note_kinds": [note.kind for note in outcome.notes],
         "versions": _versions(bool(outcome.signals)),
+    }
+
+
+def counts(outcome: Outcome, pool: Pool) -> dict[str, int]:
+    """How many rows there are, could be used, were asked for and were selected.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+    """
+    return {
+        "pool": len(pool),
+        "usable": len(outcome.considered),
+        "left_out": outcome.excluded,
+        "budget": outcome.budget,
+        "selected": len(outcome.rows),
     }
 
 

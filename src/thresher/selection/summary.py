@@ -188,7 +188,7 @@ def kept_line(pool: Pool, rows: np.ndarray, what: str) -> str:
     """
     words = pool.facts["answer_words"]
     line = (
-        f"[bold]Kept {len(rows):,} of {len(pool):,} rows[/bold] "
+        f"Kept {len(rows):,} of {len(pool):,} rows "
         f"({format_percent(len(rows), len(pool))}) by {what}."
     )
     return (
@@ -389,6 +389,26 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
     return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
 
 
+def summary_lines(outcome: Outcome, pool: Pool, request: RunRequest) -> list[str]:
+    """Some five sentences about a selection, the headline first.
+
+    Arguments:
+        outcome: the selection.
+        pool: that it was made from.
+        request: of the run.
+    """
+    what = request.method + "".join(f" {key}={value}" for key, value in request.settings.items())
+    lines = (
+        kept_line(pool, outcome.rows, f"{what}, seed {request.seed}"),
+        cost_line(outcome),
+        sources_line(pool, outcome.rows),
+        skills_line(outcome),
+        loss_line(outcome),
+        saving_line(outcome, pool),
+    )
+    return [line for line in lines if line]
+
+
 def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> None:
     """Print the summary of a selection that was written to `folder`: some five lines, then the
     notes.
@@ -405,13 +425,11 @@ def show(outcome: Outcome, pool: Pool, request: RunRequest, folder: Path) -> Non
 
     console = stdout()
     n = len(pool)
-    what = request.method + "".join(f" {key}={value}" for key, value in request.settings.items())
-    say(console, kept_line(pool, outcome.rows, f"{escape(what)}, seed {request.seed}"))
-    lines = (cost_line(outcome), sources_line(pool, outcome.rows), skills_line(outcome))
-    for line in (*lines, loss_line(outcome)):
-        if line:
-            say(console, line, markup=False)
-    say(console, saving_line(outcome, pool), markup=False)
+    headline, *lines = summary_lines(outcome, pool, request)
+    kept, _, rest = headline.partition(" (")
+    say(console, f"[bold]{kept}[/bold] ({escape(rest)}")
+    for line in lines:
+        say(console, line, markup=False)
     files = [name for name in FILES if (folder / name).exists()]
     say(console, f"Written to [bold]{escape(str(folder))}[/bold]: {', '.join(files)}")
     left_out = f"{outcome.excluded:,} of {n:,} rows could not be used and were left out"

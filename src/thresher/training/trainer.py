@@ -217,12 +217,13 @@ class CheckpointCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         assert self.trainer is not None
-        self.trainer.end_step()
+        loss = self.trainer.end_step()
         if self._progress is not None:
             first = (state.global_step - 1) * args.gradient_accumulation_steps
             self._progress.advance(
                 self.batches.requested(first, first + args.gradient_accumulation_steps)
             )
+            self._progress.measure("loss", loss)
         age = time.monotonic() - self._last_save
         if (
             age >= max(self._every, SAVE_COST_RATIO * self._save_seconds)
