@@ -21,7 +21,6 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil,
 )
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from tests import tiny_models as base
 from thresher.backends.hf.processor import image_only
@@ -29,7 +28,7 @@ from thresher.backends.hf.processor import image_only
 WINDOW = 40
 """Tokens that a sliding layer sees: fewer than most rows have, more than the self-check's."""
 
-_AYA_WORDS = base._Words(
+_AYA_WORDS = base.Words(
     special=(
         *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<|START_OF_IMG|>"),
         *("<|END_OF_IMG|>", "<|IMG_PATCH|>", "<|IMG_LINE_BREAK|>", "TILE_GLOBAL"),
@@ -40,59 +39,13 @@ _AYA_WORDS = base._Words(
 )
 
 
-def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
-    return {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 16,
-        "vocab_size": len(tokenizer),
-        "max_position_embeddings": 8192,
-        "bos_token_id": None,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-        **more,
-    }
-
-
-def _save_qwen(out: Path, config: Any, tokenizer: Any, patch: int) -> None:
-    """A model of the Qwen family of `config` with new weights, and its processor."""
-    version2 = type(config) is tf.Qwen2VLConfig
-    shape = {"patch_size": patch, "merge_size": 2, "temporal_patch_size": 2}
-    edge = 2 * patch
-    processor = image_only(tf.Qwen2VLProcessor if version2 else tf.Qwen3VLProcessor)(
-        image_processor=Qwen2VLImageProcessorPil(
-            min_pixels=edge * edge * 4, max_pixels=edge * edge * 16, **shape
-        ),
-        tokenizer=tokenizer,
-        chat_template=base._QWEN2_5_CHAT if version2 else base._QWEN3_CHAT,
-    )
-    video = "Qwen2VLVideoProcessor" if version2 else "Qwen3VLVideoProcessor"
-    model = tf.AutoModelForImageTextToText.from_config(config)
-    pixels = {"shortest_edge": edge * edge * 4, "longest_edge": edge * edge * 48}
-    base._save(out, model, processor, {"video_processor_type": video, "size": pixels, **shape})
-
-
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-_QWEN3_VISION = {
-    "depth": 2,
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_heads": 2,
-    "out_hidden_size": 64,
-    "patch_size": 16,
-    "spatial_merge_size": 2,
-    "temporal_patch_size": 2,
-    "num_position_embeddings": 64,
-}
 
 
 def _qwen3_5(out: Path, size: base.Size, experts: bool = False) -> None:
     """Three layers of linear attention and one of full attention."""
-    tokenizer = base._QWEN_WORDS.byte_level()
-    text = _text(
+    tokenizer = base.QWEN_WORDS.byte_level()
+    text = base.text_config(
         tokenizer,
         num_hidden_layers=4,
         rope_parameters={
@@ -110,17 +63,17 @@ def _qwen3_5(out: Path, size: base.Size, experts: bool = False) -> None:
     )
     config = (tf.Qwen3_5MoeConfig if experts else tf.Qwen3_5Config)(
         text_config=text,
-        vision_config=_QWEN3_VISION,
+        vision_config=base.QWEN3_VISION,
         tie_word_embeddings=True,
-        **base._qwen_ids(tokenizer),
+        **base.qwen_ids(tokenizer),
     )
-    _save_qwen(out, config, tokenizer, 16)
+    base.save_qwen(out, config, tokenizer, 16)
 
 
 def _qwen3_vl_moe(out: Path, size: base.Size) -> None:
-    tokenizer = base._QWEN_WORDS.byte_level()
+    tokenizer = base.QWEN_WORDS.byte_level()
     rope = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": [4, 2, 2]}
-    text = _text(
+    text = base.text_config(
         tokenizer,
         num_hidden_layers=3,
         rope_parameters=rope | {"mrope_interleaved": True},
@@ -130,18 +83,18 @@ def _qwen3_vl_moe(out: Path, size: base.Size) -> None:
     )
     config = tf.Qwen3VLMoeConfig(
         text_config=text,
-        vision_config=_QWEN3_VISION | {"depth": 3, "deepstack_visual_indexes": [0, 1]},
+        vision_config=base.QWEN3_VISION | {"depth": 3, "deepstack_visual_indexes": [0, 1]},
         tie_word_embeddings=True,
-        **base._qwen_ids(tokenizer),
+        **base.qwen_ids(tokenizer),
     )
-    _save_qwen(out, config, tokenizer, 16)
+    base.save_qwen(out, config, tokenizer, 16)
 
 
 def _qwen2_vl(out: Path, size: base.Size) -> None:
-    tokenizer = base._QWEN_WORDS.byte_level()
+    tokenizer = base.QWEN_WORDS.byte_level()
     rope = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [2, 3, 3]}
     config = tf.Qwen2VLConfig(
-        text_config=_text(tokenizer, rope_parameters=rope),
+        text_config=base.text_config(tokenizer, rope_parameters=rope),
         vision_config={
             "depth": 2,
             "embed_dim": 32,
@@ -153,26 +106,17 @@ def _qwen2_vl(out: Path, size: base.Size) -> None:
             "temporal_patch_size": 2,
         },
         tie_word_embeddings=True,
-        **base._qwen_ids(tokenizer),
+        **base.qwen_ids(tokenizer),
     )
-    _save_qwen(out, config, tokenizer, 14)
+    base.save_qwen(out, config, tokenizer, 14)
 
 
 def _aya_vision(out: Path, size: base.Size) -> None:
     """Cohere 2: a sliding and a full layer."""
     tokenizer = _AYA_WORDS.byte_level()
     config = tf.AyaVisionConfig(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
-        text_config=_text(
+        vision_config=base.vision_config(model_type="siglip_vision_model", vision_use_head=False),
+        text_config=base.text_config(
             tokenizer,
             model_type="cohere2",
             sliding_window=WINDOW,
@@ -189,40 +133,27 @@ def _aya_vision(out: Path, size: base.Size) -> None:
         patch_size=14,
         img_size=56,
         downsample_factor=2,
-        chat_template=base._INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", "<image>"),
+        chat_template=base.INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", "<image>"),
     )
-    base._save(out, tf.AyaVisionForConditionalGeneration(config), processor)
+    base.save(out, tf.AyaVisionForConditionalGeneration(config), processor)
 
 
 def _internvl_gptoss(out: Path, size: base.Size) -> None:
     """gpt-oss: experts, attention sinks, a sliding and a full layer."""
-    tokenizer = base._INTERNVL_WORDS.byte_level()
-    config = tf.InternVLConfig(
-        vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "image_size": [56, 56],
-            "patch_size": [14, 14],
-        },
-        text_config=_text(
-            tokenizer,
-            model_type="gpt_oss",
-            num_local_experts=4,
-            num_experts_per_tok=2,
-            sliding_window=WINDOW,
-            layer_types=["sliding_attention", "full_attention"],
-            rope_parameters={"rope_type": "default", "rope_theta": 1e5},
-        ),
-        image_token_id=3,
-        image_seq_length=4,
-        downsample_ratio=0.5,
+    tokenizer = base.INTERNVL_WORDS.byte_level()
+    text = base.text_config(
+        tokenizer,
+        model_type="gpt_oss",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters={"rope_type": "default", "rope_theta": 1e5},
     )
-    base.save_internvl(out, config, tokenizer)
+    base.save_internvl(out, tokenizer, text)
 
 
-_GEMMA4_WORDS = base._Words(
+_GEMMA4_WORDS = base.Words(
     special=(
         *("<pad>", "<eos>", "<bos>", "<|turn>", "<turn|>", "<|image>", "<image|>", "<|image|>"),
         *("<|audio>", "<audio|>", "<|audio|>", "<|video|>"),
@@ -258,7 +189,7 @@ def _gemma4(out: Path, size: base.Size, both_ways: bool = False) -> None:
             *(("video", "<|video|>"), ("boa", "<|audio>"), ("audio", "<|audio|>")),
         )
     }
-    text = _text(
+    text = base.text_config(
         tokenizer,
         num_hidden_layers=4,
         global_head_dim=32,
@@ -295,10 +226,10 @@ def _gemma4(out: Path, size: base.Size, both_ways: bool = False) -> None:
         chat_template=_GEMMA4_CHAT,
     )
     video = {"video_processor_type": "Gemma4VideoProcessor", **shape}
-    base._save(out, tf.Gemma4ForConditionalGeneration(config), processor, video)
+    base.save(out, tf.Gemma4ForConditionalGeneration(config), processor, video)
 
 
-_GLM_WORDS = base._Words(
+_GLM_WORDS = base.Words(
     special=(
         *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<|video|>"),
         *("<|begin_of_image|>", "<|end_of_image|>", "<|begin_of_video|>", "<|end_of_video|>"),
@@ -314,7 +245,7 @@ def _glm(out: Path, size: base.Size, version: str = "4v") -> None:
     tokenizer = _GLM_WORDS.byte_level()
     of = tokenizer.convert_tokens_to_ids
     rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]}
-    text = _text(tokenizer, rope_parameters=rope | {"partial_rotary_factor": 1.0})
+    text = base.text_config(tokenizer, rope_parameters=rope | {"partial_rotary_factor": 1.0})
     vision = {
         "depth": 2,
         "hidden_size": 32,
@@ -353,31 +284,24 @@ def _glm(out: Path, size: base.Size, version: str = "4v") -> None:
     video = {
         "video_processor_type": "Glm4vVideoProcessor" if version == "4v" else "Glm46VVideoProcessor"
     }
-    base._save(out, tf.AutoModelForImageTextToText.from_config(config), processor, video)
+    base.save(out, tf.AutoModelForImageTextToText.from_config(config), processor, video)
 
 
 def _marked_chat(image: str) -> str:
     """A template that writes `image` for each image, and every turn between `<|im_start|>` and
     `<|im_end|>`."""
-    return base._INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", image)
+    return base.INTERNVL_CHAT.replace("<IMG_CONTEXT>\\n", image)
 
 
 def _llava_next(out: Path, size: base.Size) -> None:
     """Images in tiles, on the grid that fits them best."""
-    tokenizer = base._LLAVA_WORDS.sentencepiece_like()
+    tokenizer = base.LLAVA_WORDS.sentencepiece_like()
     grids = [[56, 112], [112, 56], [112, 112]]
     config = tf.LlavaNextConfig(
-        vision_config={
-            "model_type": "clip_vision_model",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-            "projection_dim": 32,
-        },
-        text_config=_text(
+        vision_config=base.vision_config(
+            model_type="clip_vision_model", num_hidden_layers=3, projection_dim=32
+        ),
+        text_config=base.text_config(
             tokenizer,
             model_type="llama",
             bos_token_id=1,
@@ -398,109 +322,74 @@ def _llava_next(out: Path, size: base.Size) -> None:
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
-        chat_template=base._LLAVA_CHAT,
+        chat_template=base.LLAVA_CHAT,
     )
-    base._save(out, tf.LlavaNextForConditionalGeneration(config), processor)
+    base.save(out, tf.LlavaNextForConditionalGeneration(config), processor)
 
 
 def _idefics3(out: Path, size: base.Size) -> None:
-    tokenizer = base._SMOLVLM_WORDS.byte_level()
-    config = tf.Idefics3Config(
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-        },
-        text_config=_text(
-            *(tokenizer,), model_type="llama", bos_token_id=1, eos_token_id=3, pad_token_id=2
-        ),
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        pad_token_id=2,
-        scale_factor=2,
-        tie_word_embeddings=False,
-    )
+    tokenizer = base.SMOLVLM_WORDS.byte_level()
+    config = tf.Idefics3Config(**base.smolvlm_config(tokenizer))
     processor = tf.Idefics3Processor(
         image_processor=Idefics3ImageProcessorPil(
             do_image_splitting=True, size={"longest_edge": 112}, max_image_size={"longest_edge": 56}
         ),
         tokenizer=tokenizer,
         image_seq_len=4,
-        chat_template=base._SMOLVLM_CHAT,
+        chat_template=base.SMOLVLM_CHAT,
     )
-    base._save(out, tf.Idefics3ForConditionalGeneration(config), processor)
+    base.save(out, tf.Idefics3ForConditionalGeneration(config), processor)
 
 
-_PIXTRAL_WORDS = base._Words(
+_PIXTRAL_WORDS = base.Words(
     special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
     eos="<|im_end|>",
     pad="<|endoftext|>",
 )
 
 
+_PIXTRAL_VISION = base.vision_config(model_type="pixtral", image_size=112, head_dim=16)
+
+
 def _pixtral(out: Path, size: base.Size) -> None:
     """Pixtral: images of any shape, with a token at the end of each row of patches."""
     tokenizer = _PIXTRAL_WORDS.byte_level()
     config = tf.LlavaConfig(
-        vision_config={
-            "model_type": "pixtral",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 112,
-            "patch_size": 14,
-            "head_dim": 16,
-        },
-        text_config=_text(tokenizer, model_type="mistral", sliding_window=None),
+        vision_config=_PIXTRAL_VISION,
+        text_config=base.text_config(tokenizer, model_type="mistral", sliding_window=None),
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         image_seq_length=1,
         vision_feature_layer=-1,
         vision_feature_select_strategy="full",
     )
-    processor = tf.PixtralProcessor(
-        image_processor=tf.PixtralImageProcessor(
-            size={"longest_edge": 112}, patch_size={"height": 14, "width": 14}
-        ),
-        tokenizer=tokenizer,
-        patch_size=14,
-        spatial_merge_size=1,
-        chat_template=_marked_chat("[IMG]"),
-    )
-    base._save(out, tf.LlavaForConditionalGeneration(config), processor)
+    _save_pixtral(out, config, tokenizer, 1)
 
 
 def _mistral3(out: Path, size: base.Size) -> None:
     """Mistral Small 3: Pixtral's vision tower, whose patches are merged."""
     tokenizer = _PIXTRAL_WORDS.byte_level()
     config = tf.Mistral3Config(
-        vision_config={
-            "model_type": "pixtral",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 112,
-            "patch_size": 14,
-            "head_dim": 16,
-        },
-        text_config=_text(tokenizer, model_type="mistral", sliding_window=None),
+        vision_config=_PIXTRAL_VISION,
+        text_config=base.text_config(tokenizer, model_type="mistral", sliding_window=None),
         image_token_index=tokenizer.convert_tokens_to_ids("[IMG]"),
         vision_feature_layer=-1,
         spatial_merge_size=2,
     )
+    _save_pixtral(out, config, tokenizer, 2)
+
+
+def _save_pixtral(out: Path, config: Any, tokenizer: Any, merge: int) -> None:
+    """A model with new weights, and a processor that merges `merge` x `merge` patches."""
     processor = tf.PixtralProcessor(
         image_processor=tf.PixtralImageProcessor(
             size={"longest_edge": 112}, patch_size={"height": 14, "width": 14}
         ),
         tokenizer=tokenizer,
         patch_size=14,
-        spatial_merge_size=2,
+        spatial_merge_size=merge,
         chat_template=_marked_chat("[IMG]"),
     )
-    base._save(out, tf.Mistral3ForConditionalGeneration(config), processor)
+    base.save(out, tf.AutoModelForImageTextToText.from_config(config), processor)
 
 
 SPECIAL = {

@@ -176,7 +176,7 @@ def _enliven(model: torch.nn.Module) -> None:
             module.weight.data[module.padding_idx] = 0
 
 
-def _save(out: Path, model: Any, processor: Any, video: dict[str, Any] | None = None) -> None:
+def save(out: Path, model: Any, processor: Any, video: dict[str, Any] | None = None) -> None:
     _enliven(model)
     model.eval().save_pretrained(out)
     processor.save_pretrained(out)
@@ -186,6 +186,37 @@ def _save(out: Path, model: Any, processor: Any, video: dict[str, Any] | None = 
         file.write_text(
             json.dumps(json.loads(file.read_text()) | {"video_processor": video}, indent=2)
         )
+
+
+def text_config(tokenizer: Any, **more: Any) -> dict[str, Any]:
+    """A language model of two layers; `more` replaces some of it or adds to it."""
+    return {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 8192,
+        "bos_token_id": None,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+        **more,
+    }
+
+
+def vision_config(**more: Any) -> dict[str, Any]:
+    """A vision tower for square images of 16 patches; `more` replaces some of it or adds to it."""
+    return {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 56,
+        "patch_size": 14,
+        **more,
+    }
 
 
 # --------------------------------------------------------------------------------------- tokenizers
@@ -214,7 +245,7 @@ _QWEN_PIECES = (
 
 
 @dataclass(frozen=True)
-class _Words:
+class Words:
     """A tokenizer to train. `special` come first, in order, so their ids are 0, 1, 2 …; then
     `plain`."""
 
@@ -305,7 +336,7 @@ class _Words:
 
 # ----------------------------------------------------------------------------- Qwen2.5-VL, Qwen3-VL
 
-_QWEN_WORDS = _Words(
+QWEN_WORDS = Words(
     special=(
         *(
             "<|endoftext|>",
@@ -320,7 +351,7 @@ _QWEN_WORDS = _Words(
     eos="<|im_end|>",
     pad="<|endoftext|>",
 )
-_QWEN2_5_CHAT = """\
+QWEN2_5_CHAT = """\
 {%- set pictures = namespace(n=0) -%}
 {%- for message in messages -%}
 {%- if loop.first and message['role'] != 'system' -%}
@@ -347,7 +378,7 @@ _QWEN2_5_CHAT = """\
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
 # No default system turn; a system turn counts only as the first one; images only in user turns.
-_QWEN3_CHAT = """\
+QWEN3_CHAT = """\
 {%- macro parts(content, images) -%}
 {%- if content is string -%}
 {{- content -}}
@@ -375,7 +406,7 @@ _QWEN3_CHAT = """\
 """  # noqa: E501
 
 
-def _qwen_ids(tokenizer: Any) -> dict[str, int]:
+def qwen_ids(tokenizer: Any) -> dict[str, int]:
     names = ("image_pad", "video_pad", "vision_start", "vision_end")
     ids = {n: tokenizer.convert_tokens_to_ids(f"<|{n}|>") for n in names}
     return {
@@ -386,31 +417,59 @@ def _qwen_ids(tokenizer: Any) -> dict[str, int]:
     }
 
 
+def save_qwen(
+    out: Path, config: Any, tokenizer: Any, patch: int, images: int = 16, videos: int = 48
+) -> None:
+    """A model of the Qwen family of `config` with new weights, and its processor.
+
+    Arguments:
+        patch: side of a patch, in pixels.
+        images, videos: most tokens of an image, and of a video.
+    """
+    kind = {tf.Qwen2VLConfig: tf.Qwen2VLProcessor, tf.Qwen2_5_VLConfig: tf.Qwen2_5_VLProcessor}.get(
+        type(config), tf.Qwen3VLProcessor
+    )
+    version3 = kind is tf.Qwen3VLProcessor
+    shape = {"patch_size": patch, "merge_size": 2, "temporal_patch_size": 2}
+    token = (2 * patch) ** 2  # pixels
+    processor = image_only(kind)(
+        image_processor=Qwen2VLImageProcessorPil(
+            min_pixels=token * 4, max_pixels=token * images, **shape
+        ),
+        tokenizer=tokenizer,
+        chat_template=QWEN3_CHAT if version3 else QWEN2_5_CHAT,
+    )
+    model = tf.AutoModelForImageTextToText.from_config(config)
+    video = {
+        "video_processor_type": "Qwen3VLVideoProcessor" if version3 else "Qwen2VLVideoProcessor",
+        "size": {"shortest_edge": token * 4, "longest_edge": token * videos},
+        **shape,
+    }
+    save(out, model, processor, video)
+
+
 def _qwen2_5_vl(out: Path, size: Size) -> None:
-    tokenizer = _QWEN_WORDS.byte_level()
-    hidden, layers, heads, inner, vision_hidden, vision_layers, max_patches = (
+    tokenizer = QWEN_WORDS.byte_level()
+    hidden, layers, heads, inner, vision_hidden, vision_layers, most_tokens = (
         (64, 2, 4, 128, 32, 2, 16) if size == "tiny" else (512, 8, 8, 1536, 128, 4, 120)
     )
     half_head = hidden // heads // 2
     sideways = half_head * 3 // 8  # rows and columns of the rotary positions; the rest is time
     config = tf.Qwen2_5_VLConfig(
-        text_config={
-            "hidden_size": hidden,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_key_value_heads": 2,
-            "intermediate_size": inner,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 8192,
-            "rope_parameters": {
+        text_config=text_config(
+            tokenizer,
+            hidden_size=hidden,
+            intermediate_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            head_dim=hidden // heads,
+            rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 1e6,
                 "mrope_section": [half_head - 2 * sideways, sideways, sideways],
             },
-            "bos_token_id": 0,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
-        },
+            bos_token_id=0,
+        ),
         vision_config={
             "depth": vision_layers,
             "hidden_size": vision_hidden,
@@ -424,72 +483,48 @@ def _qwen2_5_vl(out: Path, size: Size) -> None:
             "fullatt_block_indexes": [vision_layers - 1],
         },
         tie_word_embeddings=True,
-        **_qwen_ids(tokenizer),
+        **qwen_ids(tokenizer),
     )
-    shape = {"patch_size": 14, "merge_size": 2, "temporal_patch_size": 2}
-    images = Qwen2VLImageProcessorPil(
-        min_pixels=28 * 28 * 4, max_pixels=28 * 28 * max_patches, **shape
-    )
-    processor = image_only(tf.Qwen2_5_VLProcessor)(
-        image_processor=images, tokenizer=tokenizer, chat_template=_QWEN2_5_CHAT
-    )
-    model = tf.Qwen2_5_VLForConditionalGeneration(config)
-    pixels = {"size": {"shortest_edge": 28 * 28 * 4, "longest_edge": 28 * 28 * max_patches}}
-    video = {"video_processor_type": "Qwen2VLVideoProcessor", **pixels, **shape}
-    _save(out, model, processor, video)
+    save_qwen(out, config, tokenizer, 14, most_tokens, most_tokens)
+
+
+QWEN3_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "patch_size": 16,
+    "spatial_merge_size": 2,
+    "temporal_patch_size": 2,
+    "num_position_embeddings": 64,
+}
 
 
 def _qwen3_vl(out: Path, size: Size) -> None:
-    tokenizer = _QWEN_WORDS.byte_level()
+    tokenizer = QWEN_WORDS.byte_level()
     config = tf.Qwen3VLConfig(
-        text_config={
-            "hidden_size": 64,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 16,
-            "intermediate_size": 128,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 8192,
-            "rope_parameters": {
+        text_config=text_config(
+            tokenizer,
+            num_hidden_layers=3,
+            rope_parameters={
                 "rope_type": "default",
                 "rope_theta": 5e6,
                 "mrope_section": [4, 2, 2],
                 "mrope_interleaved": True,
             },
-            "bos_token_id": 0,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
-        },
-        vision_config={
-            "depth": 3,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 64,
-            "patch_size": 16,
-            "spatial_merge_size": 2,
-            "temporal_patch_size": 2,
-            "num_position_embeddings": 64,
-            "deepstack_visual_indexes": [0, 1],
-        },
+            bos_token_id=0,
+        ),
+        vision_config=QWEN3_VISION | {"depth": 3, "deepstack_visual_indexes": [0, 1]},
         tie_word_embeddings=True,
-        **_qwen_ids(tokenizer),
+        **qwen_ids(tokenizer),
     )
-    shape = {"patch_size": 16, "merge_size": 2, "temporal_patch_size": 2}
-    images = Qwen2VLImageProcessorPil(min_pixels=32 * 32 * 4, max_pixels=32 * 32 * 16, **shape)
-    processor = image_only(tf.Qwen3VLProcessor)(
-        image_processor=images, tokenizer=tokenizer, chat_template=_QWEN3_CHAT
-    )
-    model = tf.Qwen3VLForConditionalGeneration(config)
-    pixels = {"size": {"shortest_edge": 32 * 32 * 4, "longest_edge": 32 * 32 * 48}}
-    video = {"video_processor_type": "Qwen3VLVideoProcessor", **pixels, **shape}
-    _save(out, model, processor, video)
+    save_qwen(out, config, tokenizer, 16)
 
 
 # ---------------------------------------------------------------------------------------- LLaVA-1.5
 
-_LLAVA_WORDS = _Words(
+LLAVA_WORDS = Words(
     special=("<unk>", "<s>", "</s>", "<pad>", "<image>"),
     plain=tuple(f"<0x{b:02X}>" for b in range(256)),
     bos="<s>",
@@ -498,7 +533,7 @@ _LLAVA_WORDS = _Words(
     named=(("image_token", "<image>"),),
     vocab=900,
 )
-_LLAVA_CHAT = """\
+LLAVA_CHAT = """\
 {%- for message in messages -%}
 {%- if message['role'] != 'system' -%}{{- message['role'].upper() + ': ' -}}{%- endif -%}
 {%- for part in message['content'] | selectattr('type', 'equalto', 'image') -%}{{- '<image>\\n' -}}{%- endfor -%}
@@ -515,35 +550,31 @@ _LLAVA_CHAT = """\
 
 
 def _llava(out: Path, size: Size) -> None:
-    tokenizer = _LLAVA_WORDS.sentencepiece_like()
+    tokenizer = LLAVA_WORDS.sentencepiece_like()
     hidden, layers, heads, inner, vision_hidden, vision_layers, pixels = (
         (64, 2, 4, 128, 32, 3, 56) if size == "tiny" else (512, 8, 8, 1536, 128, 4, 168)
     )
     config = tf.LlavaConfig(
-        vision_config={
-            "model_type": "clip_vision_model",
-            "hidden_size": vision_hidden,
-            "intermediate_size": 2 * vision_hidden,
-            "num_hidden_layers": vision_layers,
-            "num_attention_heads": 2,
-            "image_size": pixels,
-            "patch_size": 14,
-            "projection_dim": vision_hidden,
-        },
-        text_config={
-            "model_type": "llama",
-            "hidden_size": hidden,
-            "intermediate_size": inner,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_key_value_heads": heads,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 8192,
-            "head_dim": hidden // heads,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": tokenizer.pad_token_id,
-        },
+        vision_config=vision_config(
+            model_type="clip_vision_model",
+            hidden_size=vision_hidden,
+            intermediate_size=2 * vision_hidden,
+            num_hidden_layers=vision_layers,
+            image_size=pixels,
+            projection_dim=vision_hidden,
+        ),
+        text_config=text_config(
+            tokenizer,
+            model_type="llama",
+            hidden_size=hidden,
+            intermediate_size=inner,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            head_dim=hidden // heads,
+            bos_token_id=1,
+            pad_token_id=tokenizer.pad_token_id,
+        ),
         image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
         image_seq_length=(pixels // 14) ** 2,
         vision_feature_layer=-2,
@@ -557,14 +588,14 @@ def _llava(out: Path, size: Size) -> None:
         patch_size=14,
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,  # CLIP's class token, which "default" drops again
-        chat_template=_LLAVA_CHAT,
+        chat_template=LLAVA_CHAT,
     )
-    _save(out, tf.LlavaForConditionalGeneration(config), processor)
+    save(out, tf.LlavaForConditionalGeneration(config), processor)
 
 
 # ---------------------------------------------------------------------------------- LLaVA-OneVision
 
-_ONEVISION_WORDS = _Words(
+_ONEVISION_WORDS = Words(
     special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<video>"),
     eos="<|im_end|>",
     pad="<|endoftext|>",
@@ -592,28 +623,8 @@ def _llava_onevision(out: Path, size: Size) -> None:
     tokenizer = _ONEVISION_WORDS.byte_level()
     pinpoints = [[56, 56], [56, 112], [112, 56], [112, 112]]
     config = tf.LlavaOnevisionConfig(
-        vision_config={
-            "model_type": "siglip_vision_model",
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
-        text_config={
-            "model_type": "qwen2",
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 8192,
-            "eos_token_id": 2,
-            "pad_token_id": 0,
-        },
+        vision_config=vision_config(model_type="siglip_vision_model", vision_use_head=False),
+        text_config=text_config(tokenizer, model_type="qwen2"),
         image_token_index=3,
         video_token_index=4,
         image_grid_pinpoints=pinpoints,
@@ -634,12 +645,12 @@ def _llava_onevision(out: Path, size: Size) -> None:
         chat_template=_ONEVISION_CHAT,
     )
     video = {"video_processor_type": "LlavaOnevisionVideoProcessor", "size": square}
-    _save(out, tf.LlavaOnevisionForConditionalGeneration(config), processor, video)
+    save(out, tf.LlavaOnevisionForConditionalGeneration(config), processor, video)
 
 
 # --------------------------------------------------------------------------------- Llama-3.2-Vision
 
-_MLLAMA_WORDS = _Words(
+_MLLAMA_WORDS = Words(
     special=(
         *(
             "<|begin_of_text|>",
@@ -721,20 +732,16 @@ def _mllama(out: Path, size: Size) -> None:
                 [4, 1],
             ],
         },
-        text_config={
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": words,
-            "cross_attention_layers": [1, 3],
-            "max_position_embeddings": 8192,
-            "bos_token_id": 0,
-            "eos_token_id": 5,
-            "pad_token_id": 2,
-            "rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
-        },
+        text_config=text_config(
+            tokenizer,
+            num_hidden_layers=4,
+            vocab_size=words,
+            cross_attention_layers=[1, 3],
+            bos_token_id=0,
+            eos_token_id=5,
+            pad_token_id=2,
+            rope_parameters={"rope_type": "default", "rope_theta": 500000.0},
+        ),
         image_token_index=words,
     )
     processor = tf.MllamaProcessor(
@@ -744,12 +751,12 @@ def _mllama(out: Path, size: Size) -> None:
         tokenizer=tokenizer,
         chat_template=_MLLAMA_CHAT,
     )
-    _save(out, tf.MllamaForConditionalGeneration(config), processor)
+    save(out, tf.MllamaForConditionalGeneration(config), processor)
 
 
 # ------------------------------------------------------------------------------------------ SmolVLM
 
-_SMOLVLM_WORDS = _Words(
+SMOLVLM_WORDS = Words(
     special=(
         *(
             "<|endoftext|>",
@@ -775,7 +782,7 @@ _SMOLVLM_WORDS = _Words(
     ),
     vocab=680,
 )
-_SMOLVLM_CHAT = """\
+SMOLVLM_CHAT = """\
 {{- '<|im_start|>' -}}
 {%- for message in messages -%}
 {{- message['role'] | capitalize -}}
@@ -790,51 +797,38 @@ _SMOLVLM_CHAT = """\
 """  # noqa: E501
 
 
+def smolvlm_config(tokenizer: Any) -> dict[str, Any]:
+    """What the configurations of SmolVLM and of Idefics 3 share."""
+    return {
+        "vision_config": vision_config(),
+        "text_config": text_config(
+            tokenizer, model_type="llama", bos_token_id=1, eos_token_id=3, pad_token_id=2
+        ),
+        "image_token_id": tokenizer.convert_tokens_to_ids("<image>"),
+        "pad_token_id": 2,
+        "scale_factor": 2,
+        "tie_word_embeddings": False,
+    }
+
+
 def _smolvlm(out: Path, size: Size) -> None:
-    tokenizer = _SMOLVLM_WORDS.byte_level()
-    config = tf.SmolVLMConfig(
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-        },
-        text_config={
-            "model_type": "llama",
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": len(tokenizer),
-            "head_dim": 16,
-            "max_position_embeddings": 8192,
-            "bos_token_id": 1,
-            "eos_token_id": 3,
-            "pad_token_id": 2,
-        },
-        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
-        pad_token_id=2,
-        scale_factor=2,
-        tie_word_embeddings=False,
-    )
+    tokenizer = SMOLVLM_WORDS.byte_level()
+    config = tf.SmolVLMConfig(**smolvlm_config(tokenizer))
     edges = {"size": {"longest_edge": 112}, "max_image_size": {"longest_edge": 56}}
     processor = image_only(tf.SmolVLMProcessor)(
         image_processor=SmolVLMImageProcessorPil(do_image_splitting=True, **edges),
         tokenizer=tokenizer,
         video_processor=None,
         image_seq_len=(56 // 14) ** 2 // 2**2,
-        chat_template=_SMOLVLM_CHAT,
+        chat_template=SMOLVLM_CHAT,
     )
     video = {"video_processor_type": "SmolVLMVideoProcessor", **edges}
-    _save(out, tf.SmolVLMForConditionalGeneration(config), processor, video)
+    save(out, tf.SmolVLMForConditionalGeneration(config), processor, video)
 
 
 # ----------------------------------------------------------------------------------------- InternVL
 
-_INTERNVL_WORDS = _Words(
+INTERNVL_WORDS = Words(
     special=(
         "<|endoftext|>",
         "<|im_start|>",
@@ -853,7 +847,7 @@ _INTERNVL_WORDS = _Words(
         ("video_token", "<video>"),
     ),
 )
-_INTERNVL_CHAT = """\
+INTERNVL_CHAT = """\
 {%- for message in messages -%}
 {{- '<|im_start|>' + message['role'] + '\\n' -}}
 {%- if message['content'] is string -%}
@@ -876,37 +870,20 @@ _INTERNVL_CHAT = """\
 
 
 def _internvl(out: Path, size: Size) -> None:
-    tokenizer = _INTERNVL_WORDS.byte_level()
+    tokenizer = INTERNVL_WORDS.byte_level()
+    save_internvl(out, tokenizer, text_config(tokenizer, model_type="qwen2"))
+
+
+def save_internvl(out: Path, tokenizer: Any, text: dict[str, Any]) -> None:
+    """An InternVL with new weights around the language model of `text`, and its processor, whose
+    images are cut into tiles."""
     config = tf.InternVLConfig(
-        vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "image_size": [56, 56],
-            "patch_size": [14, 14],
-        },
-        text_config={
-            "model_type": "qwen2",
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "vocab_size": len(tokenizer),
-            "max_position_embeddings": 8192,
-            "pad_token_id": 0,
-            "eos_token_id": 2,
-        },
+        vision_config=vision_config(image_size=[56, 56], patch_size=[14, 14]),
+        text_config=text,
         image_token_id=3,
         image_seq_length=4,
         downsample_ratio=0.5,
     )
-    save_internvl(out, config, tokenizer)
-
-
-def save_internvl(out: Path, config: Any, tokenizer: Any) -> None:
-    """An InternVL with new weights, and its processor, whose images are cut into tiles."""
     square = {"height": 56, "width": 56}
     processor = image_only(tf.InternVLProcessor)(
         image_processor=GotOcr2ImageProcessorPil(
@@ -914,15 +891,15 @@ def save_internvl(out: Path, config: Any, tokenizer: Any) -> None:
         ),
         tokenizer=tokenizer,
         image_seq_length=4,
-        chat_template=_INTERNVL_CHAT,
+        chat_template=INTERNVL_CHAT,
     )
     video = {"video_processor_type": "InternVLVideoProcessor", "size": square}
-    _save(out, tf.InternVLForConditionalGeneration(config), processor, video)
+    save(out, tf.InternVLForConditionalGeneration(config), processor, video)
 
 
 # ------------------------------------------------------------------------------------------ Gemma 3
 
-_GEMMA3_WORDS = _Words(
+_GEMMA3_WORDS = Words(
     special=(
         "<pad>",
         "<eos>",
@@ -964,29 +941,14 @@ _GEMMA3_CHAT = """\
 def _gemma3(out: Path, size: Size) -> None:
     tokenizer = _GEMMA3_WORDS.byte_level()
     config = tf.Gemma3Config(
-        text_config={
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "head_dim": 16,
-            "vocab_size": len(tokenizer),
-            "query_pre_attn_scalar": 16,
-            "sliding_window": 512,
-            "pad_token_id": 0,
-            "eos_token_id": 1,
-            "bos_token_id": 2,
-        },
-        vision_config={
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "image_size": 56,
-            "patch_size": 14,
-            "vision_use_head": False,
-        },
+        text_config=text_config(
+            tokenizer,
+            query_pre_attn_scalar=16,
+            sliding_window=512,
+            bos_token_id=2,
+            eos_token_id=1,
+        ),
+        vision_config=vision_config(vision_use_head=False),
         mm_tokens_per_image=4,
         boi_token_index=5,
         eoi_token_index=6,
@@ -1001,26 +963,16 @@ def _gemma3(out: Path, size: Size) -> None:
         image_seq_length=4,
         chat_template=_GEMMA3_CHAT,
     )
-    _save(out, model, processor)
+    save(out, model, processor)
 
 
 # ---------------------------------------------------------------------------------------- no images
 
 
 def _text_only(out: Path, size: Size) -> None:
-    tokenizer = _QWEN_WORDS.byte_level()
-    tokenizer.chat_template = _QWEN2_5_CHAT
-    config = tf.LlamaConfig(
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=len(tokenizer),
-        bos_token_id=0,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
+    tokenizer = QWEN_WORDS.byte_level()
+    tokenizer.chat_template = QWEN2_5_CHAT
+    config = tf.LlamaConfig(**text_config(tokenizer, bos_token_id=0))
     model = tf.LlamaForCausalLM(config)
     _enliven(model)
     model.eval().save_pretrained(out)
