@@ -63,6 +63,9 @@ class Plan:
     length: str = "max_tokens"  # "max_completion_tokens": the other name is refused
     logprobs: bool = True
     several: bool = True  # supports `n`
+    prompt_logprobs: bool = True  # of a real model; False: the parameter is ignored
+    unknown: str = ""  # a parameter that is refused
+    context: int = 10**9  # tokens of a prompt, beyond which it is refused in vLLM's words
     usage: bool = True
     models: tuple[str, ...] = ()  # default: (name,)
 
@@ -150,7 +153,7 @@ class Real:
             folder, dtype=torch.float32
         ).eval()
 
-    def _inputs(self, messages: list[dict[str, Any]]) -> Any:
+    def _inputs(self, messages: list[dict[str, Any]], **settings: Any) -> Any:
         images, talk = [], []
         for message in messages:
             content = message["content"]
@@ -163,8 +166,30 @@ class Real:
                 else:
                     parts.append(part)
             talk.append({"role": message["role"], "content": parts})
-        text = self.processor.apply_chat_template(talk, add_generation_prompt=True, tokenize=False)
+        text = self.processor.apply_chat_template(
+            talk, tokenize=False, **{"add_generation_prompt": True, **settings}
+        )
         return self.processor(text=text, images=images or None, return_tensors="pt")
+
+    def prompt(
+        self, messages: list[dict[str, Any]], settings: dict[str, Any]
+    ) -> tuple[list[Any], bool]:
+        """vLLM's `prompt_logprobs=0` of the prompt, and whether the model stops right after it."""
+        inputs = self._inputs(messages, **settings)
+        ids = inputs["input_ids"][0].tolist()
+        with self.torch.inference_mode():
+            logits = self.model(**inputs).logits[0].float()
+        found = logits.log_softmax(-1)
+        entries: list[Any] = [None]
+        for p, token in enumerate(ids[1:]):
+            value = found[p, token]
+            entry = {
+                "logprob": float(value),
+                "rank": int((found[p] >= value).sum()),
+                "decoded_token": self.processor.tokenizer.decode([token]),
+            }
+            entries.append({str(token): entry})
+        return entries, int(logits[-1].argmax()) in self._ends()
 
     def first(self, messages: list[dict[str, Any]], temperature: float) -> list[tuple[str, float]]:
         with self.torch.inference_mode():
@@ -261,6 +286,8 @@ def app_of(server: Server) -> FastAPI:
                 f"allowed: {plan.top}",
             )
             if body.get("top_logprobs", 0) > plan.top
+            else refusal(400, f"Unrecognized request argument supplied: {plan.unknown}")
+            if plan.unknown in body
             else None
         )
         server.asked.append((fate if output is None else "refused", text, body))
@@ -280,7 +307,10 @@ def app_of(server: Server) -> FastAPI:
             return Response("<html>Internal Server Error</html>", 500)
         if fate == "hang":
             await asyncio.sleep(plan.hang)
-        found = await asyncio.to_thread(completion, body, fate)
+        try:
+            found = await asyncio.to_thread(completion, body, fate)
+        except ValueError as error:
+            return refusal(400, str(error))
         raw = json.dumps(found).encode()
         if fate == "truncated":
             return Response(raw[: len(raw) // 2], media_type="application/json")
@@ -292,6 +322,28 @@ def app_of(server: Server) -> FastAPI:
         length, heat = body[plan.length], body.get("temperature", 1.0)
         likeliest = None
         with one_at_a_time:
+            if "prompt_logprobs" in body and plan.prompt_logprobs and isinstance(model, Real):
+                names = ("add_generation_prompt", "continue_final_message")
+                settings = {name: body[name] for name in names if name in body}
+                entries, stops = model.prompt(body["messages"], settings)
+                if len(entries) >= plan.context:
+                    raise ValueError(
+                        f"This model's maximum context length is {plan.context} tokens. However, "
+                        f"your request has {len(entries)} input tokens."
+                    )
+                return {
+                    "object": "chat.completion",
+                    "model": plan.name,
+                    "choices": [
+                        {
+                            "index": 0,
+                            "message": {"role": "assistant", "content": "" if stops else "x"},
+                            "finish_reason": "stop" if stops else "length",
+                        }
+                    ],
+                    "usage": {"prompt_tokens": len(entries), "completion_tokens": 1},
+                    "prompt_logprobs": entries,
+                }
             if body.get("logprobs") and plan.logprobs and fate != "no-logprobs":
                 tokens = model.first(body["messages"], heat)
                 best = sorted(tokens, key=lambda pair: -pair[1])[: body.get("top_logprobs", 0)]

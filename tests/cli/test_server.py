@@ -3,6 +3,7 @@ stored."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def test_limits_of_an_unused_served_model_are_ignored(
     assert code == 0, output
 
 
-@pytest.mark.parametrize("method", ["perplexity", "clipper", "mllm_selector"])
+@pytest.mark.parametrize("method", ["mllm_selector", "winnow"])
 def test_methods_that_need_weights_fail_before_any_request(
     capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
@@ -174,8 +175,34 @@ def test_methods_that_need_weights_fail_before_any_request(
         code, output = run(
             capsys, "--backend", "openai", "--url", server.url, "--model", "scripted", method=method
         )
-        assert code == 2 and "behind a server" in output and "--model with a folder" in output
+        assert code == 2 and "server" in output and "Give" in output and "folder" in output
         assert not server.asked
+
+
+@pytest.mark.parametrize("method", ["perplexity", "clipper"])
+def test_a_server_without_losses_fails_after_one_test_request(
+    capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    with serving(Plan()) as server:
+        code, output = run(
+            capsys, "--backend", "openai", "--url", server.url, "--model", "scripted", method=method
+        )
+        assert code == 2 and "behind a server" in output and "--model with a folder" in output
+        assert "prompt_logprobs" in output and len(server.asked) == 1
+
+
+@pytest.mark.parametrize("method", ["perplexity", "clipper"])
+def test_a_server_with_losses_selects(capsys: pytest.CaptureFixture[str], method: str) -> None:
+    """The same rows as with the model in this process."""
+    kept = []
+    with serving(Plan(model="demo", name="m")) as server:
+        for model in (["--model", "demo"], ["--model", f"{server.url}#m"]):
+            out = f"out{len(kept)}"
+            code, output = run(capsys, *model, "--out", out, method=method)
+            assert code == 0, output
+            kept.append(json.loads(Path(out, "subset.json").read_text()))
+        assert server.asked
+    assert kept[0] == kept[1]
 
 
 def test_a_server_without_logprobs(capsys: pytest.CaptureFixture[str]) -> None:

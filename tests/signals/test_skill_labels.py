@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from tests.methods.planted_columns import digests
+from thresher.errors import CapabilityError
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.named import SHORT, named_field, signals_by_name, signals_for
 from thresher.signals.skill_labels import SkillLabels
@@ -86,3 +88,15 @@ def test_names_reach_fields_and_what_they_are_made_from() -> None:
     )
     tokens = named_field("answer_tokens")
     assert tokens is not None and list(signals_for([tokens], MODEL)) == ["answer_loss"]
+
+
+def test_a_server_computes_the_fields_of_losses_only() -> None:
+    served = ModelIdentity("api:m", "openai", "server", "")
+    for name in ("answer_loss", "greedy_match", "visual_gain", "score_humanities"):
+        found = named_field(name)
+        assert found is not None and signals_for([found], served)
+    for name in ("entropy", "own_answer_gap", "skill", "suspicion"):
+        found = named_field(name)
+        assert found is not None
+        with pytest.raises(CapabilityError, match=f"{name} is computed .* behind a server"):
+            signals_for([found], served)

@@ -65,9 +65,10 @@ def require_weights(context: MethodContext, method: str) -> ModelIdentity:
         )
     if model.served:
         raise CapabilityError(
-            " needs a model's hidden states and the loss of given answers, which a server does "
-            f"not give. Give {opt('model')} with weights: a folder or a hub id. With a "
-            f"server, {opt('method', 'mmssr')} works; random, stratified and length need no model.",
+            " needs a model's hidden states, which a server does not give. Give "
+            f"{opt('model')} with weights: a folder or a hub id. With a server, "
+            f"{opt('method', 'mmssr')} works, and perplexity and clipper with one that gives "
+            "prompt_logprobs (vLLM); random, stratified and length need no model.",
             option="method",
             value=method,
         )

@@ -409,18 +409,29 @@ def check_weights_are_here(method: Method, context: RunContext) -> None:
         context: the models.
     """
     from thresher.backends.openai.resolve import is_served
-    from thresher.engine.graph import models_to_train, signals_of, walk
+    from thresher.engine.graph import model_of, models_to_train, signals_of, walk
+    from thresher.signals.reading import needs_weights
 
     _check_adapter(method, context)
     asked = [h for h in (context.model, *context.roles.values()) if h is not None]
-    served = [h.name for h in asked if is_served(h.identity)]
+    served = {h.identity: h.name for h in asked if is_served(h.identity)}
     if not served:
         return
     for signal in walk(signals_of(method, context, 0, 1000)):
         if any(is_served(trained.base) for trained in models_to_train(signal).values()):
             raise CapabilityError(
-                f" trains the model first, and {served[0]!r} is behind a "
+                f" trains the model first, and {next(iter(served.values()))!r} is behind a "
                 f"server. Give its weights: {opt('model')} with a folder or a hub id.",
+                option="method",
+                value=method.name,
+            )
+        model = model_of(signal) if not models_to_train(signal) else None
+        if model in served and needs_weights(signal):
+            weights = f"Give its weights: {opt('model')} with a folder or a hub id."
+            raise CapabilityError(
+                f" computes {signal.kind} from a model's hidden states or from whole distributions "
+                f"of tokens, and {served[model]!r} is behind a server, which gives losses, answers "
+                f"to questions and generated text. {getattr(signal, 'alternative', weights)}",
                 option="method",
                 value=method.name,
             )

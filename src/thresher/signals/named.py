@@ -20,6 +20,7 @@ from thresher.signals.capabilities import CAPABILITIES
 from thresher.signals.entropy import Entropy
 from thresher.signals.judge import Judge
 from thresher.signals.own_answer_gap import OwnAnswerGap
+from thresher.signals.reading import needs_weights
 from thresher.signals.skill_labels import SkillLabels
 from thresher.signals.skills import skills_of
 from thresher.signals.suspicion import Suspicion
@@ -129,11 +130,11 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
     table = signals_by_name(model)
     needed = {f.signal for f in fields}
     for field in fields:
-        if model.served and not isinstance(table[field.signal], Judge):
+        if model.served and _needs_weights(table[field.signal]):
             raise CapabilityError(
-                f"{field.name} is computed from a model's probabilities and hidden states, and "
-                f"{model.weights!r} is behind a server. Give its weights: {opt('model')} with a "
-                "folder or a hub id."
+                f"{field.name} is computed from a model's hidden states or whole distributions of "
+                f"tokens, and {model.weights!r} is behind a server. Give its weights: "
+                f"{opt('model')} with a folder or a hub id."
             )
         if model.adapter and field.signal in OF_STATES:
             raise CapabilityError(
@@ -145,6 +146,11 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
             inputs = tuple(signal.inputs().values())
             needed |= {other for other, inner in table.items() if inner in inputs}
     return {name: signal for name, signal in table.items() if name in needed}
+
+
+def _needs_weights(signal: Signal) -> bool:
+    """Whether no server can compute the signal or one of its inputs."""
+    return needs_weights(signal) or any(map(_needs_weights, signal.inputs().values()))
 
 
 @cache

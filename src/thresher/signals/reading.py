@@ -16,7 +16,16 @@ import numpy as np
 
 from thresher.errors import CapabilityError, opt
 from thresher.signals.function_words import function_word_spans
-from thresher.types import AnyModel, Columns, Sample, SampleSource, Scored, Signal, model_inputs
+from thresher.types import (
+    AnyModel,
+    Capability,
+    Columns,
+    Sample,
+    SampleSource,
+    Scored,
+    Signal,
+    model_inputs,
+)
 
 
 class ReadingBackend(Protocol):
@@ -79,6 +88,10 @@ class ReadTogether:
     among_images: bool = False
     image: bool = True
 
+    def reading(self) -> Reading:
+        """What the signal needs of the pass."""
+        raise NotImplementedError
+
     def inputs(self) -> Mapping[str, Signal]:
         return model_inputs(self.model)
 
@@ -104,13 +117,10 @@ class ReadTogether:
         pool: SampleSource,
     ) -> Iterator[list[Scored]]:
         """`signals`: those of one `batch_key()`, of any class."""
-        if not hasattr(backend, "read"):
-            names = ", ".join(sorted({signal.kind for signal in signals}))
-            raise CapabilityError(
-                f"{names}: these need a model's hidden states and the probabilities of a given "
-                f"answer, which a server does not return. Give {opt('model')} with weights."
-            )
         requested = [signal.reading() for signal in signals]
+        if not hasattr(backend, "read"):
+            yield from _losses(signals, samples, backend, pool, self.among_images)
+            return
         states = list(dict.fromkeys(state for w in requested for state in w.states))
         for piece in backend.read(
             samples,
@@ -130,6 +140,37 @@ class ReadTogether:
                 errors = [given or own for given, own in zip(piece.errors, odd, strict=True)]
                 out.append(Scored(piece.index, values, errors))
             yield out
+
+
+def needs_weights(signal: Signal) -> bool:
+    """Whether no server can compute the signal: it needs hidden states, entropies or the loss of
+    single words, more than the loss of a row's answers."""
+    if isinstance(signal, ReadTogether):
+        return signal.reading() != Reading(loss=True)
+    return getattr(signal, "needs", None) in (Capability.EMBED, Capability.GRADIENTS)
+
+
+def _losses(
+    signals: Sequence[Any],
+    samples: Sequence[Sample],
+    backend: Any,
+    pool: SampleSource,
+    among_images: bool,
+) -> Iterator[list[Scored]]:
+    """`batch_rows` with a backend that gives nothing but losses: a model behind a server."""
+    names = sorted({signal.kind for signal in signals if needs_weights(signal)})
+    if names:
+        raise CapabilityError(
+            f"{', '.join(names)}: these need a model's hidden states or whole distributions of "
+            f"tokens, which a server does not return. Give {opt('model')} with weights."
+        )
+    for piece in backend.answer_loss(samples, pool, among_images):
+        out = []
+        for signal in signals:
+            values, odd = signal.values(piece.values)
+            errors = [given or own for given, own in zip(piece.errors, odd, strict=True)]
+            out.append(Scored(piece.index, values, errors))
+        yield out
 
 
 def finite(values: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarray], list[str]]:

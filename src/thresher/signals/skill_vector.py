@@ -42,6 +42,9 @@ class SkillVector:
     kind: ClassVar[str] = "skill_vector"
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.EMBED
+    alternative: ClassVar[str] = (
+        f"Search by words ({opt('settings.retrieval', 'bm25')}), or give a teacher with weights."
+    )
     not_identity: ClassVar[tuple[str, ...]] = ("text",)
     key_fields: ClassVar[tuple[tuple[str, str], ...]] = (("text", "skills"),)
     fields: ClassVar[tuple[Field, ...]] = (
@@ -62,8 +65,7 @@ class SkillVector:
         if not hasattr(backend, "embed"):
             raise CapabilityError(
                 "retrieval=embedding needs the teacher's hidden states, which a server does not "
-                f"give. Search by words ({opt('settings.retrieval', 'bm25')}), or give a teacher "
-                "with weights."
+                f"give. {self.alternative}"
             )
         texts = [str(t) for t in inputs["text"]["skills"]]
         rows: dict[str, list[int]] = {}

@@ -1,8 +1,8 @@
-"""A model behind a server as a backend: probabilities of the answers to questions, and generated
-texts.
+"""A model behind a server as a backend: probabilities of the answers to questions, generated texts,
+and the loss of given answers.
 
-Chat completions cannot give the probability of a text that the model did not generate (the loss of
-a given answer); such requests are refused before anything is sent.
+Chat completions cannot give the probability of a text that the model did not generate; vLLM's
+extension `prompt_logprobs` can (`losses`). Hidden states no server gives.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from thresher.backends.hf.conversation import Conversation, after_demonstration, conversation
 from thresher.backends.openai.address import Address
 from thresher.backends.openai.client import Client
 from thresher.backends.openai.completions import (
@@ -24,6 +25,7 @@ from thresher.backends.openai.completions import (
     read_top_logprobs,
 )
 from thresher.backends.openai.image_uris import ImageURIs
+from thresher.backends.openai.losses import AnswerLosses, LossReader
 from thresher.backends.openai.messages import messages, prompt, question
 from thresher.backends.openai.options import ServerOptions
 from thresher.backends.openai.rows import RowResult, ServerHealth, ask_rows
@@ -31,11 +33,6 @@ from thresher.errors import CapabilityError, opt
 from thresher.types import Note, Sample, SampleSource, Scored
 
 EQUAL_DRAWS_ROWS = 20  # rows whose samples are all equal, before the user is warned
-_WEIGHTS = (
-    "Methods that ask questions work with a server (mmssr, the teacher of error_driven); methods "
-    f"that need losses or train the model need its weights: {opt('model')} with a folder or a hub "
-    "id."
-)
 BeforeSend = Callable[[], None]
 log = logging.getLogger(__name__)
 
@@ -63,6 +60,7 @@ class OpenAIBackend:
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
         self.client = Client(address, key, options)
         self.options = options
+        self._loss_reader = LossReader(self.client)
         self._health = ServerHealth(address.base)
         self._supports_n = True  # whether the server supports `n`
         self._logged_notes: list[Note] = []
@@ -207,19 +205,46 @@ class OpenAIBackend:
             )
             self.client.dialect.notes.append(Note("n", text))
 
-    # --------------------------------------------------------------------- unsupported capabilities
-
     def answer_loss(
         self, samples: Sequence[Sample], pool: SampleSource, among_images: bool = False
-    ) -> NoReturn:
-        """Raises CapabilityError."""
-        self._unsupported("give the loss of answers that it did not generate")
+    ) -> Iterator[Scored]:
+        """The loss of each row's answers, if the server has vLLM's `prompt_logprobs`.
+
+        Arguments:
+            samples: with their answers.
+            pool: where images are loaded from.
+            among_images: has no effect: the server decides how images are encoded.
+
+        Yields `nll` float32 [m], mean nats per answer token; `tokens` int32 [m]; `greedy_match`
+        bool [m]. Raises CapabilityError for other servers.
+        """
+        return self._losses([conversation(sample) for sample in samples], pool)
 
     def one_shot(
         self, samples: Sequence[Sample], demonstrations: Sequence[Sample], pool: SampleSource
-    ) -> NoReturn:
-        """Raises CapabilityError."""
-        self._unsupported("give the loss of answers that it did not generate")
+    ) -> Iterator[Scored]:
+        """`answer_loss` of `samples[i]` after `demonstrations[i]`, in one conversation."""
+        pairs = zip(demonstrations, samples, strict=True)
+        return self._losses([after_demonstration(shown, query) for shown, query in pairs], pool)
+
+    def _losses(
+        self, conversations: Sequence[Conversation], pool: SampleSource
+    ) -> Iterator[Scored]:
+        image_uris = ImageURIs(pool, self.options.image_side)
+
+        def row(i: int, sending: BeforeSend, stop: threading.Event) -> AnswerLosses:
+            return self._loss_reader.losses(conversations[i], image_uris.uri, sending, stop)
+
+        for done in self._rows(len(conversations), 1, row):
+            found = [AnswerLosses(np.nan, 0, False) if d.error else d.value for d in done]
+            values = {
+                "nll": np.array([x.nll for x in found], np.float32),
+                "tokens": np.array([x.tokens for x in found], np.int32),
+                "greedy_match": np.array([x.greedy_match for x in found], bool),
+            }
+            yield _scored(done, values)
+
+    # --------------------------------------------------------------------- unsupported capabilities
 
     def choice(
         self, samples: Sequence[Sample], candidates: Sequence[Sequence[str]], pool: SampleSource
@@ -231,7 +256,7 @@ class OpenAIBackend:
             f"weights: {opt('model')} with a folder or a hub id.",
         )
 
-    def _unsupported(self, what: str, instead: str = _WEIGHTS) -> NoReturn:
+    def _unsupported(self, what: str, instead: str) -> NoReturn:
         raise CapabilityError(
             f"The model {self.client.address.model!r} is behind a server, and chat completions "
             f"cannot {what}. {instead} Nothing was sent."

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import threading
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ from tenacity.nap import sleep_using_event
 from tenacity.stop import stop_after_attempt, stop_any, stop_when_event_set
 
 from thresher.backends.openai.address import Address
-from thresher.backends.openai.completions import read_choices
+from thresher.backends.openai.completions import list_choices
 from thresher.backends.openai.dialect import Dialect
 from thresher.backends.openai.failures import NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
@@ -62,6 +63,8 @@ REFUSALS_BEFORE_PROBE = 3
 # temporary; says nothing about the request
 _OVERLOAD_CODES = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)
 _ROW_CODES = (400, 413, 415, 422)  # about this request, not about all
+# a row that does not fit into the model's context, in the words of vLLM, SGLang and OpenAI
+_TOO_LONG = re.compile(r"context length|maximum (?:model|sequence) length", re.I)
 _RESUME = "Results so far are stored; run the same command again to continue."
 
 
@@ -136,6 +139,7 @@ class Client:
         stop: threading.Event,
         *,
         top: bool = False,
+        reserved: bool = True,
     ) -> T:
         """Request one chat completion.
 
@@ -147,6 +151,7 @@ class Client:
                 Refused.
             stop: once it is set, nothing is sent again.
             top: request the log-probabilities of the most likely first tokens.
+            reserved: whether the request is one of those that its row has reserved.
 
         Raises Transient if all tries failed, Refused, CapReached, ServerError, and CapabilityError
         if the server gives no log-probabilities at all.
@@ -157,7 +162,7 @@ class Client:
         def once() -> T:
             nonlocal sent
             sent += 1
-            return self._attempt(call, stop, again=sent > 1)
+            return self._attempt(call, stop, again=sent > 1 or not reserved)
 
         tries = Retrying(
             stop=stop_any(
@@ -353,9 +358,9 @@ class Client:
                 detail, after, overloaded=overloaded, reason_given=_is_specific(message)
             )
         if code in _ROW_CODES:
-            raise Refused(
-                with_detail(f"the server refuses it ({where})", message), message, parameters
-            )
+            kind = "too long: " if _TOO_LONG.search(message) else ""
+            reason = with_detail(f"{kind}the server refuses it ({where})", message)
+            raise Refused(reason, message, parameters)
         if code in (401, 403):
             variable = (
                 f"the variable that {opt('api_key_env')} names"
@@ -419,7 +424,7 @@ class Client:
 
     def _refuse_failed_choice(self, response: dict[str, Any]) -> None:
         """Raises Transient for a choice that contains an error, as some servers send it."""
-        for choice in read_choices(response):
+        for choice in list_choices(response):
             if choice.get("error"):
                 message = one_line(redact_key(message_in(choice["error"]), self._key))
                 raise Transient(f"an error in the answer: {message}", reason_given=True)

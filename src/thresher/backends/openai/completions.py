@@ -41,13 +41,19 @@ class GeneratedText:
 def read_choices(response: dict[str, Any]) -> list[dict[str, Any]]:
     """The choices of a response, at least one. Raises ValueError, and Refused for a response
     without an answer."""
+    found = list_choices(response)
+    for choice in found:
+        _check(choice)
+    return found
+
+
+def list_choices(response: dict[str, Any]) -> list[dict[str, Any]]:
+    """The choices of a response, at least one, whatever they contain. Raises ValueError."""
     found = response.get("choices")
     if not isinstance(found, list) or not all(isinstance(c, dict) for c in found):
         raise ValueError("the response is not a chat completion: it has no list of choices")
     if not found:
         raise ValueError("the response has no choices")
-    for choice in found:
-        _check(choice)
     return found
 
 
@@ -79,12 +85,12 @@ def read_top_logprobs(response: dict[str, Any]) -> TopLogprobs:
     for entry in [*parameters, first]:
         if not isinstance(entry, dict) or not isinstance(entry.get("token"), str):
             raise ValueError("one of the most likely tokens has no text")
-        value = _logprob(entry.get("logprob"))
+        value = read_logprob(entry.get("logprob"))
         out[entry["token"]] = max(out.get(entry["token"], -math.inf), value)
     return out
 
 
-def _logprob(value: Any) -> float:
+def read_logprob(value: Any) -> float:
     """A log-probability in nats; null, NaN and "very unlikely" are -inf."""
     if value is None:
         return -math.inf
