@@ -48,6 +48,10 @@ class TurnMarks:
 def common_prefix(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens are equal at the beginning.
 
+    Arguments:
+        one: token ids.
+        other: token ids.
+
     >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
     2
     """
@@ -147,12 +151,12 @@ def holds_answer(texts: Sequence[str], answer: str) -> bool:
 
     Arguments:
         texts: of the tokens of a span, decoded one by one.
-        answer: the answer's text. Only ASCII texts can be compared: a character outside of it may
-            be several tokens, which have no text of their own.
+        answer: the answer's text. Only ASCII is compared: of another character, which may be
+            several tokens, these have no text of their own.
 
-    >>> holds_answer(["\u2581a", "\u2581red", " b", "all"], "a red  ball")
+    >>> holds_answer(["a", " red", " b", "all"], "a red  ball")
     True
-    >>> holds_answer(["red"], "a red ball"), holds_answer(["red", "\n", "</s>"], "red")
+    >>> holds_answer(["red"], "a red ball"), holds_answer(["red", " ", "</s>"], "red")
     (False, False)
     """
     if not texts or not answer.isascii():
