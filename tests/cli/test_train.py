@@ -94,6 +94,8 @@ def test_failed_rows_are_counted_and_listed(train: Train, tmp_path: Path) -> Non
         and "row 2 (id 2)" in ended.err
         and "missing" in ended.err
     )
+    assert "5 of 10 rows were not tried: 1 step did not reach them" in ended.err
+    assert "1 step on 4 rows in" in ended.out
     assert (tmp_path / "m" / "config.json").is_file()
 
 

@@ -255,13 +255,43 @@ def test_rows_that_cannot_be_encoded_are_named(tmp_path: Path) -> None:
         str(build("llava")), pool, None, Recipe(epochs=2, batch=2), tmp_path / "m", device="cpu"
     )
     assert [(u.row, u.id) for u in trained.unusable] == [(3, "3"), (5, "5"), (6, "6"), (8, "8")]
-    assert trained.rows == 10
+    assert (trained.rows, trained.untried, trained.trained_rows) == (10, 0, 6)
     reasons = [
         json.loads(line) for line in (tmp_path / "m" / "failures.jsonl").read_text().splitlines()
     ]
     assert "control token" in reasons[0]["error"] and "missing" in reasons[1]["error"]
     assert [r["row"] for r in reasons] == [3, 5, 6, 8]
     assert json.loads((tmp_path / "m" / "training.json").read_text())["rows"]["unusable"] == 4
+
+
+def test_rows_that_the_steps_did_not_reach_are_counted(tmp_path: Path) -> None:
+    records = [record(i) for i in range(10)]
+    records[5]["image"] = "gone.png"  # known before any batch
+    pool = pool_of(tmp_path / "p", records)
+    for repeated in (None, np.r_[np.arange(10), 0, 1]):  # then: the folder is complete already
+        trained = fit(
+            str(build("llava")),
+            pool,
+            repeated,
+            Recipe(steps=1, batch=2, accumulation=2),
+            tmp_path / f"m{repeated is None}",
+            device="cpu",
+        )
+        assert [u.row for u in trained.unusable] == [5]
+        tried = 10 - 1 - trained.untried
+        assert (trained.rows, trained.trained_rows) == (10, tried)
+        assert tried == 4 if repeated is None else 3 <= tried <= 4
+    record_of = json.loads((tmp_path / "mTrue" / "training.json").read_text())
+    assert record_of["rows"]["untried"] == 5
+    again = fit(
+        str(build("llava")),
+        pool,
+        None,
+        Recipe(steps=1, batch=2, accumulation=2),
+        tmp_path / "mTrue",
+        device="cpu",
+    )
+    assert (again.steps, again.rows, again.untried, again.trained_rows) == (0, 10, 5, 4)
 
 
 @pytest.mark.parametrize("how", ["missing", "torn"])

@@ -185,6 +185,7 @@ def _counts(trained: TrainingResult) -> dict[str, float]:
     return {
         "counts/rows": trained.rows,
         "counts/failed": len(trained.unusable),
+        "counts/untried": trained.untried,
         "counts/steps": len(trained.losses),
         "seconds/training": trained.seconds,
         "learning_rate": trained.learning_rate,
@@ -202,7 +203,7 @@ def _first_and_last_losses(trained: TrainingResult) -> tuple[float, float]:
 
 def _show(trained: TrainingResult) -> None:
     from thresher.cli.guard import note
-    from thresher.console.formatting import format_duration
+    from thresher.console.formatting import format_duration, pluralize
     from thresher.selection.summary import say, stdout
 
     console = stdout()
@@ -213,12 +214,18 @@ def _show(trained: TrainingResult) -> None:
             f"are listed in {trained.folder}/failures.jsonl. The first is row {first.row} (id "
             f"{first.id or 'none'}): {first.error}"
         )
+    if trained.untried:
+        note(
+            f"{trained.untried:,} of {trained.rows:,} rows were not tried: "
+            f"{pluralize(len(trained.losses), 'step')} did not reach them. Some of them may be "
+            "unusable as well."
+        )
     begin, end = _first_and_last_losses(trained)
     if trained.steps == 0:
         say(console, f"{trained.folder} holds this training already: nothing to do.", markup=False)
     say(
         console,
-        f"{len(trained.losses):,} steps on {trained.rows - len(trained.unusable):,} rows in "
+        f"{pluralize(len(trained.losses), 'step')} on {pluralize(trained.trained_rows)} in "
         f"{format_duration(trained.seconds)} at a learning rate of {trained.learning_rate:g}. "
         f"Training loss {begin:.3f} at the beginning, {end:.3f} at the end.",
     )

@@ -52,8 +52,11 @@ class TrainingResult:
         seconds: spent in the training loop, by all runs together.
         steps: optimiser steps of this call (0: the folder was complete already).
         losses: mean loss per target token (nats) of every step since the beginning.
-        rows: how many were given.
-        unusable: those that could not be trained on.
+        rows: how many were given, each counted once.
+        unusable: those that could not be trained on: the ones known to be unusable since the file
+            was read, and the ones that failed in a batch.
+        untried: how many of the others were in no batch, since there were too few steps. Some may
+            be unusable.
         learning_rate: the rate after warm-up.
     """
 
@@ -63,7 +66,13 @@ class TrainingResult:
     losses: list[float]
     rows: int
     unusable: tuple[UnusableRow, ...]
+    untried: int
     learning_rate: float
+
+    @property
+    def trained_rows(self) -> int:
+        """How many rows the model was trained on."""
+        return self.rows - len(self.unusable) - self.untried
 
 
 def fit(
@@ -133,7 +142,7 @@ def fit(
     with folder_lock(out, "trains a model here", progress):
         record = folders.find_finished(out, identity, resume)
         if record is not None:
-            return _result_from_record(out, record)
+            return _result_from_record(out, record, requested, _untried(usable_rows, recipe))
         folders.prepare_folder(out, identity, resume)
         backend: HFBackend = handle(
             base, found, device, dtype, None, trust_remote_code, image_pixels=image_pixels
@@ -173,6 +182,7 @@ def fit(
                 "given": len(requested),
                 "fingerprint": rows_digest,
                 "unusable": len(trained.unusable),
+                "untried": trained.untried,
                 "file": str(pool.path),
             },
             "steps": len(trained.losses),
@@ -244,9 +254,16 @@ def train_backend(
     if not batches.encoded:
         raise all_failed_error(failed)
     rows = len(np.unique(usable_rows)) + len(unusable)
+    untried = _untried(usable_rows, recipe)
     return trained_model, TrainingResult(
-        out, seconds, steps, trainer.losses, rows, tuple(failed), rate
+        out, seconds, steps, trainer.losses, rows, tuple(failed), untried, rate
     )
+
+
+def _untried(usable_rows: np.ndarray, recipe: Recipe) -> int:
+    """How many rows are in no batch. `usable_rows`: int64 [r], rows may occur repeatedly."""
+    in_batches = usable_rows[np.concatenate(recipe.batches(len(usable_rows)))]
+    return len(np.unique(usable_rows)) - len(np.unique(in_batches))
 
 
 def rows_fingerprint(pool: TrainingRows, rows: np.ndarray) -> str:
@@ -298,13 +315,16 @@ def _write(
     folders.save_model(merged.to(torch.bfloat16) if bf16 else merged, target, files)
 
 
-def _result_from_record(out: Path, record: dict[str, Any]) -> TrainingResult:
+def _result_from_record(
+    out: Path, record: dict[str, Any], requested: np.ndarray, untried: int
+) -> TrainingResult:
     return TrainingResult(
         out,
         float(record["seconds"]),
         0,
         list(record["losses"]),
-        int(record["rows"]["given"]),
+        len(np.unique(requested)),
         tuple(UnusableRow(**u) for u in record["failures"]),
+        untried,
         float(record["learning_rate"]),
     )
