@@ -35,6 +35,7 @@ STEPS_METHODS = ("random", "winnow", "clipper", "mllm_selector", "dics")
 RECIPE = Recipe(batch=8, learning_rate=5e-4)
 """The rate is to be confirmed with `gate.py`, on development questions."""
 SEEDS = 3
+FULL_POOL = "100%"
 Precision = Literal["auto", "fp32", "bf16"]
 
 
@@ -53,8 +54,14 @@ STAGES = (
     Stage("epochs", tuple(METHODS), ("10%", "30%"), True, "epochs"),
     Stage("steps", STEPS_METHODS, ("10%",), False, "steps"),
 )
+BUDGETS = (*dict.fromkeys(b for s in STAGES for b in s.budgets), FULL_POOL)
 LONG = 0.3
 """Equal steps are those of one pass over this share of the pool: three over 10%."""
+
+
+def stages_at(budgets: tuple[str, ...] | None) -> list[Stage]:
+    """The stages that have one of these budgets; None: all."""
+    return [s for s in STAGES if budgets is None or set(s.budgets) & set(budgets)]
 
 
 def job_of(
@@ -64,6 +71,7 @@ def job_of(
     model: ModelHandle,
     seeds: int,
     methods: tuple[str, ...] | None = None,
+    budgets: tuple[str, ...] | None = None,
     rate: float | None = None,
     precision: Precision = "auto",
 ) -> Job:
@@ -71,11 +79,13 @@ def job_of(
 
     Arguments:
         methods: only these; None: all of the stage. Random is always among them.
+        budgets: only these, "100%" is the full pool; None: all of the stage.
         rate: another learning rate than the recipe's.
         precision: of the trainings.
     """
     names = [n for n in stage.methods if methods is None or n in ("random", *methods)]
     recipe = replace(RECIPE, precision=precision)
+    chosen = [b for b in stage.budgets if budgets is None or b in budgets]
     if rate is not None:
         recipe = replace(recipe, learning_rate=rate)
     if stage.equal == "steps":
@@ -84,11 +94,11 @@ def job_of(
         pool,
         questions,
         methods={name: load(*METHODS[name]) for name in names},
-        budgets=[Budget.parse(b) for b in stage.budgets],
+        budgets=[Budget.parse(b) for b in chosen],
         seeds=seeds,
         model=model,
         recipe=recipe,
-        full=stage.full,
+        full=stage.full and (budgets is None or FULL_POOL in budgets),
         equal=stage.equal,
         score="generate",
     )

@@ -40,7 +40,7 @@ def main() -> None:
     pools = a.pools.split(",")
     if unknown := [p for p in pools if p not in POOLS]:
         sys.exit(f"--pools: {', '.join(unknown)} is not one of {', '.join(POOLS)}.")
-    stages = [s.name for s in arms.STAGES if s.name in a.stages.split(",")]
+    stages = [s.name for s in arms.stages_at(a.budgets) if s.name in a.stages.split(",")]
     failed = 0
     if not a.report_only:
         with ThreadPoolExecutor(a.workers) as workers:
@@ -62,6 +62,7 @@ def run_stages(a: argparse.Namespace, pool: str, stages: list[str]) -> int:
         command += ["--out", str(a.out), "--data", str(a.data), "--base", str(a.base)]
         command += ["--half", a.half, "--seeds", str(a.seeds), "--precision", a.precision]
         command += ["--methods", ",".join(a.methods)] if a.methods else []
+        command += ["--budgets", ",".join(a.budgets)] if a.budgets else []
         for name, value in (("--rows", a.rows), ("--questions", a.questions)):
             command += [name, str(value)] if value is not None else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}

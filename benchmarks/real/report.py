@@ -18,8 +18,8 @@ from benchmarks.proof.tables import gap, percent, table
 from benchmarks.real import arms, suspects
 from benchmarks.real.by_source import Asked, PoolLabels
 from benchmarks.real.drawn import agreement, drawn_differences, read_pages
-from benchmarks.real.pools import World
-from benchmarks.real.work import base_of, cells_of, opened, store_of
+from benchmarks.real.pools import POOLS, World
+from benchmarks.real.work import base_of, cells_of, job_of, opened, store_of
 
 from thresher.compare import FULL, RANDOM
 from thresher.stats.verdict import Verdict
@@ -65,8 +65,8 @@ def collect(a: argparse.Namespace, world: World, name: str) -> PoolResult:
     asked = Asked.of(Path(questions.path), world.pools[name])
     model = base_of(a, store_of(a, name))
     stages, missing = {}, 0
-    for stage in arms.STAGES:
-        job = arms.job_of(pool, questions, stage, model, a.seeds, a.methods, precision=a.precision)
+    for stage in arms.stages_at(a.budgets):
+        job = job_of(a, stage, pool, questions, model)
         stages[stage.name], left = arms_of(job, cells_of(a, name), labels, asked.yes_no)
         missing += left
     return PoolResult(name, len(pool), float(labels.noisy.mean()), asked, stages, missing)
@@ -88,7 +88,7 @@ def head(a: argparse.Namespace, found: Sequence[PoolResult]) -> str:
     return f"""# The proof on photographs, with a pretrained language model
 
     make real-base
-    make real-proof
+    {command(a, [p.name for p in found])}
 
 {date.today().isoformat()}, {os.cpu_count()} CPU cores shared with other work
 ({platform.machine()}). Base: InternVL of 157 M parameters ({hours or "no card"}).
@@ -98,6 +98,16 @@ pass over the subset unless said. Seeds 0 to {a.seeds - 1}; accuracy is that of 
 normalised, in %; ± is a 95% interval over seeds, and for differences over seeds and questions,
 paired. mmssr: the base is its own judge, since no stronger one is at hand. winnow: without its
 guard.{left}{trial}"""
+
+
+def command(a: argparse.Namespace, pools: Sequence[str]) -> str:
+    """The command of a page, with the options that change its numbers."""
+    given = {"seeds": (a.seeds, arms.SEEDS), "precision": (a.precision, "auto")}
+    given |= {"half": (a.half, "evaluation"), "pools": (",".join(pools), ",".join(POOLS))}
+    given |= {n: (",".join(getattr(a, n) or ()), "") for n in ("methods", "budgets")}
+    given |= {n: (getattr(a, n), None) for n in ("rows", "questions")}
+    args = " ".join(f"--{name} {value}" for name, (value, usual) in given.items() if value != usual)
+    return f'make real-proof ARGS="{args}"' if args else "make real-proof"
 
 
 def verdict_of(arms_found: Mapping[Key, Arm], key: Key, full: Arm | None = None) -> Verdict | None:

@@ -49,24 +49,34 @@ def options(description: str) -> argparse.ArgumentParser:
         help="of the trainings; auto: bf16 on a GPU only",
     )
     parser.add_argument("--methods", help="only these, separated by commas")
+    parser.add_argument("--budgets", help="only these; 100%%: training on the full pool")
     parser.add_argument("--rows", type=int, help="a trial: only so many rows of the pool")
     parser.add_argument("--questions", type=int, help="a trial: only so many questions")
     return parser
 
 
 def world_of(a: argparse.Namespace) -> World:
-    """Settles a.out, a.base and a.methods; writes missing pools."""
+    """Settles a.out, a.base, a.methods and a.budgets; writes missing pools."""
     a.out = outside_repository(a.out)
     a.base = (a.base or find_base(a.out)).expanduser().resolve()
     a.data = a.data.expanduser().resolve()
     if not (a.base / "config.json").exists():
         sys.exit(f"--base {a.base} is not the folder of a model. Run `make real-base` first.")
-    if isinstance(a.methods, str):
-        a.methods = tuple(a.methods.split(","))
-        unknown = [m for m in a.methods if m not in arms.METHODS]
-        if unknown:
-            sys.exit(f"--methods: {', '.join(unknown)} is not one of {', '.join(arms.METHODS)}.")
+    a.methods = _some("--methods", a.methods, tuple(arms.METHODS))
+    a.budgets = _some("--budgets", a.budgets, arms.BUDGETS)
+    if a.budgets == (arms.FULL_POOL,):
+        sys.exit("--budgets 100%: give the budget of the subsets too, such as 10%,100%.")
     return make_world(data_folder(a.data, "real"), a.out / "world", a.rows)
+
+
+def _some(option: str, given: str | None, known: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The names of a list separated by commas; exits with a message if one is unknown."""
+    if given is None:
+        return None
+    names = tuple(given.split(","))
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"{option}: {', '.join(unknown)} is not one of {', '.join(known)}.")
+    return names
 
 
 def find_base(out: Path) -> Path:
@@ -116,6 +126,15 @@ def cells_of(a: argparse.Namespace, pool: str) -> Path:
     return a.out / "proof" / a.half / pool
 
 
+def job_of(
+    a: argparse.Namespace, stage: arms.Stage, pool: Pool, questions: Pool, model: ModelHandle
+) -> Job:
+    """The comparison of a stage on a pool, restricted as the options say."""
+    return arms.job_of(
+        pool, questions, stage, model, a.seeds, a.methods, a.budgets, precision=a.precision
+    )
+
+
 def compute(a: argparse.Namespace, job: Job, store: Store, out: Path, name: str) -> Comparison:
     """Compute the missing cells of a comparison. `name`: for messages."""
     return compare(
@@ -137,7 +156,7 @@ def main() -> None:
     store = store_of(a, a.pool)
     pool, questions = opened(a, world, a.pool)
     model = base_of(a, store)
-    job = arms.job_of(pool, questions, stage, model, a.seeds, a.methods, precision=a.precision)
+    job = job_of(a, stage, pool, questions, model)
     compute(a, job, store, cells_of(a, a.pool), f"{a.pool} {stage.name}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -198,3 +199,18 @@ def test_sections_of_the_page() -> None:
     assert "| place | 200 | 30 |" in report.kinds(results)
     assert "No correlation" in report.worlds(results)
     assert report.steps(results) == ""
+
+
+def test_a_restricted_proof_names_its_command() -> None:
+    given = {"half": "evaluation", "precision": "auto", "rows": None, "questions": None}
+    whole = Namespace(seeds=3, methods=None, budgets=None, **given)
+    assert report.command(whole, tuple(pools.POOLS)) == "make real-proof"
+    part = Namespace(seeds=3, methods=("random", "winnow"), budgets=("10%",), **given)
+    assert report.command(part, ["mixed"]) == (
+        'make real-proof ARGS="--pools mixed --methods random,winnow --budgets 10%"'
+    )
+
+
+def test_stages_at_a_budget() -> None:
+    assert [s.name for s in arms.stages_at(None)] == ["epochs", "steps"]
+    assert [s.name for s in arms.stages_at(("30%", arms.FULL_POOL))] == ["epochs"]
