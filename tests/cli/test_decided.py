@@ -1,11 +1,15 @@
-"""`--config run.yaml` repeats what winnow decided, where something else is installed or where it
-would be measured otherwise; or it says that it cannot."""
+"""`--config run.yaml`, `thresher signals` and the viewer repeat what winnow decided, where
+something else is installed or where it would be measured otherwise; or a message says that they
+cannot."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -18,6 +22,9 @@ from tests.sighted_models import Blind, Sighted, with_images
 from thresher.backends import ModelHandle
 from thresher.backends.fake import IDENTITY
 from thresher.extras import MODULES
+from thresher.viewer.displayed import DisplayedSelection
+from thresher.viewer.export import export
+from thresher.viewer.session import Session
 
 SELECT = ("select", "seen/pool.json", "--images", "seen/images", "-b", "30%", "--model", "m")
 
@@ -160,3 +167,90 @@ def test_a_method_that_decides_nothing_records_nothing(
 ) -> None:
     command(*SELECT, "-m", "perplexity", "-o", "a")
     assert "decided" not in config("a")
+
+
+# ------------------------------------------------------------------- `thresher signals`, the viewer
+
+
+def columns(command: Command, folder: str) -> set[str]:
+    """The names of the columns that `thresher signals` writes, without their fields."""
+    code, _, err = command("signals", folder, "-o", f"{folder}.parquet")
+    assert code == 0, err
+    names = pq.read_schema(f"{folder}.parquet").names
+    return {name.rpartition(".")[0] for name in names if "." in name}
+
+
+def displayed(folder: str) -> tuple[Session, DisplayedSelection]:
+    session = Session(folder)
+    assert not session.fixed, session.fixed
+    return session, session.select(session.first)
+
+
+def kept(found: DisplayedSelection) -> list[int]:
+    rows: list[int] = np.flatnonzero(found.state == 2).tolist()
+    return rows
+
+
+def test_a_run_without_training_has_the_same_columns_where_training_is_installed(
+    command: Command, training: FakeTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = MODULES["train"]
+    install_nothing(monkeypatch)
+    assert command(*SELECT, "-o", "a")[0] == 0
+    before = columns(command, "a")
+    assert {"loss", "skills", "judgement", "judgement.without_image"} < before
+    assert not any(name.startswith(("trust", "guard")) for name in before)
+    monkeypatch.setitem(MODULES, "train", usual)
+    assert columns(command, "a") == before
+    _, found = displayed("a")
+    assert kept(found) == sorted(rows("a")) and "guard_passed" not in found.outcome.reason
+    assert training.calls() == []
+
+
+def test_a_run_with_a_guard_keeps_it_where_training_is_not_installed(
+    command: Command, training: FakeTraining, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command(*SELECT, "-o", "a")[0] == 0
+    before = columns(command, "a")
+    assert {"guard", "guard.selected", "guard.random", "judgement.without_image"} < before
+    install_nothing(monkeypatch)
+    after = columns(command, "a")
+    assert before - after == {name for name in before if name.startswith("trust")}, (
+        "the base model is trusted, so that the others were never asked"
+    )
+    session, found = displayed("a")
+    assert kept(found) == sorted(rows("a")) and found.outcome.reason["guard_passed"].all()
+    assert export(session, "exported").rows == len(rows("a")) and rows("exported") == rows("a")
+    # a replay measured nothing, so there is nothing behind its decisions
+    monkeypatch.setenv("THRESHER_STORE", "another")
+    assert command("select", "-c", "a/run.yaml", "-o", "b")[0] == 0
+    assert {"guard", "judgement"} < columns(command, "b")
+    assert not any(name.startswith(("guard.", "judgement.")) for name in columns(command, "b"))
+    assert kept(displayed("b")[1]) == sorted(rows("a"))
+
+
+def test_a_verdict_for_random_rows_is_displayed(command: Command, training: FakeTraining) -> None:
+    """The values of the file are used, whatever the store would give."""
+    command(*SELECT, "-o", "a")
+    command(*SELECT, "-m", "random", "-o", "random")
+    text = Path("a/run.yaml").read_text()
+    Path("a/run.yaml").write_text(text.replace("guard.passed: true", "guard.passed: false"))
+    assert kept(displayed("a")[1]) == sorted(rows("random")) != sorted(rows("a"))
+    columns(command, "a")
+    assert not any(pq.read_table("a.parquet")["guard.passed"].to_pylist())
+
+
+def test_another_seed_in_the_viewer_decides_again(command: Command, training: FakeTraining) -> None:
+    command(*SELECT, "--set", "guard=off", "-o", "a")
+    text = Path("a/run.yaml").read_text()
+    text = re.sub("judgement.helped: .*", "judgement.helped: 0.991", text)
+    Path("a/run.yaml").write_text(text)
+    command(*SELECT, "--set", "guard=off", "--seed", "1", "-o", "b")
+    session, same = displayed("a")
+    other = session.select(replace(session.first, seed=1))
+    assert kept(other) == sorted(rows("b"))
+
+    def note(found: DisplayedSelection) -> str:
+        return next(str(n) for n in found.outcome.notes if "trust=auto" in str(n))
+
+    assert "in 99% of" in note(same) and "in 99% of" not in note(other)

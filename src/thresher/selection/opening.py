@@ -235,16 +235,14 @@ def _decided(
     says that it is decided again. Raises MissingExtra where repeating it takes training."""
     from thresher.engine.graph import models_to_train, signals_of, walk
     from thresher.extras import require
-    from thresher.selection.decisions import KEY, from_plain
-    from thresher.selection.record import key_of
+    from thresher.selection.decisions import from_plain
 
     if not request.decided:
         return None
-    roles = {role: handle.identity for role, handle in context.roles.items()}
-    main = None if context.model is None else context.model.identity
-    decided = from_plain(request.decided)
-    names = ", ".join(name for name, fields in decided.items() if fields)
-    if request.decided.get(KEY) != key_of(_plain(request, method), pool, main, roles):
+    decided = matching_decisions(request, method, pool, context)
+    recorded = from_plain(request.decided)
+    names = ", ".join(name for name, fields in recorded.items() if fields)
+    if decided is None:
         say(
             f"What the config file decided ({names}) was for another request, model or pool: it is "
             "decided again."
@@ -258,6 +256,27 @@ def _decided(
         )
     say(f"What the config file decided is repeated: {names}.")
     return decided
+
+
+def matching_decisions(
+    request: RunRequest, method: Method, pool: Pool, context: RunContext
+) -> Decided | None:
+    """What the run.yaml of the request decided, if it is of the same request, rows and models.
+
+    Arguments:
+        request: with `decided` as it is in the file.
+        method: with its settings.
+        pool: the rows.
+        context: the models.
+    """
+    from thresher.selection.decisions import KEY, from_plain
+    from thresher.selection.record import key_of
+
+    roles = {role: handle.identity for role, handle in context.roles.items()}
+    main = None if context.model is None else context.model.identity
+    if request.decided.get(KEY) != key_of(_plain(request, method), pool, main, roles):
+        return None
+    return from_plain(request.decided)
 
 
 def _plain(request: RunRequest, method: Method) -> dict[str, Any]:

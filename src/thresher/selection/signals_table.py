@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,28 +13,35 @@ import pyarrow as pa
 from thresher._version import __version__
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
-from thresher.engine.graph import signals_of, walk, with_inputs
+from thresher.engine.graph import memo_key, signals_of, walk, with_inputs
 from thresher.errors import PoolError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.mixture import resolve_mixture
 from thresher.selection.config import stored_request
+from thresher.selection.decisions import from_plain
 from thresher.selection.files import plain_column, row_columns
 from thresher.selection.folder import read
 from thresher.signals.named import named_field
+from thresher.signals.recorded import Recorded
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
-from thresher.types import Budget, ModelIdentity, RowSignal, StoredPoolSignal, model_inputs
-
-if TYPE_CHECKING:
-    pass
+from thresher.types import (
+    Budget,
+    ModelIdentity,
+    RowSignal,
+    Signal,
+    StoredPoolSignal,
+    model_inputs,
+)
 
 
 def signals_table(out: str | Path) -> pa.Table:
     """Every column that the selection in `out` used, for all rows of the pool, in pool order.
 
     Columns: row, id, digest, then `<signal>.<field>` (null where the row failed) and
-    `<signal>.error` ("" = fine). Opens no model. Raises ConfigError (not a selection), PoolError
-    (the pool changed) or StoreError (scores are missing).
+    `<signal>.error` ("" = fine). What the run decided is taken from its run.yaml, with the columns
+    behind it if the run measured them itself. Opens no model. Raises ConfigError (not a selection),
+    PoolError (the pool changed) or StoreError (scores are missing).
     """
     from thresher import methods
     from thresher.backends import ModelHandle
@@ -77,9 +85,11 @@ def signals_table(out: str | Path) -> pa.Table:
         fit=lambda *a, **k: _scores_missing(store, out),
         open=lambda folder: _scores_missing(store, out),
     )
-    context = RunContext(store, model, roles, no_trainer)
+    decided = from_plain(asked.decided) if asked.decided else None
+    context = RunContext(store, model, roles, no_trainer, decided=decided)
     resolved = resolve_mixture(pool, Budget.parse(request.budget), request, context)
-    signals = with_inputs(signals_of(method, context, request.seed, resolved.budget))
+    used = signals_of(method, context, request.seed, resolved.budget)
+    signals = with_inputs(_with_measured(used, [s["label"] for s in run["signals"]]))
     then = {s["fingerprint"] for s in run["signals"]}
     kept = [s.inputs() for s in signals.values() if isinstance(s, StoredPoolSignal)]
     # inputs of a stored column are read only if that column is not stored yet
@@ -106,6 +116,24 @@ def signals_table(out: str | Path) -> pa.Table:
             assert named is not None, "options name signals only"
             table.setdefault(named.full_name, plain_column(found.values, found.known))
     return pa.table(table)
+
+
+def _with_measured(signals: Mapping[str, Signal], labels: Sequence[str]) -> dict[str, Signal]:
+    """The signals, and the inputs of each recorded one that the run measured.
+
+    Arguments:
+        signals: by name.
+        labels: names of the columns that the run scored.
+    """
+    out: dict[str, Signal] = {}
+    for name, signal in signals.items():
+        if isinstance(signal, Recorded) and any(s.startswith(f"{name}.") for s in labels):
+            known = {memo_key(s) for s in signals.values()}
+            for inner_name, inner in signal.signal.inputs().items():
+                if memo_key(inner) not in known:
+                    out[f"{name}.{inner_name}"] = inner
+        out[name] = signal
+    return out
 
 
 def _of_a_trained_model(signal: RowSignal) -> bool:

@@ -61,7 +61,7 @@ def export(session: Session, where: str) -> Exported:
             method = methods.load(displayed.params.method, displayed.params.settings)
             target, budget = session.target_of(method), Budget.parse(displayed.params.budget)
             context = replace(
-                session.context(method),
+                session.context(method, request),
                 trainer=Trainer(fit=session.refuse_model, open=session.refuse_model),
             )
             outcome = run.select(

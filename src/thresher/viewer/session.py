@@ -43,6 +43,7 @@ from thresher.request.spelling import as_flag
 from thresher.samplers.ordering import SortCache, use_cache
 from thresher.selection import config as configs
 from thresher.selection import folder as output
+from thresher.selection.opening import matching_decisions
 from thresher.selection.prepare import ScoredPool, prepare
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
@@ -161,9 +162,18 @@ class Session:
         """Called in place of opening or training a model. Raises StoreError."""
         raise StoreError("Scores that this needs are not in the store, and no model runs here.")
 
-    def context(self, method: Method) -> RunContext:
-        """Stored columns, and the models that the run asked of them. Raises NeedsModel."""
-        return RunContext(self.store, self.model_of(method), self.roles_of(method))
+    def context(self, method: Method, request: RunRequest | None = None) -> RunContext:
+        """Stored columns, and the models that the run asked of them. Raises NeedsModel.
+
+        Arguments:
+            method: with its settings.
+            request: what the run decided is repeated if it was for this request; None: it is not.
+        """
+        context = RunContext(self.store, self.model_of(method), self.roles_of(method))
+        if request is None or not request.decided:
+            return context
+        decided = matching_decisions(request, method, self.pool, context)
+        return replace(context, decided=decided)
 
     def model_of(self, method: Method) -> ModelHandle | None:
         """The main model of this selection; None if the method uses none."""
@@ -304,7 +314,7 @@ class Session:
     def _prepared(self, task: SelectionTask, resolved: ResolvedMixture) -> ScoredPool:
         """Columns for this method, seed and rows; those of the last call if they are the same."""
         method, seed = task.method, task.request.seed
-        context, target = self.context(method), self.target_of(method)
+        context, target = self.context(method, task.request), self.target_of(method)
         signals = signals_of(method, context, seed, resolved.budget)
         target_signals = target_signals_of(method, context, seed)
         names = tuple(
