@@ -17,6 +17,7 @@ from thresher.api import takes_request as api_function
 from thresher.cli import options as o
 from thresher.errors import ConfigError
 from thresher.request import Option, RunRequest, docs_of, fields_of
+from thresher.request.run_request import ASKING
 from thresher.selection.config import combine, read
 
 
@@ -111,7 +112,7 @@ def test_every_field_of_the_request_is_documented_and_of_a_known_type() -> None:
     assert docs_of(RunRequest).keys() == fields_of(RunRequest).keys()
     for field in fields_of(RunRequest).values():
         assert field.type is bool or field.option.metavar, field.name
-        assert set(field.option.commands) <= {"select", "plan", "compare", "evaluate", "suspects"}
+        assert set(field.option.commands) <= {*ASKING}
     assert list(inspect.signature(thresher.select).parameters)[:3] == ["pool", "method", "budget"]
 
 

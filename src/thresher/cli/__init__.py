@@ -33,6 +33,7 @@ from thresher.cli.signals import signals
 from thresher.cli.store import app as store
 from thresher.cli.suspects import suspects
 from thresher.cli.train import train
+from thresher.cli.verify_backend import verify_backend
 from thresher.cli.view import view
 
 app = typer.Typer(
@@ -55,12 +56,13 @@ for command in (
     export,
     train,
     evaluate,
+    verify_backend,
     compare,
     report,
     diff,
     view,
 ):
-    app.command(command.__name__, cls=Command, help=paragraphs(command.__doc__))(
+    app.command(command.__name__.replace("_", "-"), cls=Command, help=paragraphs(command.__doc__))(
         handle_errors(command)
     )
 app.add_typer(store, name="store")

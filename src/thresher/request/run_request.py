@@ -24,8 +24,12 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["hf", "openai"]
 Track = Literal["wandb", "mlflow", "tensorboard"]
 ALL = ("select", "plan", "compare")
-ASKING = (*ALL, "evaluate", "suspects")  # commands that ask a model about rows
-MODEL_ONLY = ("select", "plan", "evaluate")  # those that neither train it nor read hidden states
+VERIFY = "verify-backend"
+SCORING = (*ALL, "evaluate", "suspects")  # commands that store a model's answers about rows
+ASKING = (*SCORING, VERIFY)  # commands that ask a model about rows
+# those that neither train it nor read hidden states
+MODEL_ONLY = ("select", "plan", "evaluate", VERIFY)
+ONE_MODEL = ("select", "plan", VERIFY)  # those that take one pool, and a model that may be served
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
 SERVERS, MIXTURES = "Model behind a server", "Mixture"
 DEFAULT_METHOD = "winnow"
@@ -41,11 +45,11 @@ class RunRequest:
     text of the command line.
     """
 
-    pool: Annotated[str, Option("POOL")] = field(default="", kw_only=False)
+    pool: Annotated[str, Option("POOL", commands=ONE_MODEL)] = field(default="", kw_only=False)
     """The pool: a file, folder, pattern, mixture YAML, address, or name=path,name=path."""
     images: Annotated[str | None, Option("DIR", commands=ASKING)] = None
     """Folder that relative image paths start from (default: the pool's folder)."""
-    format: Annotated[str | None, Option("F", commands=("select", "plan", "suspects"))] = None
+    format: Annotated[str | None, Option("F", commands=(*ONE_MODEL, "suspects"))] = None
     """Read the pool as this format (default: detected from its content)."""
     method: Annotated[str, Option("NAME", short="-m")] = field(default="", kw_only=False)
     """Selection method; `thresher methods` lists them (default: winnow)."""
@@ -68,29 +72,29 @@ class RunRequest:
     """
     backend: Annotated[Backend, Option("NAME", SERVERS)] = "hf"
     """hf (local weights) or openai (an OpenAI-compatible server)."""
-    url: Annotated[str | None, Option("URL", SERVERS)] = None
+    url: Annotated[str | None, Option("URL", SERVERS, commands=ONE_MODEL)] = None
     """With backend openai: the server's address, such as http://127.0.0.1:8000/v1.
 
     Never with a key: that comes from the environment only.
     """
-    max_requests: Annotated[int | None, Option("N", SERVERS)] = None
+    max_requests: Annotated[int | None, Option("N", SERVERS, commands=ONE_MODEL)] = None
     """Stop before sending more requests than this."""
-    max_cost: Annotated[float | None, Option("X", SERVERS)] = None
+    max_cost: Annotated[float | None, Option("X", SERVERS, commands=ONE_MODEL)] = None
     """Stop before spending more than this; needs both prices.
 
     In the currency of the two prices.
     """
-    price_in: Annotated[float | None, Option("X", SERVERS)] = None
+    price_in: Annotated[float | None, Option("X", SERVERS, commands=ONE_MODEL)] = None
     """Price per million prompt tokens."""
-    price_out: Annotated[float | None, Option("X", SERVERS)] = None
+    price_out: Annotated[float | None, Option("X", SERVERS, commands=ONE_MODEL)] = None
     """Price per million generated tokens."""
-    concurrency: Annotated[int | None, Option("N", SERVERS)] = None
+    concurrency: Annotated[int | None, Option("N", SERVERS, commands=ONE_MODEL)] = None
     """Rows sent at the same time (default: 8)."""
-    timeout: Annotated[float | None, Option("S", SERVERS)] = None
+    timeout: Annotated[float | None, Option("S", SERVERS, commands=ONE_MODEL)] = None
     """Seconds to wait for one answer (default: 120)."""
-    api_key_env: Annotated[str | None, Option("NAME", SERVERS)] = None
+    api_key_env: Annotated[str | None, Option("NAME", SERVERS, commands=ONE_MODEL)] = None
     """Environment variable with the key (default: OPENAI_API_KEY)."""
-    image_side: Annotated[int | None, Option("PX", SERVERS)] = None
+    image_side: Annotated[int | None, Option("PX", SERVERS, commands=ONE_MODEL)] = None
     """Longest side, in pixels, of the images sent (default: 1024).
 
     Part of a score's identity.
@@ -126,14 +130,14 @@ class RunRequest:
     """Least similarity of duplicates (default: 0.8 for near, 0.95 for semantic)."""
     unscorable: Annotated[Unscorable | None, Option("WHAT", MIXTURES)] = None
     """Rows that no model here can score (videos, audio, too long): keep, drop, or random."""
-    seed: Annotated[int, Option("N")] = 0
+    seed: Annotated[int, Option("N", commands=ONE_MODEL)] = 0
     """Random seed; breaks ties.
 
     Another seed reuses all scores that do not depend on it.
     """
     store: Annotated[str | None, Option("PATH", RUN, commands=ASKING)] = None
     """Where scores are stored (default: $THRESHER_STORE, else your cache folder)."""
-    on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=ASKING)] = "auto"
+    on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=SCORING)] = "auto"
     """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse."""
     track: Annotated[Track | None, Option("NAME", RUN, commands=("select", "compare"))] = None
     """Log progress and results to wandb, mlflow or tensorboard.
@@ -170,7 +174,7 @@ class RunRequest:
 
     Set in the processor of `model` and of what is trained from it. Part of a score's identity.
     """
-    video_frames: Annotated[int | None, Option("N", MODEL, commands=ASKING)] = None
+    video_frames: Annotated[int | None, Option("N", MODEL, commands=SCORING)] = None
     """Score rows with videos, from N frames of each at equal distances (default: such rows are not
     scored).
 

@@ -47,14 +47,24 @@ def _open(address: Address, options: ServerOptions) -> OpenAIBackend:
     return OpenAIBackend(address, read_key(options.api_key_env), options)
 
 
-def _only_model(address: Address, options: ServerOptions) -> str:
+def served_models(address: Address, options: ServerOptions) -> list[str]:
+    """The names of a server's models. Raises ConfigError, ServerError.
+
+    Arguments:
+        address: of the server.
+        options: of the run.
+    """
     from thresher.backends.openai.client import Client
 
     client = Client(address, read_key(options.api_key_env), options)
     try:
-        names = client.models()
+        return client.models()
     finally:
         client.close()
+
+
+def _only_model(address: Address, options: ServerOptions) -> str:
+    names = served_models(address, options)
     if len(names) == 1:
         return names[0]
     if not names:
