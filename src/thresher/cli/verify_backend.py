@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -105,7 +105,8 @@ def _models(request: RunRequest, served_model: str | None, store: Store) -> dict
     from thresher.request import SERVER
     from thresher.selection.opening import server_options, the_model
 
-    here = replace(request, backend="hf", **dict.fromkeys(SERVER))
+    no_server: dict[str, Any] = dict.fromkeys(SERVER)
+    here = replace(request, backend="hf", **no_server)
     options = server_options(request)
     if served_model is None:
         assert request.url is not None  # the request was checked
