@@ -19,7 +19,8 @@ from thresher.cli import main
 from thresher.errors import ConfigError
 from thresher.mixture import check_mixture
 from thresher.mixture.constrain import interleave
-from thresher.mixture.quotas import Bounds, group_targets
+from thresher.mixture.quotas import Bounds, Groups, bounds, group_targets
+from thresher.mixture.spec import parse_quota
 from thresher.mixture.tokens import TokenCounts
 from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
@@ -135,15 +136,19 @@ def test_text_only_is_a_group(tmp_path: Path, store: Store) -> None:
 @pytest.mark.parametrize(
     ("quota", "words"),
     [
-        (("source0=200",), "requires at least 200 rows and 100 are available"),
+        (("source0=200",), "200 rows and 100 are available. Give at most 100, or add such rows"),
         (
             ("source0=50%", "source1=60%"),
-            "they require at least 99 rows (45 of source0, 54 of source1), and the budget is 90",
+            "they require at least 99 rows (45 of source0, 54 of source1), and the budget is 90. "
+            "Lower a quota.",
         ),
         (
             ("source0=..10%", "source1=..5", "source2=..5"),
-            "they allow at most 19 rows (9 of source0, 5 of source1, 5 of source2), and the budget",
+            "they allow at most 19 rows (9 of source0, 5 of source1, 5 of source2), and the budget "
+            "is 90. Raise a quota or lower the budget.",
         ),
+        (("source0=50", "source1=60"), "the budget is 90. Lower a quota or raise the budget."),
+        (("source0=..10%", "source1=..9%", "source2=..70%"), "the budget is 90. Raise a quota."),
         (("sorce0=5",), "no source is called 'sorce0'. Did you mean 'source0'?"),
         (("source0=5", "source:source0=6"), "overlap: 100 rows are in both"),
         (("turns:7=5",), "no row has turns '7'"),
@@ -162,6 +167,41 @@ def test_unsatisfiable_quotas_are_refused_with_the_arithmetic(
         select(pool_of(tmp_path, texts(300)), "90", store, HighestLoss(), model, quota=quota)
     assert words in str(error.value)
     assert model.opened == 0  # before anything is spent
+
+
+@pytest.mark.parametrize(
+    ("quotas", "available", "advice"),
+    [
+        (["a=5"], [2, 50], "Give at most 2, or add such rows to the pool."),
+        (["a=5.."], [0, 50], "Leave it out, or add such rows to the pool."),
+        (["a=30%.."], [5, 50], "Lower it, or the budget."),
+        (["a=30%.."], [0, 50], "Leave it out, or add such rows to the pool."),
+        (["a=18", "b=20%.."], [40, 40, 9], "Lower a quota or raise the budget."),
+        (["a=70%..", "b=50%.."], [40, 40, 9], "Lower a quota."),
+        (["a=..10%", "b=..20%"], [40, 40, 0], "Raise a quota."),
+        (["a=..10%", "b=..90%"], [40, 10, 0], "Raise a quota or lower the budget."),
+        (["a=..10%", "b=..20%"], [40, 40, 3], "Raise a quota or lower the budget."),
+        (["a=..10%", "b=..4"], [40, 40, 0], "Raise a quota or lower the budget."),
+    ],
+)
+def test_the_advice_for_unsatisfiable_quotas_helps(
+    quotas: list[str], available: list[int], advice: str
+) -> None:
+    """A smaller or larger budget is advised exactly if one exists that satisfies the quotas."""
+    groups = Groups(tuple(map(parse_quota, quotas)), np.zeros(0, np.int32))
+    rows, none = np.array(available), np.zeros(len(available), np.int64)
+
+    def refusal(budget: int) -> str:
+        try:
+            bounds(groups, rows, none, budget)
+        except ConfigError as e:
+            return str(e)
+        return ""
+
+    assert refusal(20).endswith(f" {advice}")
+    satisfied = [k for k in range(1, sum(available) + 1) if not refusal(k)]
+    assert any(k > 20 for k in satisfied) == ("raise the budget" in advice)
+    assert any(k < 20 for k in satisfied) == (", or the budget" in advice or "lower the" in advice)
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,10 @@ def request_of(
 
 
 def _names_from(file: Mapping[str, Any], flags: Mapping[str, Any]) -> Iterator[str]:
-    """The options that a config file gave and no flag replaced, named as in error messages."""
-    yield from (name for name in file if flags.get(name) is None)
+    """The options that a config file gave and no flag replaced, named as in error messages. Those
+    that count in the command only are not among them, so that messages name their flags."""
+    from thresher.selection.config import RUNS_CODE
+
+    yield from (name for name in file if flags.get(name) is None and name not in RUNS_CODE)
     replaced = flags.get("settings") or {}
     yield from (SETTING + name for name in file.get("settings", {}) if name not in replaced)

@@ -6,8 +6,9 @@ group form the rest, without bounds.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.mixture.columns import SOURCE, as_text
-from thresher.mixture.spec import Quota
+from thresher.mixture.spec import Bound, Quota
 from thresher.samplers import largest_remainder
 from thresher.signals.named import named_field
 
@@ -168,7 +169,7 @@ def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int
             raise ConfigError(
                 f" cannot be met: it requires at least "
                 f"{_describe_bound(quota.low, minimum, budget)} and {int(available[i]):,} are "
-                "available. Lower it, or the budget.",
+                f"available. {_for_fewer_rows(quota, int(available[i]))}",
                 option="quota",
                 value=quota.text,
             )
@@ -186,14 +187,19 @@ def bounds(groups: Groups, available: np.ndarray, given: np.ndarray, budget: int
         low[i] = minimum
     needed = np.maximum(low, given)
     if needed.sum() > budget:
+        larger_helps = _shares(q.low for q in groups.quotas) < 100
         raise ConfigError(
             f"The quotas cannot be met: they require at least {_sum(groups, needed)}, and the "
-            f"budget is {budget:,}. Lower a quota or raise the budget."
+            f"budget is {budget:,}. Lower a quota{' or raise the budget' if larger_helps else ''}."
         )
     if high.sum() < budget <= available.sum():  # enough rows without quotas
+        upper = [q.high for q in groups.quotas]
+        counts = [bound is None or not bound.percent for bound in upper]
+        fixed = high[: len(upper)][counts].sum() + high[len(upper) :].sum()  # for any budget
+        smaller_helps = fixed > 0 or _shares(upper) >= 100
         raise ConfigError(
             f"The quotas cannot be met: they allow at most {_sum(groups, high)}, and the budget "
-            f"is {budget:,}. Raise a quota or lower the budget."
+            f"is {budget:,}. Raise a quota{' or lower the budget' if smaller_helps else ''}."
         )
     return Bounds(low, high, given.astype(np.int64), available.astype(np.int64))
 
@@ -224,6 +230,20 @@ def group_targets(bounds: Bounds, chosen: np.ndarray, total: int) -> np.ndarray:
         surplus = out - low
         out = out - largest_remainder(-missing, surplus, surplus)
     return np.asarray(out, np.int64)
+
+
+def _shares(found: Iterable[Bound | None]) -> Fraction:
+    """The sum of the bounds that are shares of the budget, in percent."""
+    return sum((b.value for b in found if b is not None and b.percent), Fraction(0))
+
+
+def _for_fewer_rows(quota: Quota, available: int) -> str:
+    """What to do about a quota that requires more than the available rows."""
+    if not available:
+        return "Leave it out, or add such rows to the pool."
+    if quota.low is not None and quota.low.percent:
+        return "Lower it, or the budget."
+    return f"Give at most {available:,}, or add such rows to the pool."
 
 
 def _describe_bound(bound: object, rows: int, budget: int) -> str:

@@ -208,15 +208,16 @@ class ResolvedMixture:
         taken = int(self.keep.sum())
         if taken > total:
             raise ConfigError(
-                f" names {taken:,} rows, and the budget is {total:,}. Raise it.",
+                f" names {taken:,} rows, and the budget is {total:,}. Raise the budget, or keep "
+                "fewer.",
                 option="keep",
                 value=m.keep,
             )
         if m.unscorable == "keep" and taken + len(unscored) > total:
             raise ConfigError(
                 f": {len(unscored):,} rows that no model can score and {taken:,} of {opt('keep')} "
-                f"exceed the budget of {total:,}. Raise it, or give {opt('unscorable', 'random')} "
-                "or drop.",
+                f"exceed the budget of {total:,}. Raise the budget, or give "
+                f"{opt('unscorable', 'random')} or drop.",
                 option="unscorable",
                 value="keep",
             )

@@ -23,6 +23,7 @@ from thresher.request.image_pixels import ImagePixels
 from thresher.text import ParseError, parse_yaml
 
 _NEXT_SETTING = re.compile(r"\s+(?=[a-z_][a-z0-9_.]*=)")
+RUNS_CODE = ("trust_remote_code", "adapter")  # never taken from a file
 _DEVICE = re.compile(r"auto|cpu|mps|(cuda|xpu|npu|hpu)(:\d+)?")
 
 
@@ -179,21 +180,17 @@ def combine(
         request: the dataclass to build.
 
     Raises ConfigError for values that are missing or out of range, and for a file that enables
-    remote code.
+    code (`RUNS_CODE`).
     """
     given = {k: v for k, v in flags.items() if v is not None}
-    if file.get("trust_remote_code") and "trust_remote_code" not in given:
-        raise ConfigError(
-            "The config file says trust_remote_code: true. Code that comes with a model runs only "
-            f"when the command says so itself: add {opt('trust_remote_code', True)} if you trust "
-            "it, or take the line out of the file."
-        )
-    if file.get("adapter") and "adapter" not in given:
-        raise ConfigError(
-            f"The config file says adapter: {file['adapter']}. Its code runs only when the command "
-            f"says so itself: add {opt('adapter', file['adapter'])} if you trust it, or take the "
-            "line out of the file."
-        )
+    for name in RUNS_CODE:
+        if file.get(name) and name not in given:
+            written = "true" if file[name] is True else file[name]
+            raise ConfigError(
+                f"The config file says {name}: {written}. Code that a file names runs only if the "
+                f"command line asks for it: if you trust it, add {opt(name, file[name])} to the "
+                "command; otherwise remove the line from the file."
+            )
     settings = {**file.get("settings", {}), **given.get("settings", {})}
     if "method" in given and given["method"] != file.get("method", given["method"]):
         # the file's settings are of another method

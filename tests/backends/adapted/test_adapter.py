@@ -282,8 +282,13 @@ def test_select_plan_and_evaluate_run_it(folder: Path, tmp_path: Path) -> None:
         done = run.invoke(app, ["select", pool, "-m", method, "-b", "3", "-o", str(out), *model])
         assert done.exit_code == 0, done.output
         assert len(json.loads((out / "subset.json").read_text())) == 3
-    again = run.invoke(app, ["select", "-c", str(tmp_path / "perplexity" / "run.yaml")])
-    assert again.exit_code == 2 and "only when the command says so itself" in again.output
+    file = str(tmp_path / "perplexity" / "run.yaml")
+    for command in ("select", "plan"):
+        again = run.invoke(app, [command, "-c", file])
+        assert again.exit_code == 2, again.output
+        assert f"if you trust it, add --adapter {SPEC} to the command;" in again.output
+        again = run.invoke(app, [command, "-c", file, "--adapter", SPEC])
+        assert again.exit_code == 0, again.output
     for score in ("generate", "choice"):
         done = run.invoke(app, ["evaluate", "--data", pool, "--score", score, *model])
         assert done.exit_code == 0 and "Accuracy" in done.output, done.output
