@@ -265,8 +265,14 @@ def test_out_that_cannot_be_written_is_refused(pool: Pool, tmp_path: Path) -> No
         check_folder(tmp_path / "file")
     with pytest.raises(ConfigError, match="cannot be written to"):
         check_folder(tmp_path / "file" / "out")
-    assert check_folder(tmp_path / "new" / "out").is_dir()
-    assert list((tmp_path / "new" / "out").iterdir()) == []
+    with pytest.raises(ConfigError, match="cannot be written to: File name too long"):
+        check_folder(tmp_path / "new" / ("x" * 300) / "out")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "missing")
+    with pytest.raises(ConfigError, match="cannot be written to"):
+        check_folder(tmp_path / "nowhere" / "out")
+    before = sorted(tmp_path.iterdir())
+    assert check_folder(tmp_path / "new" / "out") == tmp_path / "new" / "out"
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_full_disk_keeps_the_old_selection(pool: Pool, tmp_path: Path, monkeypatch: Any) -> None:

@@ -19,7 +19,7 @@ from tests.training import colour_pools as pictures
 from tests.warm_process import WarmProcess, WarmServer
 from thresher.console.progress import BarProgress, LineProgress, NoProgress, Progress
 from thresher.errors import StoreError
-from thresher.storage.lock import file_lock
+from thresher.storage.lock import file_lock, folder_lock
 
 TOO_LONG = 300.0  # seconds, on a machine that is busy
 
@@ -227,3 +227,41 @@ def test_lock_is_reentrant_per_thread(tmp_path: Path) -> None:
     ):
         assert (tmp_path / "a.lock").exists()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_was_made_for_a_lock_stays_only_if_it_is_used(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "deep"
+    with folder_lock(folder, "writes here"):
+        assert folder.is_dir()
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(KeyError), folder_lock(folder, "writes here"):
+        raise KeyError
+    assert not (tmp_path / "new").exists()
+    with folder_lock(folder, "writes here"):
+        (folder / "file").write_text("")
+    assert [path.name for path in folder.iterdir()] == ["file"]
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with folder_lock(empty, "writes here"):
+        pass
+    assert empty.is_dir()  # it was there before
+
+
+def test_a_lock_whose_folder_is_removed_meanwhile_is_taken_afterwards(tmp_path: Path) -> None:
+    folder = tmp_path / "new"
+    waiting, got = threading.Event(), threading.Event()
+
+    class Says(NoProgress):
+        def say(self, text: str) -> None:
+            waiting.set()
+
+    def wait() -> None:
+        with folder_lock(folder, "writes here", Says()):
+            got.set()
+
+    with folder_lock(folder, "writes here"):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        assert waiting.wait(TOO_LONG)
+    thread.join(TOO_LONG)
+    assert got.is_set() and not folder.exists()

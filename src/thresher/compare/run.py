@@ -96,7 +96,6 @@ def compare(
     Raises what selecting, training and evaluating raise.
     """
     out = check_folder(out)
-    (out / "cells").mkdir(exist_ok=True)
     with folder_lock(out, "makes cells of a comparison here", context.progress):
         remove_stale(out / "cells", locked=True)
         return _run_missing_cells(_CellRunner(job, context, out, evaluate, keep_models), report)
@@ -190,7 +189,6 @@ class _CellRunner:
             )
             copy_cell(self.out, source, cell, result, chosen.rows, job.pool)
             return
-        work.mkdir(parents=True, exist_ok=True)
         fitted = trainer.fit(
             model.name,
             job.pool,

@@ -44,7 +44,7 @@ def write_page(path: Path, text: str) -> Path:
     """Write a page atomically; returns its path. Raises StoreError.
 
     Arguments:
-        path: of the file, whose folder exists.
+        path: of the file; missing folders are created.
         text: the whole page.
     """
     with folder_lock(path.parent, "writes there"):

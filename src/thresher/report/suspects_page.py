@@ -25,7 +25,6 @@ def write_page(found: Suspects, pool: Pool, path: Path) -> Path:
         pool: whose rows they are.
         path: of the HTML file; missing folders are created.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     return page.write_page(path, _build(found, pool))
 
 

@@ -1,7 +1,7 @@
 """From a RunRequest to what a run needs, the cheapest checks first: a wrong command fails before
 anything expensive starts.
 
-Opens pools and resolves models; scores nothing and creates only the output folder.
+Opens pools and resolves models; scores nothing and creates nothing but the store.
 `say` receives messages for the user.
 """
 
@@ -216,10 +216,10 @@ def _without_validation(method: Method, request: RunRequest, say: Say) -> RunReq
 
 
 def check_out(out: str, pool: Pool) -> None:
-    """Create the output folder. Raises ConfigError if that is not possible.
+    """Raise ConfigError if a selection cannot be written to the output folder.
 
     Arguments:
-        out: the folder to create.
+        out: the folder; need not exist.
         pool: whose files must not be overwritten.
     """
     from thresher.selection.folder import refuse_to_overwrite_pool

@@ -1,7 +1,8 @@
 """Advisory file locks: one process at a time.
 
 The system releases the lock when its owner dies, so a killed process blocks nobody. The file is
-deleted when the lock is released. Touches only the lock file and its folder.
+deleted when the lock is released, and with it the folders that were created for it, if nothing was
+written to them. Touches only the lock file and its folder.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def folder_lock(folder: Path, work: str, progress: Progress | None = None) -> It
     """Run the body as the only writer of `folder`; deletes stale temporary files first.
 
     Arguments:
-        folder: an existing folder.
+        folder: created if it is missing, and removed again if the body leaves it empty.
         work: what another owner is doing, for the message, such as "writes a selection here".
         progress: receives a message while waiting.
 
@@ -54,7 +55,7 @@ def file_lock(path: Path, work: str, progress: Progress | None = None) -> Iterat
     locks (some network file systems): the body then runs unprotected, after a warning.
 
     Arguments:
-        path: the lock file; created and deleted.
+        path: the lock file; created and deleted, as is its folder if it is missing and stays empty.
         work: what another owner is doing, for the message.
         progress: receives messages.
 
@@ -65,12 +66,13 @@ def file_lock(path: Path, work: str, progress: Progress | None = None) -> Iterat
     if key in held:
         yield True
         return
+    created: list[Path] = []
     try:
-        descriptor = _try_lock(path)
+        descriptor = _try_lock_in_folder(path, created)
         if descriptor is None:
             if progress is not None:
                 progress.say(f"Waiting for another process that {work}; it holds {path}.")
-            while (descriptor := _try_lock(path)) is None:
+            while (descriptor := _try_lock_in_folder(path, created)) is None:
                 time.sleep(POLL_SECONDS)
     except OSError as e:
         if e.errno in _UNSUPPORTED:
@@ -92,6 +94,20 @@ def file_lock(path: Path, work: str, progress: Progress | None = None) -> Iterat
     finally:
         held.discard(key)
         _release(path, descriptor)
+        with contextlib.suppress(OSError):  # not empty
+            for folder in created:
+                folder.rmdir()
+
+
+def _try_lock_in_folder(path: Path, created: list[Path]) -> int | None:
+    """`_try_lock`, after creating missing folders. Adds these to `created`, the innermost first."""
+    missing = [folder for folder in path.parents if not os.path.lexists(folder)]
+    created[:] = max(created, missing, key=len)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return _try_lock(path)
+    except FileNotFoundError:  # its last owner removed the folder that it had created
+        return None
 
 
 if sys.platform == "win32":

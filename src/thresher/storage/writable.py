@@ -1,10 +1,13 @@
 """Check that an output is writable before any work is done.
 
-Creates missing folders and a temporary file that it deletes at once; touches nothing else.
+Creates a temporary file that it deletes at once, in the output's folder or the nearest one above it
+that exists; no folder, so that a run that is refused afterwards leaves nothing behind.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from thresher.storage.atomic import NAME_BYTES, temporary_path
 
 
 def check_folder(folder: str | Path, option: str = "out") -> Path:
-    """Create `folder` and check that it is writable. Raises ConfigError.
+    """Check that files can be written to `folder`, which need not exist. Raises ConfigError.
 
     Arguments:
         folder: the folder.
@@ -39,7 +42,7 @@ def check_file(
     suffixes: tuple[str, ...] = (),
     beside: tuple[str, ...] = (),
 ) -> Path:
-    """Create the parent folder of `path` and check that it is writable. Raises ConfigError.
+    """Check that `path` can be written; its folder need not exist. Raises ConfigError.
 
     Arguments:
         path: the output file.
@@ -75,12 +78,22 @@ def check_file(
 
 
 def _try_to_write(folder: Path, problem: str, advice: str) -> None:
-    probe = temporary_path(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            folder.lstat()  # ValueError: a NUL in the name
+        if any(len(os.fsencode(name)) > NAME_BYTES for name in folder.parts):
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+        probe = temporary_path(_nearest(folder))
         try:
             probe.touch()
         finally:
             probe.unlink(missing_ok=True)
-    except (OSError, ValueError) as e:  # ValueError: a NUL in the name
+    except (OSError, ValueError) as e:
         raise ConfigError(f"{problem}: {getattr(e, 'strerror', None) or e}. {advice}") from e
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    return folder

@@ -19,7 +19,7 @@ import numpy as np
 from thresher._version import __version__
 from thresher.backends.identity import Found, find, handle
 from thresher.console.progress import Progress
-from thresher.errors import ModelError, opt
+from thresher.errors import ModelError, ThresherError, opt
 from thresher.extras import require
 from thresher.fingerprint import fingerprint
 from thresher.request.image_pixels import ImagePixels
@@ -143,21 +143,25 @@ def fit(
         record = folders.find_finished(out, identity, resume)
         if record is not None:
             return _result_from_record(out, record, requested, _untried(usable_rows, recipe))
-        folders.prepare_folder(out, identity, resume)
         backend: HFBackend = handle(
             base, found, device, dtype, None, trust_remote_code, image_pixels=image_pixels
         ).open()
-        model, trained = train_backend(
-            backend,
-            pool,
-            usable_rows,
-            unusable,
-            recipe,
-            out,
-            bf16=bf16,
-            progress=progress,
-            checkpoint_every=checkpoint_every,
-        )
+        folders.prepare_folder(out, identity, resume)
+        try:
+            model, trained = train_backend(
+                backend,
+                pool,
+                usable_rows,
+                unusable,
+                recipe,
+                out,
+                bf16=bf16,
+                progress=progress,
+                checkpoint_every=checkpoint_every,
+            )
+        except ThresherError:
+            folders.discard_unstarted(out)
+            raise
         _write(model, found, base, recipe, out, merge=merge, bf16=bf16)
         if bounds is not None:
             processor, _ = load_processor(

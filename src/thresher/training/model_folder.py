@@ -100,6 +100,17 @@ def prepare_folder(out: Path, identity: str, resume: bool) -> None:
         ) from e
 
 
+def discard_unstarted(out: Path) -> None:
+    """Remove what `prepare_folder` wrote, if no checkpoint follows it: the training was refused.
+
+    Arguments:
+        out: folder of the model.
+    """
+    work = out / WORK_FOLDER
+    if not any(work.rglob("checkpoint-*")):
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def _started_identity(out: Path) -> str | None:
     """The identity of an unfinished training in `out`; None if there is none or its file is
     damaged.

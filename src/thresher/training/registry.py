@@ -232,7 +232,6 @@ def trained_model(
     used_trainer = trainer or make_trainer(cache=store.root / "models")
     folder = model_folder(store, identity)
     if not is_trained(store, identity):
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with file_lock(folder.with_suffix(".lock"), "trains the same model", progress):
             if not is_trained(store, identity):  # the other process may have been killed
                 _train(identity, base, pool, rows, store, used_trainer, progress)

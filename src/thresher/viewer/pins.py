@@ -110,7 +110,7 @@ class Pins:
 
         Arguments:
             mask: bool [n], the rows.
-            path: of the file, whose folder exists; it is replaced.
+            path: of the file, which is replaced; missing folders are created.
         """
         rows = np.flatnonzero(mask)
         digests = digests_to_bytes(self.pool.digest[rows])
