@@ -40,11 +40,11 @@ LATE = f"--model model --adapter {__name__}:FailsLate"
         f"evaluate --data pool.json -o new/out.json {LATE}",
         "evaluate --data no_pool.json -o new/out.json --model demo",
         "suspects pool.json -o new/out.jsonl --model no_such_folder",
-        f"suspects pool.json -o new/out.jsonl --model model --adapter {__name__}:FailsLate",
+        "suspects pool.json -o new/out.jsonl --model broken",
         "suspects no_pool.json -o new/out.html --model demo",
-        "compare pool.json -o new/out -b 3 -m random --test pool.json --model no_such_folder",
-        "compare pool.json -o new/out -b 300 -m random --test no_pool.json --model demo",
-        "compare pool.json -o new/out -b 3 -m random --test pool.json --model demo",
+        "compare pool.json -o new/out -b 3 -m random --eval other.json --model no_such_folder",
+        "compare pool.json -o new/out -b 300 -m random --eval no_pool.json --model demo",
+        "compare pool.json -o new/out -b 3 -m random --eval pool.json --model demo",
         "train pool.json -o new/out --model no_such_folder",
         "train no_pool.json -o new/out --model demo",
         "train empty.json -o new/out --model demo",
@@ -52,7 +52,6 @@ LATE = f"--model model --adapter {__name__}:FailsLate"
         "export no_selection -o new/out.json",
         "signals no_selection -o new/out.parquet",
         "diff no_selection no_other -o new/out.html",
-        "demo -o new/out --rows 3",
         "store export new/out.tar",
     ],
 )
@@ -62,13 +61,15 @@ def test_nothing_is_left_behind(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
     pool_of(tmp_path, [record(i) for i in range(8)])
+    (tmp_path / "other.json").write_bytes((tmp_path / "pool.json").read_bytes())
     (tmp_path / "empty.json").write_text("[]")
     write_model(tmp_path / "model")
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text('{"model_type": "llava"}')
     before = sorted(tmp_path.iterdir())
     ended = CliRunner().invoke(app, shlex.split(command))
-    assert ended.exit_code in (1, 2) and "Error" in ended.output, ended.output
+    assert ended.exit_code in (1, 2) and "Error: " in ended.output, ended.output
+    assert "No such option" not in ended.output and "Missing option" not in ended.output
     assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.output
     after = [path for path in sorted(tmp_path.iterdir()) if path.name != "store"]
     assert after == before

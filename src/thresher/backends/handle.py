@@ -21,3 +21,5 @@ class ModelHandle:
     a request."""
     context: int | None = None
     """Most tokens of a row, where the model's config.json says so."""
+    check: Callable[[], None] | None = None
+    """Raises ServerError if the model's server does not answer; None: there is no server."""

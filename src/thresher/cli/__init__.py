@@ -25,7 +25,7 @@ from thresher.cli.export import export
 from thresher.cli.guard import INTERRUPTED, exit_on_second_sigint, fail, handle_errors
 from thresher.cli.help_text import Command, Group, paragraphs
 from thresher.cli.methods import methods
-from thresher.cli.options import separate_settings
+from thresher.cli.options import separate_settings, why_no_adapter
 from thresher.cli.plan import plan
 from thresher.cli.report import report
 from thresher.cli.select import select
@@ -102,6 +102,8 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.TyperException as error:
         message = error.format_message()
         context = getattr(error, "ctx", None)
+        if context is not None and getattr(error, "option_name", "") == "--adapter":
+            message = why_no_adapter(context.info_name) or message
         if "unexpected extra argument" in message and any("=" in word for word in words):
             message += (
                 " Several settings: repeat --set, or name the pool first, as in POOL --set a=1 "

@@ -17,7 +17,7 @@ import typer
 from thresher.cli.guard import FROM_FILE
 from thresher.errors import SETTING, ConfigError, opt
 from thresher.request import RunRequest, fields_of, help_of
-from thresher.request.run_request import MODEL
+from thresher.request.run_request import MODEL, MODEL_ONLY
 
 _SETTING = re.compile(r"[a-z_][a-z0-9_.]*=")
 
@@ -115,6 +115,22 @@ def separate_settings(words: Sequence[str]) -> list[str]:
         after_setting = (bool(out) and out[-1] in ("--set", "-s")) or word.startswith("--set=")
         out.append(word)
     return out
+
+
+NO_ADAPTER = {  # why a command that takes a model has no --adapter
+    "train": "trains the model, and one that an adapter runs cannot be trained",
+    "compare": "trains the model, and one that an adapter runs cannot be trained",
+    "suspects": "reads the model's hidden states, and an adapter gives none",
+    "doctor": "counts tokens with the model's own processor and does not run the model",
+}
+
+
+def why_no_adapter(command: str | None) -> str:
+    """The message for --adapter with a command that does not have it; "" for any other command."""
+    if command not in NO_ADAPTER:
+        return ""
+    usable = f"{', '.join(MODEL_ONLY[:-1])} and {MODEL_ONLY[-1]}"
+    return f"--adapter is for {usable}: {command} {NO_ADAPTER[command]}."
 
 
 def roles_by_option(context: typer.Context) -> tuple[str, ...]:

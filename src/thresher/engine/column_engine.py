@@ -228,6 +228,7 @@ class ColumnEngine:
     def _load_or_score(self, signal: RowSignal, label: str) -> RowColumn:
         request = self.scoring_request(signal, label)
         if request.missing.any():
+            self.models.check_servers(request.signal)
             for keys in self._scorer.score([request, *self._peers(signal, request)]):
                 self._scored.setdefault(keys.fingerprint, []).append(keys)
             request = request.loaded(self.store)

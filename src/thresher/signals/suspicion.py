@@ -187,7 +187,7 @@ def suspicion_signals(
     """
     if model.limit:
         raise CapabilityError(
-            f"Suspects need the hidden states of a model, and {model.weights!r} {model.limit}. "
+            f"Suspects need the hidden states of a model, and this one {model.limit}. "
             f"Give weights that thresher can run: {opt('model')} with a folder or a hub id."
         )
     loss = AnswerLoss(model)

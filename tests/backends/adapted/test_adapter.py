@@ -22,7 +22,7 @@ from thresher.backends import resolve
 from thresher.backends.adapted import Encoded
 from thresher.backends.adapted.backend import AdaptedBackend
 from thresher.backends.adapted.resolve import load_class
-from thresher.cli import app
+from thresher.cli import app, main
 from thresher.errors import ConfigError, ModelError, NotAModel
 from thresher.fingerprint import fingerprint
 from thresher.signals.query import Query, judge_prompt
@@ -269,6 +269,25 @@ def test_methods_that_need_more_are_refused_before_a_row_is_scored(
     )
     assert ended.exit_code == 2, ended.output
     assert f"runs through the adapter {SPEC}" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("train pool.json -o out", "train trains the model, and one that an adapter runs cannot"),
+        ("compare pool.json -o out --eval pool.json -m random", "compare trains the model"),
+        ("suspects pool.json", "suspects reads the model's hidden states"),
+        ("doctor pool.json", "doctor counts tokens with the model's own processor"),
+    ],
+)
+def test_commands_without_adapters_say_why(
+    command: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command.split(), "--model", "folder", "--adapter", SPEC])
+    error = capsys.readouterr().err.splitlines()[0]
+    assert ended.value.code == 2
+    assert error.startswith(f"Error: --adapter is for select, plan and evaluate: {reason}")
 
 
 def test_select_plan_and_evaluate_run_it(folder: Path, tmp_path: Path) -> None:

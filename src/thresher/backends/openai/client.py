@@ -60,6 +60,7 @@ MAX_ABSENT_LOGPROBS = 3
 KNOWN_ROW_FAULTS = 2
 # equal refusals before any answer, after which a probe tells whether everything is refused
 REFUSALS_BEFORE_PROBE = 3
+REACH_TRIES = 3  # to find out whether a server is there at all
 # temporary; says nothing about the request
 _OVERLOAD_CODES = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)
 _ROW_CODES = (400, 413, 415, 422)  # about this request, not about all
@@ -129,6 +130,26 @@ class Client:
             f"The server {self.address.base} does not say which models it has ({message}). "
             f"Name one: {opt('model')}, or #NAME after the URL."
         )
+
+    def check_reachable(self) -> None:
+        """Raise ServerError if the server does not answer, or refuses the key. Sends no chat
+        completion; any other answer will do."""
+        tries = Retrying(
+            stop=stop_after_attempt(min(self.options.tries, REACH_TRIES)),
+            wait=wait_strategy(self.options.backoff),
+            retry=retry_if_exception_type(Transient),
+            reraise=True,
+        )
+        try:
+            reply = tries(self._transport.send, "GET", "/models", None)
+        except Transient as error:
+            raise ServerError(
+                f"The server {self.address.base} does not answer ({error.reason}). This run asks "
+                "it after another model, so nothing was scored yet. Is the URL right, and is the "
+                "server running?"
+            ) from None
+        if reply.code in (401, 403):
+            self._raise_for_status(reply.code, body_message(reply.body, self._key), (), reply)
 
     def chat(
         self,

@@ -3,6 +3,8 @@ if a model is named."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from thresher.backends.handle import ModelHandle
@@ -13,6 +15,7 @@ from thresher.types import ModelIdentity
 
 if TYPE_CHECKING:
     from thresher.backends.openai.backend import OpenAIBackend
+    from thresher.backends.openai.client import Client
 
 ARCHITECTURE = "openai"
 
@@ -33,7 +36,12 @@ def resolve(spec: str, options: ServerOptions) -> ModelHandle:
     if not address.model:
         address = Address(address.base, _only_model(address, options))
     identity = ModelIdentity(f"api:{address.model}", ARCHITECTURE, "server", options.pixels)
-    return ModelHandle(address.model, identity, lambda: _open(address, options))
+    return ModelHandle(
+        address.model,
+        identity,
+        lambda: _open(address, options),
+        check=lambda: _check(address, options),
+    )
 
 
 def is_served(identity: ModelIdentity) -> bool:
@@ -54,11 +62,22 @@ def served_models(address: Address, options: ServerOptions) -> list[str]:
         address: of the server.
         options: of the run.
     """
+    with _client(address, options) as client:
+        return client.models()
+
+
+def _check(address: Address, options: ServerOptions) -> None:
+    with _client(address, options) as client:
+        client.check_reachable()
+
+
+@contextlib.contextmanager
+def _client(address: Address, options: ServerOptions) -> Iterator[Client]:
     from thresher.backends.openai.client import Client
 
     client = Client(address, read_key(options.api_key_env), options)
     try:
-        return client.models()
+        yield client
     finally:
         client.close()
 
