@@ -102,7 +102,8 @@ def file_lock(path: Path, work: str, progress: Progress | None = None) -> Iterat
 def _try_lock_in_folder(path: Path, created: list[Path]) -> int | None:
     """`_try_lock`, after creating missing folders. Adds these to `created`, the innermost first."""
     missing = [folder for folder in path.parents if not os.path.lexists(folder)]
-    created[:] = max(created, missing, key=len)
+    if len(missing) > len(created):
+        created[:] = missing
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return _try_lock(path)
