@@ -14,6 +14,7 @@ from types import TracebackType
 import numpy as np
 
 from thresher.engine import local
+from thresher.engine.stored_entries import StoredEntries
 from thresher.storage.claims import Claims
 from thresher.storage.columns import Store
 from thresher.types import Field
@@ -47,20 +48,15 @@ class WorkQueue:
         waiting: Callable[[int], None],
         processes: int = 1,
     ) -> None:
-        self.store, self.columns, self.keys = store, columns, keys
-        self.retried, self.waiting, self.processes = retried, waiting, processes
+        self.keys, self.waiting, self.processes = keys, waiting, processes
         self.scored_here = np.zeros(len(keys), bool)  # [e]
-        self.done = np.zeros(len(keys), bool)  # [e]: stored in all columns
+        self._entries = StoredEntries(store, columns, keys, retried)
         self._claimed = np.zeros(len(keys), bool)  # [e]: by this process, and not stored yet
         self._claims = Claims(store.root, [fp for fp, _ in columns])
-        self._order = np.argsort(keys, kind="stable")  # [e] int64
-        self._sorted = keys[self._order]  # [e] DIGEST
-        self._stored = np.zeros((len(columns), len(keys)), bool)  # [c, e]
-        self._seen: list[set[str]] = [set() for _ in columns]  # parts that were read
         self._reported = False  # whether `waiting` was called
 
     def __enter__(self) -> WorkQueue:
-        self._refresh()
+        self._entries.refresh()
         self._claims.__enter__()
         return self
 
@@ -71,6 +67,11 @@ class WorkQueue:
         traceback: TracebackType | None,
     ) -> None:
         self._claims.__exit__()
+
+    @property
+    def done(self) -> np.ndarray:
+        """bool [e]: stored in all columns."""
+        return self._entries.done
 
     @property
     def elsewhere(self) -> np.ndarray:
@@ -90,7 +91,7 @@ class WorkQueue:
                 `mark_stored`, so that other processes need not wait for these rows.
         """
         while True:
-            self._refresh()
+            self._entries.refresh()
             if self.done.all():
                 return None
             if not self._free()[0].any():
@@ -117,7 +118,7 @@ class WorkQueue:
         with self._claims.exclusive():
             # Claims are read before the store: a process stores its rows before it releases them.
             free, others = self._free()
-            self._refresh()
+            self._entries.refresh()
             entries = np.flatnonzero(free & ~self.done)  # [f] int64
             smallest = min(max(len(self.keys) // BLOCKS, MIN_BLOCK), MAX_MIN_BLOCK)
             sharing = max(others + 1, self.processes)
@@ -132,26 +133,8 @@ class WorkQueue:
         claimed = self._claims.other_claims()
         free = ~self.done & ~self._claimed
         for keys in claimed:
-            free[self._entries(keys)] = False
+            free[self._entries.entries(keys)] = False
         return free, len(claimed)
-
-    def _entries(self, keys: np.ndarray) -> np.ndarray:
-        """The entries that have one of these keys (DIGEST [k]), int64 [f]; f <= k."""
-        if not len(keys) or not len(self.keys):
-            return np.zeros(0, np.int64)
-        place = np.searchsorted(self._sorted, keys)  # [k] int64
-        place = np.minimum(place, len(self._sorted) - 1)
-        found: np.ndarray = self._order[place[self._sorted[place] == keys]]
-        return found
-
-    def _refresh(self) -> None:
-        """Read what was stored since the last time."""
-        for i, (fp, _) in enumerate(self.columns):
-            for keys, succeeded in self.store.new_keys(fp, self._seen[i]):
-                entries = self._entries(keys)
-                self._stored[i, entries[~self.retried[entries]]] = True
-                self._stored[i, self._entries(keys[succeeded])] = True
-        self.done |= self._stored.all(axis=0)
 
     def _wait(self) -> None:
         if not self._reported:
