@@ -163,6 +163,32 @@ def test_first_process_leaves_rows_for_expected_ones(
         assert block is not None and len(block) == rows
 
 
+def test_blocks_are_as_large_as_their_cost(tmp_path: Path) -> None:
+    """100 rows of cost 9 before 100 of cost 1: the first 55 rows are half of all cost, the next 28
+    half of what is left then."""
+    store, costs = Store(tmp_path), np.repeat([9.0, 1.0], 100)
+    columns, keys = [("f" * 32, Loss.fields)], digests(200)
+    rows, left = [], float(costs.sum())
+    with WorkQueue(store, columns, keys, np.zeros(200, bool), lambda n: None, 1, costs) as queue:
+        while (block := queue.next_block(lambda: None, lambda: None)) is not None:
+            cost, smallest = costs[block].sum(), 8 * costs.mean()
+            assert cost <= max(left / 2, smallest)
+            left -= cost
+            rows.append(len(block))
+            values = {f.name: np.zeros(len(block), f.dtype) for f in Loss.fields}
+            store.append("f" * 32, Loss.fields, keys[block], values, [""] * len(block))
+            queue.mark_stored(block)
+    assert rows[:2] == [55, 28] and sum(rows) == 200
+
+
+def test_expensive_rows_make_blocks_of_one(tmp_path: Path) -> None:
+    queue = work_queue(tmp_path)
+    queue._costs = np.array([1000.0] + [1.0] * 39)
+    with queue:
+        block = queue.next_block(lambda: None, lambda: None)
+        assert block is not None and block.tolist() == [0]
+
+
 def test_claims_of_other_columns_and_rows_do_not_block(tmp_path: Path) -> None:
     one, two = Claims(tmp_path, ["a", "b"]), Claims(tmp_path, ["c"])
     three = Claims(tmp_path, ["b"])

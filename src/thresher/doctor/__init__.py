@@ -24,8 +24,8 @@ from thresher.doctor.images import check_images
 from thresher.doctor.kinds import KINDS, SEVERITIES
 from thresher.doctor.repair import RepairResult, repair
 from thresher.doctor.rows import CONTEXT, check_rows, check_texts
-from thresher.mixture.tokens import TOKENS_PER_IMAGE
 from thresher.pools import Pool
+from thresher.pools.token_estimate import TOKENS_PER_IMAGE
 
 __all__ = [
     "CONTEXT",

@@ -11,8 +11,8 @@ import numpy as np
 
 from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
-from thresher.mixture.tokens import TOKENS_PER_IMAGE, estimate_tokens
 from thresher.pools import Pool, files, llava
+from thresher.pools.token_estimate import TOKENS_PER_IMAGE, estimate_tokens
 from thresher.types import RowError
 
 CONTEXT = 8192  # tokens

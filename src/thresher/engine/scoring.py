@@ -24,6 +24,7 @@ from thresher.engine.models import Models
 from thresher.engine.scoring_request import ScoringRequest, image_order
 from thresher.engine.sharing import WorkQueue
 from thresher.engine.table import ColumnTable
+from thresher.pools.token_estimate import estimate_row_tokens
 from thresher.types import Capability, ModelIdentity, Scored
 
 if TYPE_CHECKING:
@@ -156,6 +157,7 @@ class _Pass:
             self.retried,
             self._waiting,
             self.scorer.context.processes,
+            estimate_row_tokens(self.scorer.pool.facts, self.pool_rows),
         )
         model = model_of(self.signals[0])
         served = isinstance(model, ModelIdentity) and model.served

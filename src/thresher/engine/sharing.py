@@ -1,8 +1,8 @@
 """A work queue for any number of processes on one store: which missing rows this one scores next.
 
 Rows are claimed in blocks, large at first and small at the end, so that all processes finish at
-about the same time. Unfinished rows of a process that died are claimed by another. Reads the
-store's parts; writes claims.
+about the same time. What counts is the cost of a block (tokens), not its number of rows. Unfinished
+rows of a process that died are claimed by another. Reads the store's parts; writes claims.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from thresher.storage.columns import Store
 from thresher.types import Field
 
 POLL_SECONDS = 0.2  # how often the store is read while other processes score the last rows
-# rows of the smallest block: a 64th of all rows, but at least 8 and at most 128
+# rows of mean cost that the smallest block costs: a 64th of all rows, at least 8, at most 128
 BLOCKS, MIN_BLOCK, MAX_MIN_BLOCK = 64, 8, 128
 
 
@@ -37,6 +37,7 @@ class WorkQueue:
             process scores one, it counts as done only if that succeeds.
         waiting: called with the number of rows left when other processes have claimed them all.
         processes: number of processes that work on these rows or soon will; there may be more.
+        costs: float64 [e], > 0: what each row costs, in any unit; None: all the same.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class WorkQueue:
         retried: np.ndarray,
         waiting: Callable[[int], None],
         processes: int = 1,
+        costs: np.ndarray | None = None,
     ) -> None:
         self.keys, self.waiting, self.processes = keys, waiting, processes
+        self._costs = np.ones(len(keys)) if costs is None else costs  # [e] float64
         self.scored_here = np.zeros(len(keys), bool)  # [e]
         self._entries = StoredEntries(store, columns, keys, retried)
         self._claimed = np.zeros(len(keys), bool)  # [e]: by this process, and not stored yet
@@ -120,13 +123,25 @@ class WorkQueue:
             free, others = self._free()
             self._entries.refresh()
             entries = np.flatnonzero(free & ~self.done)  # [f] int64
-            smallest = min(max(len(self.keys) // BLOCKS, MIN_BLOCK), MAX_MIN_BLOCK)
-            sharing = max(others + 1, self.processes)
-            size = max(len(entries) // (2 * sharing), smallest)
-            block = entries[: min(size, local.ROWS_PER_CALL)]  # [b] int64
+            block = entries[: self._block_rows(entries, max(others + 1, self.processes))]
             self._claimed[block] = True
             self._claims.claim(self.keys[self._claimed])
             return block
+
+    def _block_rows(self, entries: np.ndarray, sharing: int) -> int:
+        """Rows of the next block: those that cost half of a process's share of the rest.
+
+        Arguments:
+            entries: int64 [f], rows that are left, in the order in which they are scored.
+            sharing: number of processes that share them.
+        """
+        if not len(entries):
+            return 0
+        smallest = min(max(len(self.keys) // BLOCKS, MIN_BLOCK), MAX_MIN_BLOCK)
+        spent = np.cumsum(self._costs[entries])  # [f] float64
+        cost = max(spent[-1] / (2 * sharing), smallest * self._costs.mean())
+        rows = int(np.searchsorted(spent, cost, side="right"))
+        return min(max(rows, 1), local.ROWS_PER_CALL)
 
     def _free(self) -> tuple[np.ndarray, int]:
         """bool [e], entries neither done nor claimed; and the number of other processes."""

@@ -19,31 +19,21 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from thresher.errors import ConfigError, opt
+from thresher.pools.token_estimate import (
+    CHARS_PER_TOKEN,
+    TOKENS_PER_IMAGE,
+    TOKENS_PER_WORD,
+    estimate_tokens,
+)
 from thresher.types import Columns, Tokens
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.pools import Pool
 
-TOKENS_PER_WORD = 1.4  # English text under common tokenizers
-CHARS_PER_TOKEN = 4
-TOKENS_PER_IMAGE = 576  # LLaVA-1.5's; from 64 (SmolVLM) to several thousand (anyres)
 SAMPLE_IMAGES = 32  # maximum number of images, sampled by a hash of their paths
 BATCH_ROWS = 4096
 _T = TypeVar("_T")
-
-
-def estimate_tokens(words: np.ndarray, chars: np.ndarray) -> np.ndarray:
-    """Estimated tokens of texts, float64 [n], from their numbers of words and characters.
-
-    Arguments:
-        words: int [n], number of words of each text.
-        chars: int [n], number of characters of each text.
-    """
-    return np.maximum(
-        TOKENS_PER_WORD * np.asarray(words, np.float64),
-        np.asarray(chars, np.float64) / CHARS_PER_TOKEN,
-    )
 
 
 class TokenCounts:

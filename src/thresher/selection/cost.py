@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from thresher.engine import ColumnEngine
-from thresher.mixture.tokens import TOKENS_PER_IMAGE, TOKENS_PER_WORD
+from thresher.pools.token_estimate import TOKENS_PER_IMAGE, TOKENS_PER_WORD
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.query import QuerySignalBase
 from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
