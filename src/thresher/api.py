@@ -179,7 +179,7 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     """
     from thresher.selection import iterate as in_rounds
     from thresher.selection.config import check_request
-    from thresher.selection.devices import workers
+    from thresher.selection.engines import workers
     from thresher.selection.opening import prepare
     from thresher.selection.result import require_rows
     from thresher.selection.tracked import track_selection

@@ -34,6 +34,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
     "tensorboard": ("tensorboard",),
+    "ray": ("ray",),
 }
 """Extra -> its modules, by import name."""
 

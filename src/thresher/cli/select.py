@@ -53,16 +53,17 @@ def select(
     from thresher.selection import folder as output
     from thresher.selection import iterate as in_rounds
     from thresher.selection import summary
-    from thresher.selection.devices import workers
+    from thresher.selection.engines import workers
     from thresher.selection.result import require_rows
     from thresher.selection.tracked import track_selection
 
     progress = stderr_progress()
     with tracked(request.track, folder.resolve().name, request.to_mapping(), note) as tracking:
         shown = tracking.progress(progress)
+        job = replace(job, context=replace(job.context, progress=shown))
         try:
             with workers(job, note) as job:
-                outcome = in_rounds.select(task, replace(job.context, progress=shown))
+                outcome = in_rounds.select(task, job.context)
         except KeyboardInterrupt:
             raise Interrupted(progress.rows) from None
         except CapReached as stop:

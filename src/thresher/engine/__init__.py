@@ -14,9 +14,9 @@ pool's canonical order (see `numbering`), so nothing depends on the order of the
     scoring          computes missing values with a model                writes scores
     column_engine    calls all of these in order
 
-Two parts can be replaced. A `Scorer` decides where rows are scored: `LocalScorer` in this
-process, another for a cluster; the viewer's scores nothing. A `ColumnCache` keeps columns in memory
-from one engine to the next.
+Two parts can be replaced. A `Scorer` decides where rows are scored: `LocalScorer` in this process,
+`remote.RemoteScorer` in workers that are watched from here; the viewer's scores nothing. A
+`ColumnCache` keeps columns in memory from one engine to the next.
 """
 
 from thresher.engine.cache import CacheQuery, ColumnCache, RowColumn

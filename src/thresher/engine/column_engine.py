@@ -22,6 +22,7 @@ from thresher.engine.models import NO_MODEL, Models
 from thresher.engine.numbering import RowNumbering
 from thresher.engine.pool_columns import PoolColumn
 from thresher.engine.record_facts import RecordFacts
+from thresher.engine.remote import RemoteScorer
 from thresher.engine.scoring import LocalScorer, ScoredKeys, Scorer
 from thresher.engine.scoring_request import ScoringRequest, SignalRun, blank, make_scoring_request
 from thresher.engine.table import ColumnTable, Fields
@@ -53,7 +54,7 @@ class ColumnEngine:
         within: bool [n], pool order: the rows that are considered; None: all.
         is_aside: whether a row with this error is set aside instead of counted as a failure.
         limit: how many rows may fail, in place of `request.on_missing`.
-        scorer: scores missing rows; None: in this process.
+        scorer: scores missing rows; None: the workers of `context`, else this process.
         cache: columns kept in memory; None: no cache.
 
     Attributes:
@@ -82,9 +83,15 @@ class ColumnEngine:
         self.table = ColumnTable(self.numbering)
         self.models = Models(pool, context)
         self.runs: list[SignalRun] = []
-        self._scorer = scorer or LocalScorer(
-            pool, request, context, self.models, self.table, self.eligible
-        )
+        self._scorer: Scorer
+        if scorer is not None:
+            self._scorer = scorer
+        elif context.workers is not None:
+            self._scorer = RemoteScorer(context, context.workers)
+        else:
+            self._scorer = LocalScorer(
+                pool, request, context, self.models, self.table, self.eligible
+            )
         self._cache = cache
         self._facts = RecordFacts(pool)
         self._labels: dict[str, str] = {}  # memo key -> name in messages

@@ -12,6 +12,7 @@ from thresher.training.registry import Trainer
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.console.progress import Progress
+    from thresher.engine.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class RunContext:
     """What an earlier run of the same request decided (`MethodContext.decided`)."""
     processes: int = 1
     """Number of processes that were started to score the same rows, this one included."""
+    workers: Workers | None = None
+    """Processes that score all rows and train all models, while this one waits; None: this process
+    does it."""
+    on_stored: Callable[[int], None] | None = None
+    """Called with the number of rows whenever this process has stored rows that it scored."""
     new_engine: Callable[..., Any] | None = None
     """Creates the engines of a selection; None: `create_engine`. Another function may return an
     engine that scores nothing, or one that keeps columns in memory."""

@@ -97,6 +97,12 @@ def by_missing(requests: Sequence[ScoringRequest]) -> list[tuple[list[ScoringReq
     ]
 
 
+def pass_label(requests: Sequence[ScoringRequest]) -> str:
+    """The name of a pass in messages; `requests`: at least one."""
+    more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
+    return requests[0].label + more
+
+
 class _Pass:
     """One pass over e rows for which the same signals have no values yet.
 
@@ -116,8 +122,7 @@ class _Pass:
         self.progress = scorer.context.progress
         self.requests, self.signals = requests, [r.signal for r in requests]
         self.total = len(first.keys)  # rows of the column, stored ones included
-        more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
-        self.label = first.label + more
+        self.label = pass_label(requests)
 
         rows = scorer.table.numbering.pool_rows[first.first[entries]]  # [e] int64
         order = image_order(scorer.pool, rows, first.keys[entries])  # [e] int64
@@ -231,6 +236,8 @@ class _Pass:
                 piece.errors,
             )
         self.queue.mark_stored(entries)
+        if self.scorer.context.on_stored is not None:
+            self.scorer.context.on_stored(len(entries))
         if self.early_check is not None:
             self.early_check.add(pieces)
         for i, of_row in enumerate(zip(*(piece.errors for piece in pieces), strict=True)):

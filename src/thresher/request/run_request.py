@@ -23,6 +23,7 @@ Unscorable = Literal["keep", "drop", "random"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Backend = Literal["hf", "openai"]
 Track = Literal["wandb", "mlflow", "tensorboard"]
+Engine = Literal["local", "ray"]
 ALL = ("select", "plan", "compare")
 VERIFY = "verify-backend"
 SCORING = (*ALL, "evaluate", "suspects")  # commands that store a model's answers about rows
@@ -163,6 +164,20 @@ class RunRequest:
 
     Results do not depend on it, except for the last bits of numbers on a GPU.
     """
+    engine: Annotated[Engine, Option("NAME", RUN, commands=("select",))] = "local"
+    """Where rows are scored: local (this machine) or ray (workers on a Ray cluster).
+
+    Ray's workers write scores into the store themselves: it must be on a file system that all nodes
+    share. See docs/cluster.md.
+    """
+    ray_address: Annotated[str | None, Option("ADDRESS", RUN, commands=("select",))] = None
+    """With engine ray: HOST:PORT of the cluster's head; auto: the cluster that this machine is a
+    node of; local: a new one on this machine (default: $RAY_ADDRESS, else auto, else local).
+
+    The connection stays open until the process ends, and a new cluster ends with it.
+    """
+    ray_workers: Annotated[int | None, Option("N", RUN, commands=("select",))] = None
+    """With engine ray: number of workers (default: one per GPU; without GPUs, one per CPU)."""
     dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ASKING)] = "auto"
     """auto, float32, bfloat16 or float16.
 

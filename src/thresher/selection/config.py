@@ -20,6 +20,7 @@ from thresher.mixture import check_mixture
 from thresher.request import SERVER, RunRequest, fields_of
 from thresher.request.devices import parse_devices
 from thresher.request.image_pixels import ImagePixels
+from thresher.request.ray_address import parse_address
 from thresher.text import ParseError, parse_yaml
 
 _NEXT_SETTING = re.compile(r"\s+(?=[a-z_][a-z0-9_.]*=)")
@@ -217,6 +218,7 @@ def check_request(config: RunRequest) -> None:
             raise ConfigError(
                 " is for local weights; a server distributes its work itself.", option="devices"
             )
+    check_ray(config)
     if config.batch_tokens is not None and config.batch_tokens < 1:
         raise ConfigError(
             ": expected a number of tokens, at least 1.",
@@ -237,6 +239,41 @@ def check_request(config: RunRequest) -> None:
         )
     if config.seed < 0:
         raise ConfigError(": expected 0 or more.", option="seed", value=config.seed)
+
+
+def check_ray(config: RunRequest) -> None:
+    """Raises ConfigError for options of Ray that are wrong or contradict others."""
+    if config.engine != "ray":
+        for name in ("ray_address", "ray_workers"):
+            if (value := getattr(config, name)) is not None:
+                raise ConfigError(f" needs {opt('engine', 'ray')}.", option=name, value=value)
+        return
+    if config.devices is not None:
+        raise ConfigError(
+            f" is for this machine's GPUs; {opt('engine', 'ray')} uses those of its cluster. Give "
+            "one of them.",
+            option="devices",
+        )
+    if config.device not in ("auto", "cpu", "cuda"):
+        raise ConfigError(
+            ": Ray assigns the devices. Give auto, cuda (workers wait for a GPU) or cpu.",
+            option="device",
+            value=config.device,
+        )
+    if config.backend != "hf":
+        raise ConfigError(
+            " is for local weights; a server distributes its work itself.",
+            option="engine",
+            value="ray",
+        )
+    if config.ray_workers is not None and config.ray_workers < 1:
+        raise ConfigError(
+            ": expected a number of workers, at least 1.",
+            option="ray_workers",
+            value=config.ray_workers,
+        )
+    if config.ray_address is not None:
+        parse_address(config.ray_address)
 
 
 def check_video_frames(frames: int | None) -> None:

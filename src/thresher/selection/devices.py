@@ -1,6 +1,6 @@
 """Several devices of one machine: a process for each, with one store.
 
-The process that the user started runs its model on the first device, chooses the rows and writes
+The process that the user started runs its model on the first device, selects the rows and writes
 the folder. For every other device it starts a worker, which scores the rows that are still missing
 (`engine.sharing`) and then exits. A worker that fails is reported; its rows are scored by the
 others. Starts and ends processes; touches no file.
@@ -30,7 +30,7 @@ END_SECONDS = 30.0  # for a worker to store what it has scored
 
 
 @contextmanager
-def workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
+def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
     """The job, with a worker for each further device while the block runs.
 
     There are none without `--devices`, and for a method that asks no model.

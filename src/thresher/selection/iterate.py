@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from thresher.console.formatting import pluralize
+from thresher.engine.workers import wait_until
 from thresher.errors import CapabilityError, ConfigError, opt
 from thresher.methods.error_driven import TEACHER
 from thresher.mixture import budget_exceeds_pool
@@ -23,7 +25,12 @@ from thresher.selection import select as run
 from thresher.selection.result import Outcome
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
-from thresher.training.registry import TrainingRun, trained_identity, trained_model
+from thresher.training.registry import (
+    TrainingRun,
+    is_trained,
+    trained_identity,
+    trained_model,
+)
 from thresher.types import Budget, Findings, Method, Note, Rows, Tokens, TrainedModel
 
 if TYPE_CHECKING:
@@ -81,6 +88,8 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
         if done:
             rows = np.concatenate([o.rows for o in done])
             identity = trained_identity(_student(student, recipe, seed), pool.digest[rows])
+            if context.workers is not None:
+                wait_until(partial(is_trained, store, identity), context.workers)
             current = trained_model(
                 identity, student, pool, np.sort(rows), store, context.trainer, context.progress
             )

@@ -156,7 +156,8 @@ def prepare(
         # the limits apply to its other models
         unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)
         request = replace(request, backend="hf", **unused)
-    model = the_model(request, store, server)
+    workers = on_workers(request) if uses_model or models_of(method) else request
+    model = the_model(workers, store, server)
     if model is not None and request.model is None:
         # the only model of the server: a repeated run names it
         request = replace(request, model=model.name)
@@ -170,7 +171,7 @@ def prepare(
         suspicion_signals(model.identity)  # the same
     roles = the_roles(
         method,
-        request,
+        workers,
         store,
         server,
         lambda role: role if role in options else f"settings.{role}",
@@ -178,9 +179,19 @@ def prepare(
     check_weights_are_here(method, RunContext(store, model, roles))
     if out and not overwrite:
         check_not_another(request, method)
-    context = RunContext(store, model, roles, trainer_for(request, store))
+    context = RunContext(store, model, roles, trainer_for(workers, store))
     context = replace(context, decided=_decided(request, method, pool, context, say))
     return Job(SelectionTask(pool, method, budget, request, target), context, server)
+
+
+def on_workers(request: RunRequest) -> RunRequest:
+    """The request with the precision of weights where they will be loaded, which is part of a
+    score's identity: on the workers of a Ray cluster, or here."""
+    if request.engine == "local":
+        return request
+    from thresher.selection.ray_cluster import place
+
+    return replace(request, device="cpu", dtype=place(request).dtype)
 
 
 def trainer_for(request: RunRequest, store: Store) -> Trainer:

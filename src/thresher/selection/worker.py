@@ -14,11 +14,17 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from thresher.errors import ThresherError
 from thresher.request import RunRequest, fields_of
 from thresher.request.spelling import as_flag
 from thresher.selection.config import combine
+
+if TYPE_CHECKING:
+    from thresher.console.progress import Progress
 
 STOPPED_AFTER = 60.0  # seconds to store what is scored, once the starting process is dead
 AGAIN = 3.0  # seconds between two interrupts
@@ -31,13 +37,26 @@ def read_request(line: str) -> RunRequest:
     return combine({}, given)
 
 
-def score(request: RunRequest) -> None:
-    """Score the missing rows of the request's columns, as many as other processes leave."""
+def score(
+    request: RunRequest,
+    progress: Progress | None = None,
+    on_stored: Callable[[int], None] | None = None,
+    processes: int = 1,
+) -> None:
+    """Score the missing rows of the request's columns, as many as other processes leave.
+
+    Arguments:
+        request: whose columns are needed.
+        progress: receives progress reports; None: none.
+        on_stored: called with the number of rows whenever some were stored.
+        processes: number of processes that were started to score these rows.
+    """
     from thresher.selection import iterate
     from thresher.selection.opening import prepare
 
     job = prepare(request, lambda text: None, out=False, progress=False)
-    iterate.select(job.task, job.context)
+    context = replace(job.context, progress=progress, on_stored=on_stored, processes=processes)
+    iterate.select(job.task, context)
 
 
 def _end_with_stdin() -> None:

@@ -1,0 +1,344 @@
+"""`--engine ray`: workers on a Ray cluster score, this process waits for them and selects.
+
+A worker that dies, alone or with its node, is replaced; the rows that it had claimed and not stored
+are scored by whoever is free (`engine.sharing`). Starts and ends actors; writes only the claim that
+shows workers that they see the same store.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from thresher.console.formatting import pluralize
+from thresher.errors import (
+    CapabilityError,
+    ConfigError,
+    ModelError,
+    ThresherError,
+    TooManyFailures,
+    opt,
+)
+from thresher.selection.ray_actor import Ended, RayJob, ScoringActor, WorkerState, make_job
+from thresher.selection.ray_cluster import Placement, connect, place
+from thresher.storage.claims import Claims
+
+if TYPE_CHECKING:
+    from thresher.request import RunRequest
+    from thresher.selection.opening import Job
+
+POLL_SECONDS = 0.5
+STATE_SECONDS = 1.0  # between two questions how far the workers are
+REPORT_SECONDS = 30.0  # between two lines about them
+GROW_SECONDS = 10.0  # between two looks for new GPUs
+PENDING_SECONDS = 60.0  # until it is reported that a worker does not start
+END_SECONDS = 30.0  # for a worker to store what it has scored
+IDLE_END_SECONDS = 2.0  # for a worker that has nothing to store
+MAX_DEATHS = 5  # of a worker that scores nothing in between
+OF_THE_RUN = (TooManyFailures, CapabilityError)  # errors that every worker would have
+CALLS = 3  # `run`, `state` and `stop` at the same time
+
+
+@contextmanager
+def ray_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
+    """The job, scored by workers on the Ray cluster of its request while the block runs.
+
+    Without workers for a method that asks no model.
+
+    Arguments:
+        job: the job.
+        say: receives notes where the job has no progress.
+
+    Raises ConfigError, and in the block what made the last worker fail.
+    """
+    context, request = job.context, job.task.request
+    models = [h for h in (context.model, *context.roles.values()) if h is not None]
+    if not models:
+        say(f"{job.task.method.name} asks no model; {opt('engine', 'ray')} is not used.")
+        yield job
+        return
+    for model in models:
+        if model.identity.served:
+            raise ConfigError(
+                f": {model.name} is behind a server, which distributes its work itself. Leave it "
+                "out.",
+                option="engine",
+                value="ray",
+            )
+    progress = context.progress
+    with Claims(context.store.root, ()) as claims:
+        placement = place(request)
+        given = _request_of_workers(request, placement, os.path.realpath(context.store.root))
+        workers = RayWorkers(
+            connect(request.ray_address),
+            make_job(given, claims.file.resolve(), placement.workers),
+            placement,
+            lambda: place(request).workers,
+            say if progress is None else progress.say,
+            None if progress is None else progress.say,
+        )
+        saved = False
+        try:
+            yield replace(job, context=replace(context, workers=workers))
+            saved = True
+        finally:
+            workers.close(saved)
+
+
+def _request_of_workers(request: RunRequest, placement: Placement, store: str) -> dict[str, Any]:
+    given = request.to_mapping() | {
+        "device": placement.device,
+        "dtype": placement.dtype,
+        "store": store,
+    }
+    for name in ("engine", "ray_address", "ray_workers", "track", "out"):
+        given.pop(name, None)
+    return given
+
+
+@dataclass(eq=False)
+class _Worker:
+    """One of the workers; another actor takes its place when one dies."""
+
+    number: int  # from 1
+    actor: Any
+    task: Any  # the result of `run`, to come; None once it ended
+    since: float  # when the actor was asked for
+    asked: Any = None  # the result of `state`, to come
+    state: WorkerState | None = None  # of the present actor; None: it has not started
+    rows_before: int = 0  # stored by earlier actors, as far as it is known
+    deaths: int = 0  # since it last stored a row
+    restarts: int = 0
+    error: BaseException | None = None  # why it was given up
+    reported: int = 0  # rows in the last line about it
+
+    @property
+    def rows(self) -> int:
+        return self.rows_before + (self.state.rows if self.state is not None else 0)
+
+    @property
+    def name(self) -> str:
+        where = "" if self.state is None else f" on {self.state.node} ({self.state.device})"
+        return f"worker {self.number}{where}"
+
+
+class RayWorkers:
+    """Workers of one run, which start at once (`engine.workers.Workers`).
+
+    Arguments:
+        ray: the module, connected.
+        job: of every worker.
+        placement: what a worker runs on, and how many there are at first.
+        wanted: how many there should be now.
+        say: receives what happened to a worker.
+        report: receives a line on the progress of every worker, now and then; None: nothing does.
+    """
+
+    def __init__(
+        self,
+        ray: Any,
+        job: RayJob,
+        placement: Placement,
+        wanted: Callable[[], int],
+        say: Callable[[str], None],
+        report: Callable[[str], None] | None,
+    ) -> None:
+        self._ray, self._job, self._wanted = ray, job, wanted
+        self._say, self._report = say, report
+        self._class = ray.remote(ScoringActor).options(
+            **placement.resources,
+            max_concurrency=CALLS,
+            max_restarts=0,
+            scheduling_strategy="SPREAD",
+        )
+        now = time.monotonic()
+        self._grown = self._asked = self._reported = now
+        self._pending_said = self._finished = False
+        self._workers: list[_Worker] = []
+        for _ in range(placement.workers):
+            self._add()
+
+    def watch(self) -> bool:
+        """As `Workers.watch`."""
+        running = [worker for worker in self._workers if worker.task is not None]
+        if running:
+            tasks = [worker.task for worker in running]
+            ended, _ = self._ray.wait(tasks, num_returns=len(tasks), timeout=POLL_SECONDS)
+            for worker in running:
+                if worker.task in ended:
+                    self._end(worker)
+        self._ask()
+        self._tell()
+        self._grow()
+        if any(worker.task is not None for worker in self._workers):
+            return True
+        errors = [worker.error for worker in self._workers if worker.error is not None]
+        if errors and not self._finished:
+            raise errors[-1]
+        return False
+
+    def close(self, saved: bool) -> None:
+        """End the workers. `saved`: whether every row is stored, so that nothing can be lost."""
+        running = [w for w in self._workers if w.task is not None and w.state is not None]
+        for worker in running:
+            worker.actor.stop.remote()
+        try:
+            if running:
+                tasks = [worker.task for worker in running]
+                busy = [worker.task for worker in running if worker.state and worker.state.label]
+                self._ray.wait(tasks, num_returns=len(tasks), timeout=IDLE_END_SECONDS)
+                if busy:
+                    self._ray.wait(busy, num_returns=len(busy), timeout=END_SECONDS)
+                self._take_last_states(running)
+        finally:
+            for worker in self._workers:
+                self._ray.kill(worker.actor)
+        if saved and self._report is not None:
+            self._report(f"Scored by {self._lines()}.")
+
+    def _add(self) -> None:
+        actor = self._class.remote()
+        number = len(self._workers) + 1
+        self._workers.append(_Worker(number, actor, actor.run.remote(self._job), time.monotonic()))
+
+    def _end(self, worker: _Worker) -> None:
+        """The call of `run` has ended, or the actor has died."""
+        errors = self._ray.exceptions
+        task, worker.task = worker.task, None
+        try:
+            result: Ended = self._ray.get(task)
+        except errors.RayTaskError as bug:  # what `run` does not expect
+            self._give_up(worker, bug)
+            return
+        except errors.RayError as death:
+            self._replace(worker, death)
+            return
+        worker.state, worker.asked = result.state, None
+        if result.error is None:
+            self._finished = True
+        elif isinstance(result.error, OF_THE_RUN):
+            raise result.error
+        else:
+            self._give_up(worker, result.error)
+
+    def _give_up(self, worker: _Worker, error: BaseException) -> None:
+        worker.error = error
+        reason = error.message if isinstance(error, ThresherError) else _last_line(error)
+        self._say(
+            f"{_capital(worker.name)} failed: {reason.rstrip('.')}. Its rows are scored by the "
+            "others."
+        )
+
+    def _replace(self, worker: _Worker, death: BaseException) -> None:
+        stored = worker.state is not None and worker.state.rows > 0
+        worker.deaths = 1 if stored else worker.deaths + 1
+        reason, name = _last_line(death), worker.name
+        worker.rows_before, worker.state, worker.asked = worker.rows, None, None
+        self._ray.kill(worker.actor)  # if Ray has only lost sight of it
+        if worker.deaths >= MAX_DEATHS:
+            error = ModelError(
+                f"it died {worker.deaths} times without having stored a row: {reason}. If it was "
+                f"killed, its node may be short of memory: try a smaller {opt('batch_tokens')}, or "
+                f"fewer workers ({opt('ray_workers')})"
+            )
+            self._give_up(worker, error)
+            return
+        worker.restarts += 1
+        worker.actor = self._class.remote()
+        worker.task, worker.since = worker.actor.run.remote(self._job), time.monotonic()
+        self._say(f"{_capital(name)} died and is replaced; what it had stored is not scored again.")
+
+    def _ask(self) -> None:
+        """Take the answers to the last question how far the workers are, and ask again."""
+        now = time.monotonic()
+        self._take_states()
+        if now - self._asked < STATE_SECONDS:
+            return
+        self._asked = now
+        for worker in self._workers:
+            if worker.task is not None and worker.asked is None:
+                worker.asked = worker.actor.state.remote()
+
+    def _take_states(self) -> None:
+        asked = [worker for worker in self._workers if worker.asked is not None]
+        if not asked:
+            return
+        refs = [worker.asked for worker in asked]
+        answered, _ = self._ray.wait(refs, num_returns=len(refs), timeout=0)
+        for worker in asked:
+            if worker.asked in answered:
+                answer, worker.asked = worker.asked, None
+                try:
+                    worker.state = self._ray.get(answer)
+                except self._ray.exceptions.RayError:
+                    pass  # it died: the call of `run` says so
+
+    def _take_last_states(self, workers: list[_Worker]) -> None:
+        """The states of workers that have ended by themselves since the last question."""
+        for worker in workers:
+            ended, _ = self._ray.wait([worker.task], timeout=0)
+            if ended:
+                try:
+                    worker.state = self._ray.get(worker.task).state
+                except self._ray.exceptions.RayError:
+                    pass  # it died at the end
+
+    def _tell(self) -> None:
+        """A line about every worker every `REPORT_SECONDS`, and about those that do not start."""
+        now = time.monotonic()
+        pending = [
+            worker
+            for worker in self._workers
+            if worker.task is not None
+            and worker.state is None
+            and now - worker.since > PENDING_SECONDS
+        ]
+        if pending and not self._pending_said:
+            self._say(
+                f"{pluralize(len(pending), 'worker')} of {len(self._workers)} did not start within "
+                f"{PENDING_SECONDS:g} s: the cluster has too few free GPUs or CPUs, or its nodes "
+                "are slow. They start as soon as there is room."
+            )
+        self._pending_said = bool(pending)
+        if self._report is None or now - self._reported < REPORT_SECONDS:
+            return
+        seconds, self._reported = now - self._reported, now
+        self._report(f"Workers: {self._lines(seconds)}.")
+        for worker in self._workers:
+            worker.reported = worker.rows
+
+    def _lines(self, seconds: float = 0.0) -> str:
+        """Every worker and what it did; `seconds`: since the last line, for rates; 0: none."""
+        parts = []
+        for worker in self._workers:
+            rate = f", {(worker.rows - worker.reported) / seconds:.1f}/s" if seconds else ""
+            what = (
+                f" ({worker.state.label})"
+                if seconds and worker.state and worker.state.label
+                else ""
+            )
+            again = f", replaced {pluralize(worker.restarts, 'time')}" if worker.restarts else ""
+            parts.append(f"{worker.name}: {pluralize(worker.rows)}{rate}{what}{again}")
+        return "; ".join(parts)
+
+    def _grow(self) -> None:
+        """Start further workers where nodes with GPUs were added."""
+        if self._finished or time.monotonic() - self._grown < GROW_SECONDS:
+            return
+        self._grown = time.monotonic()
+        for _ in range(self._wanted() - len(self._workers)):
+            self._add()
+
+
+def _last_line(error: BaseException) -> str:
+    """What an error of Ray is about: its last line, which names the cause."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
