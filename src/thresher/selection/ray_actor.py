@@ -101,6 +101,9 @@ class _Reports:
     def say(self, text: str) -> None:
         return
 
+    def measure(self, name: str, value: float) -> None:
+        return
+
     def stored(self, rows: int) -> None:
         self.state = replace(self.state, rows=self.state.rows + rows)
 
