@@ -191,14 +191,27 @@ def test_a_server_without_losses_fails_after_one_test_request(
         assert "prompt_logprobs" in output and len(server.asked) == 1
 
 
-@pytest.mark.parametrize("method", ["perplexity", "clipper"])
-def test_a_server_with_losses_selects(capsys: pytest.CaptureFixture[str], method: str) -> None:
-    """The same rows as with the model in this process."""
+@pytest.mark.parametrize(
+    ("method", "settings", "also"),
+    [
+        ("perplexity", (), ()),
+        ("clipper", (), ()),
+        ("winnow", ("--set", "guard=off", "trust=base"), ("skills=demo",)),
+    ],
+)
+def test_a_server_with_losses_selects(
+    capsys: pytest.CaptureFixture[str],
+    method: str,
+    settings: tuple[str, ...],
+    also: tuple[str, ...],
+) -> None:
+    """The same rows as with the model in this process. `also`: settings for the server."""
     kept = []
     with serving(Plan(model="demo", name="m")) as server:
-        for model in (["--model", "demo"], ["--model", f"{server.url}#m"]):
+        for model, more in (("demo", ()), (f"{server.url}#m", also)):
             out = f"out{len(kept)}"
-            code, output = run(capsys, *model, "--out", out, method=method)
+            words = ("--model", model, "--out", out, *settings, *more)
+            code, output = run(capsys, *words, method=method)
             assert code == 0, output
             kept.append(json.loads(Path(out, "subset.json").read_text()))
         assert server.asked

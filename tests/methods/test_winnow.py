@@ -18,6 +18,7 @@ from thresher.signals.cross_fit import CrossRows
 from thresher.signals.guard import GuardRows
 from thresher.signals.judgement import RowsToJudge
 from thresher.signals.part_loss import PartLoss
+from thresher.signals.reading import needs_weights
 from thresher.signals.trusted_rows import TrustedRows
 from thresher.types import Columns, MethodContext, ModelIdentity, TrainedModel
 
@@ -338,6 +339,31 @@ def test_a_model_behind_a_server_is_refused_with_what_works(name):
     served = ModelIdentity("http://x/v1#m", "openai", "", "1024")
     with pytest.raises(CapabilityError, match=r"hidden states.*method=.mmssr. works"):
         load(name).signals(MethodContext(served))
+
+
+SERVED = ModelIdentity("api:m", "openai", "server", "1024")
+
+
+def test_a_served_model_decides_what_is_trusted_with_the_skills_of_another(monkeypatch):
+    monkeypatch.setattr(module, "is_usable", lambda extra: True)
+    method = Winnow(skills="folder", names="model")
+    signals = method.signals(MethodContext(SERVED, roles={"skills": MODEL}))
+    assert signals["loss"].model == SERVED and signals["skills"].question.model == MODEL
+    assert signals["names"].model == SERVED
+    assert "judgement" in signals and not {"trust", "guard"} & signals.keys()
+    asked = [s for s in walk(signals) if getattr(s, "model", None) == SERVED]
+    assert not any(map(needs_weights, asked))
+    chosen = Winnow().select(columns(judgement=judgement(10)), 4)
+    assert any("behind a server or an adapter" in str(note) for note in chosen.notes)
+
+
+@pytest.mark.parametrize(
+    "given", [{"trust": "seed"}, {"trust": "base", "rounds": 2}, {"guard": "on"}]
+)
+def test_nothing_is_trained_from_a_served_model(given):
+    method = Winnow(skills="folder", **given)
+    with pytest.raises(CapabilityError, match=r"trains models from the run's own.*behind a server"):
+        method.signals(MethodContext(SERVED, roles={"skills": MODEL}))
 
 
 def test_each_round_trains_on_rows_that_the_round_before_trusts():

@@ -67,7 +67,8 @@ def require_weights(context: MethodContext, method: str) -> ModelIdentity:
         raise CapabilityError(
             " needs a model's hidden states, which a server does not give. Give "
             f"{opt('model')} with weights: a folder or a hub id. With a server, "
-            f"{opt('method', 'mmssr')} works, and perplexity and clipper with one that gives "
+            f"{opt('method', 'mmssr')} works, and perplexity, clipper and (with the skills of "
+            f"another model, {opt('settings.skills', 'FOLDER')}) winnow with one that gives "
             "prompt_logprobs (vLLM); random, stratified and length need no model.",
             option="method",
             value=method,

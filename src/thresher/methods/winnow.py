@@ -16,10 +16,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.errors import ConfigError, opt
+from thresher.errors import CapabilityError, ConfigError, opt
 from thresher.extras import install_command, is_usable
 from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
-from thresher.methods.needs import require_weights
+from thresher.methods.needs import require_model, require_weights
 from thresher.methods.settings import setting
 from thresher.samplers.trusted_strata import LEAST_ROWS, TrustedStrata, trusted_strata
 from thresher.signals.answer_loss import AnswerLoss
@@ -101,6 +101,12 @@ class Winnow:
         "a folder, a hub id or a server's URL; none: skills have their characteristic words",
         role=True,
     )
+    skills: str | None = setting(
+        None,
+        "the model whose hidden states are clustered into skills: a folder or a hub id, for a run "
+        "whose model is behind a server or an adapter and gives losses only; none: the run's own",
+        role=True,
+    )
     rounds: int = setting(
         1,
         "1 to 5; in each round after the first, two models are trained on rows that the round "
@@ -115,7 +121,11 @@ class Winnow:
 
     name: ClassVar[str] = "winnow"
     paper: ClassVar[str] = ""
-    added: ClassVar[Mapping[str, Any]] = {"rounds": 1, "names": None}  # as before these existed
+    added: ClassVar[Mapping[str, Any]] = {
+        "rounds": 1,
+        "names": None,
+        "skills": None,
+    }  # as before these existed
     summary: ClassVar[str] = (
         "Clusters rows into skills, excludes rows with a high loss for their skill, and takes more "
         "rows from skills that the model does not know yet."
@@ -148,6 +158,10 @@ class Winnow:
                 option="settings.names",
                 value="",
             )
+        if self.skills == "":
+            raise ConfigError(
+                ": expected a folder or a hub id.", option="settings.skills", value=""
+            )
         if not 1 <= self.rounds <= MAX_ROUNDS:
             raise ConfigError(
                 f": expected 1 to {MAX_ROUNDS}, such as 2.",
@@ -156,9 +170,11 @@ class Winnow:
             )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        model, seed = require_weights(context, self.name), context.seed
-        decided = context.decided
-        loss, skills = AnswerLoss(model), skills_of(model, self.leaves, self.layer)
+        states = context.roles["skills"] if self.skills not in (None, "model") else None
+        model = (require_weights if states is None else require_model)(context, self.name)
+        self._refuse_training(model)
+        seed, decided = context.seed, context.decided
+        loss, skills = AnswerLoss(model), skills_of(states or model, self.leaves, self.layer)
         named: dict[str, Signal] = {"loss": loss, "skills": skills}
         trust: Signal = loss
         gain = VisualGain(loss) if self.image_gain else None
@@ -175,7 +191,7 @@ class Winnow:
                 else gain.inputs()["without_image"]
             )
             judgement: Signal = Judgement(loss, without, skills)
-            trained = self._can_train()
+            trained = self._can_train(model)
             if decided is not None:
                 recorded = Recorded.of(judgement, decided.get("judgement", {}), "judgement")
                 trained = "trust" in decided and not recorded.value("readable")
@@ -203,7 +219,7 @@ class Winnow:
                 for part in (0, 1)
             )
             trust = named[_round(number)] = _cross_fitted(model, seed, first, second)
-        if self._guarded() if decided is None else "guard" in decided:
+        if self._guarded(model) if decided is None else "guard" in decided:
             rows = min(GUARD_ROWS, context.budget or GUARD_ROWS)
             held, recipe = HeldOut(seed), Recipe(seed=seed)
             ours = GuardRows(held, rows, seed, trust, loss, skills, self.keep, self.power, gain)
@@ -217,11 +233,27 @@ class Winnow:
                 named["guard"] = verdict.as_signal()
         return named
 
-    def _can_train(self) -> bool:
-        return is_usable("train")
+    def _can_train(self, model: ModelIdentity) -> bool:
+        return not model.limit and is_usable("train")
 
-    def _guarded(self) -> bool:
-        return self.guard == "on" or (self.guard == "auto" and self._can_train())
+    def _guarded(self, model: ModelIdentity) -> bool:
+        return self.guard == "on" or (self.guard == "auto" and self._can_train(model))
+
+    def _refuse_training(self, model: ModelIdentity) -> None:
+        """Raises CapabilityError for settings that train a model that cannot be trained here."""
+        train = {
+            "trust": self.trust == "seed",
+            "rounds": self.rounds > 1,
+            "guard": self.guard == "on",
+        }
+        for name, trains in train.items() if model.limit else ():
+            if trains:
+                raise CapabilityError(
+                    f" trains models from the run's own, which {model.limit}. Leave it out, or "
+                    f"give {opt('model')} with weights.",
+                    option=f"settings.{name}",
+                    value=getattr(self, name),
+                )
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         loss = np.asarray(columns["loss"]["nll"], np.float32)
@@ -294,7 +326,7 @@ class Winnow:
         elif unchecked and len(loss):
             notes.append(
                 "There is no guard: the selection is not compared with random rows, because "
-                f"training is not installed ({install_command('train')})."
+                f"{_untrained()}."
             )
         elif guarded and len(loss):
             verdict = {name: values[0] for name, values in columns["guard"].items()}
@@ -431,8 +463,8 @@ def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
             "the others, decide by their losses which rows are trusted."
         )
     return (
-        f"{unread}. Models trained on a part of the rows could judge instead, but training is not "
-        f"installed ({install_command('train')}); {opt('method', 'random')} is safer for this pool."
+        f"{unread}. Models trained on a part of the rows could judge instead, but {_untrained()}; "
+        f"{opt('method', 'random')} is safer for this pool."
     )
 
 
@@ -441,10 +473,16 @@ def _unread_note(judgement: Mapping[str, Any]) -> str:
     return (
         f"Random rows are selected instead of winnow's rows: {_helped(judgement, 'only ')} "
         f"(at least {HELPED:.0%} are needed). The model seems unable to read these images, so its "
-        "loss does not distinguish wrong rows from hard ones. Trained models could, but training "
-        f"is not installed ({install_command('train')}). {UNGUARDED} selects winnow's rows "
-        "nevertheless."
+        f"loss does not distinguish wrong rows from hard ones. Trained models could, but "
+        f"{_untrained()}. {UNGUARDED} selects winnow's rows nevertheless."
     )
+
+
+def _untrained() -> str:
+    """Why no model was trained, as the end of a sentence."""
+    if is_usable("train"):
+        return "the model cannot be trained here (it is behind a server or an adapter)"
+    return f"training is not installed ({install_command('train')})"
 
 
 def _guard_note(
