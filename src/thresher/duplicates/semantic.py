@@ -7,8 +7,9 @@ first, because the states of a language model share a large common direction, wh
 everything similar (Mu and Viswanath, ICLR 2018).
 
 Not transitive: a row is compared with rows that are kept, so a dropped row is as close to its
-representative as the threshold says (as in SemDeDup, Abbas et al. 2023, without its clusters).
-Every pair of a row and a kept row is compared; blocks bound the memory, not what is found.
+representative as the threshold says (as in SemDeDup, Abbas et al. 2023). Up to `ALL_PAIRS` rows of
+one form, every pair of a row and a kept row is compared; above, a row is compared with the kept
+rows of the nearest cells (`cells`), which misses some pairs.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from thresher.duplicates.cells import first_kept_in_cells
+from thresher.duplicates.cosines import first_similar, similar
 from thresher.duplicates.embedding import PARTS
 from thresher.signals.vectors import from_bytes
 
 THRESHOLD = 0.95  # of the smallest of the three cosines
+ALL_PAIRS = 1 << 16  # rows of one form, up to which all pairs are compared
 ROWS, LEADERS = 1024, 8192  # compared at once
 _MIN_LENGTH = 1e-3  # centred vectors shorter than this are rounding errors
 
@@ -40,8 +44,16 @@ def semantic_groups(
     forms = np.ascontiguousarray(values["form"][order], "S8").view("<u8")
     for form in np.unique(forms):
         members = order[forms == form]
-        out[members] = members[_first_similar(parts, members, threshold)]
+        given = _telling(parts, members)
+        search = _first_kept if len(members) <= ALL_PAIRS else first_kept_in_cells
+        out[members] = members[search(given, members, threshold)]
     return out
+
+
+def _telling(parts: list[np.ndarray], members: np.ndarray) -> list[np.ndarray]:
+    """The parts that some of `members` have; the others are the same for all of them."""
+    given = [p for p in parts if not p[members, -1].all()]
+    return given or parts[:1]
 
 
 def centred(vectors: np.ndarray) -> np.ndarray:
@@ -64,9 +76,9 @@ def centred(vectors: np.ndarray) -> np.ndarray:
     return np.hstack([given, blank[:, None].astype(np.float32)]).astype(np.float16)
 
 
-def _first_similar(parts: list[np.ndarray], members: np.ndarray, threshold: float) -> np.ndarray:
+def _first_kept(parts: list[np.ndarray], members: np.ndarray, threshold: float) -> np.ndarray:
     """Index among `members` of the first kept row similar to each, int64 [k]; its own if there is
-    none.
+    none. Compares each row with all kept ones.
     """
     k = len(members)
     out = np.arange(k)
@@ -80,16 +92,14 @@ def _first_similar(parts: list[np.ndarray], members: np.ndarray, threshold: floa
             rows = np.flatnonzero(open_rows)
             if not len(rows):
                 break
-            first = _first(
-                [p[rows] for p in ours],
-                [p[members[leaders]].astype(np.float32) for p in parts],
-                threshold,
+            first = first_similar(
+                [p[rows] for p in ours], [p[members[leaders]] for p in parts], threshold
             )
             matched = first >= 0
             out[block[rows[matched]]] = leaders[first[matched]]
             open_rows[rows[matched]] = False
         rows = np.flatnonzero(open_rows)
-        is_near = _similar([p[rows] for p in ours], [p[rows] for p in ours], threshold)
+        is_near = similar([p[rows] for p in ours], [p[rows] for p in ours], threshold)
         new: list[int] = []
         for i in range(len(rows)):
             found = np.flatnonzero(is_near[i, new]) if new else np.zeros(0, np.int64)
@@ -98,30 +108,4 @@ def _first_similar(parts: list[np.ndarray], members: np.ndarray, threshold: floa
             else:
                 new.append(i)
         leaders_so_far = np.concatenate([leaders_so_far, block[rows[new]]])
-    return out
-
-
-def _similar(a: list[np.ndarray], b: list[np.ndarray], threshold: float) -> np.ndarray:
-    """bool [rows of a, rows of b]: all parts reach the threshold."""
-    near = np.ones((len(a[0]), len(b[0])), bool)
-    for ours, theirs in zip(a, b, strict=True):
-        near &= ours @ theirs.T >= threshold
-    return near
-
-
-def _first(a: list[np.ndarray], b: list[np.ndarray], threshold: float) -> np.ndarray:
-    """The first row of b similar to each row of a, int64; -1 if there is none.
-
-    Later parts are compared only for pairs that earlier ones leave.
-    """
-    rows, columns = np.arange(len(a[0])), np.arange(len(b[0]))
-    near = np.ones((len(rows), len(columns)), bool)
-    for ours, theirs in zip(a, b, strict=True):
-        near &= ours[rows] @ theirs[columns].T >= threshold
-        left, right = near.any(axis=1), near.any(axis=0)
-        near, rows, columns = near[left][:, right], rows[left], columns[right]
-        if not len(rows):
-            break
-    out = np.full(len(a[0]), -1)
-    out[rows] = columns[near.argmax(axis=1)] if len(rows) else 0
     return out
