@@ -33,10 +33,11 @@ from tests.text_pools import record, write_pool
 from thresher.cli import main
 
 COMMAND = "from thresher.cli import main\nmain()"
-HEAVY = (  # not imported beforehand: they import torch
+HEAVY = (  # not imported beforehand: they import torch, or trackers that may not be installed
     "thresher.backends.adapted.backend",
     "thresher.backends.hf",
     "thresher.demo",
+    "thresher.tracking.to_",
     "thresher.training.trainer",
 )
 PIPES = ((0, 1), (1, 0), (1, 0))  # of each standard stream: the child's end of os.pipe(), and ours

@@ -231,6 +231,12 @@ def check_request(config: RunRequest) -> None:
         from thresher.backends.adapted.resolve import check_spec
 
         check_spec(config.adapter)
+        if config.video_frames is not None:
+            raise ConfigError(
+                f" and {opt('adapter')} exclude each other: an adapter gets no videos.",
+                option="video_frames",
+                value=config.video_frames,
+            )
     check_video_frames(config.video_frames)
     check_server(config)
     if config.rounds is not None and config.rounds < 1:

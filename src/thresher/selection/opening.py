@@ -145,9 +145,12 @@ def prepare(
         )
     if out and request.out:
         check_out(request.out, pool)
-    if not uses_model and request.model is not None:
-        say(f"{method.name} asks no model; {opt('model', request.model)} is not used.")
-        request = replace(request, model=None)
+    for name in ("model", "adapter", "image_pixels"):
+        given = getattr(request, name)
+        if not uses_model and given is not None:
+            say(f"{method.name} asks no model; {opt(name, given)} is not used.")
+            without: dict[str, Any] = {name: None}
+            request = replace(request, **without)
     if not uses_model:
         if request.backend != "hf":
             say(f"{method.name} asks no model; {opt('backend', request.backend)} is not used.")

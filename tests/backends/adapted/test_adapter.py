@@ -4,6 +4,7 @@ numbers against the module itself, and the commands that run it."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,77 @@ def test_a_faulty_adapter_is_one_sentence(folder: Path) -> None:
         list(raises.answer_loss(ROWS, Images()))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"encode": lambda *_: None}, "encoded row of type NoneType (None); an Encoded is"),
+        ({"encode": lambda *_: Encoded(["a", "b"], [(1, 2)])}, "ids of type list (['a', 'b'])"),
+        ({"encode": lambda *_: Encoded([1, 2], [1])}, "answer of type int (1); a pair"),
+        ({"encode": lambda *_: Encoded([1, 2], [])}, "0 answers for a conversation with 1 assist"),
+        ({"logits": lambda row: np.zeros((len(row.ids), 9))}, "logits of type ndarray"),
+        ({"logits": lambda row: torch.zeros(len(row.ids), 9).int()}, "logits of type Tensor"),
+        ({"logits": lambda row: torch.zeros(len(row.ids))}, "logits of ["),
+        ({"logits": lambda row: torch.zeros(len(row.ids), 9)}, "logits for 9 tokens, and an answ"),
+        ({"generate": lambda row, most: None}, "new tokens of type NoneType"),
+        ({"generate": lambda row, most: [[1]]}, "new tokens of type list ([[1]])"),
+        ({"decode": lambda ids: None}, "decoded text of type NoneType"),
+        ({"stop_ids": 256}, "stop_ids of type int (256); a sequence of token ids is expected"),
+        ({"stop_ids": {None}}, "stop_ids of type set ({None})"),
+        ({"context": None}, "context of type NoneType (None); a number of tokens"),
+    ],
+)
+def test_what_an_adapter_gives_is_checked(
+    wrong: dict[str, Any], message: str, folder: Path
+) -> None:
+    adapter = TinyAdapter(folder, "cpu", torch.float32)
+    vars(adapter).update(wrong)
+
+    def run() -> None:
+        backend = AdaptedBackend(adapter, "m:Wrong")
+        list(backend.answer_loss(ROWS[1:2], Images()))
+        list(backend.generate(ROWS[1:2], Images(), 3))
+
+    with pytest.raises(ModelError, match=re.escape(f"The adapter m:Wrong gives {message}")):
+        run()
+
+
+def test_arrays_and_tensors_of_ids_will_do(folder: Path, backend: AdaptedBackend) -> None:
+    adapter = TinyAdapter(folder, "cpu", torch.float32)
+    encode = adapter.encode
+
+    def as_tensor(*given: Any) -> Encoded:
+        row = encode(*given)
+        answers = np.array(row.answers).reshape(-1, 2)
+        return Encoded(torch.tensor(row.ids), answers, row.inputs)  # type: ignore[arg-type]
+
+    vars(adapter).update(encode=as_tensor, stop_ids=[END])
+    tensors = AdaptedBackend(adapter, "m:Tensors")
+    found = [collect(b.answer_loss(ROWS, Images()), len(ROWS)) for b in (tensors, backend)]
+    assert not found[0][1]
+    np.testing.assert_array_equal(found[0][0]["nll"], found[1][0]["nll"])
+
+
+def test_generation_from_nan_fails(folder: Path) -> None:
+    adapter = TinyAdapter(folder, "cpu", torch.float32)
+    vars(adapter).update(logits=lambda row: torch.full((len(row.ids), 258), torch.nan))
+    _, errors = collect(AdaptedBackend(adapter, "m:NaN").generate(ROWS[:1], Images(), 3), 1)
+    assert errors == {0: "the logits are not numbers (NaN)"}
+
+
+class Unversioned(TinyAdapter):
+    version = "1.0"  # type: ignore[assignment]
+
+
+class Exits(TinyAdapter):
+    def __init__(self, folder: Path, device: str, dtype: torch.dtype) -> None:
+        raise SystemExit(3)
+
+
+def test_an_adapter_that_ends_the_process_is_an_error(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"cannot open .*: SystemExit: 3"):
+        resolve(str(folder), device="cpu", adapter=f"{__name__}:Exits").open()
+
+
 class Silent(TinyAdapter):
     """Raises exceptions that have no message."""
 
@@ -243,6 +315,7 @@ def test_an_adapter_that_cannot_open_the_model_is_one_sentence(folder: Path) -> 
         ("no_such_module:A", "no module no_such_module"),
         ("examples.tiny_adapter:Tiny", "has no class Tiny"),
         ("examples.tiny_adapter:TinyCaptioner", "no subclass"),
+        (f"{__name__}:Unversioned", "the version of Unversioned is '1.0'; a whole number"),
         ("thresher.backends.adapted:Adapter", "lacks __init__, decode, encode, logits"),
     ],
 )
@@ -272,6 +345,35 @@ def test_methods_that_need_more_are_refused_before_a_row_is_scored(
 
 
 @pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        (["--video-frames", "4"], "--video-frames 4 and --adapter exclude each other: an adapter"),
+        (["--image-pixels", "..400"], "--image-pixels ..400 and --adapter exclude each other"),
+    ],
+)
+@pytest.mark.parametrize("command", ["select -m perplexity -b 3 -o out", "evaluate --data"])
+def test_options_that_an_adapter_cannot_heed_are_refused(
+    option: list[str], reason: str, command: str, folder: Path, tmp_path: Path
+) -> None:
+    pool_of(tmp_path, [record(i) for i in range(4)])
+    words = [*command.split(), str(tmp_path / "pool.json"), "--store", str(tmp_path / "s")]
+    ended = CliRunner().invoke(app, [*words, "--model", str(folder), "--adapter", SPEC, *option])
+    assert ended.exit_code == 2 and f"Error: {reason}" in ended.output, ended.output
+
+
+def test_a_method_that_asks_no_model_says_which_options_are_not_used(
+    folder: Path, tmp_path: Path
+) -> None:
+    pool_of(tmp_path, [record(i) for i in range(8)])
+    out, command = tmp_path / "o", ["select", str(tmp_path / "pool.json"), "-m", "random"]
+    more = ["--model", str(folder), "--adapter", SPEC, "-b", "3", "--store", str(tmp_path / "s")]
+    ended = CliRunner().invoke(app, [*command, *more, "-o", str(out)])
+    assert ended.exit_code == 0, ended.output
+    assert f"random asks no model; --adapter {SPEC} is not used." in ended.output
+    assert SPEC not in (out / "run.yaml").read_text()  # so that repeating it needs no adapter
+
+
+@pytest.mark.parametrize(
     ("command", "reason"),
     [
         ("train pool.json -o out", "train trains the model, and one that an adapter runs cannot"),
@@ -287,7 +389,8 @@ def test_commands_without_adapters_say_why(
         main([*command.split(), "--model", "folder", "--adapter", SPEC])
     error = capsys.readouterr().err.splitlines()[0]
     assert ended.value.code == 2
-    assert error.startswith(f"Error: --adapter is for select, plan and evaluate: {reason}")
+    assert error.startswith("Error: --adapter is for select, plan, evaluate")
+    assert f": {reason}" in error
 
 
 def test_select_plan_and_evaluate_run_it(folder: Path, tmp_path: Path) -> None:

@@ -125,7 +125,10 @@ class Adapter(ABC):
         """
         new: list[int] = []
         while len(new) < max_new_tokens:
-            new.append(int(self.logits(row.extended(new))[-1].argmax()))
+            last = self.logits(row.extended(new))[-1]  # [vocabulary]
+            if bool(last.isnan().any()):
+                raise ValueError("the logits are not numbers (NaN)")
+            new.append(int(last.argmax()))
             if new[-1] in self.stop_ids:
                 break
         return new

@@ -8,6 +8,7 @@ a judge's prompt runs again with each row. Hidden states are not read, and nothi
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -29,6 +30,7 @@ from thresher.backends.hf.conversation import (
     with_answer,
 )
 from thresher.backends.hf.outputs import entropy_and_gap
+from thresher.console.formatting import pluralize
 from thresher.console.peak_memory import peak_bytes
 from thresher.errors import CapabilityError, ImageError, ModelError, named_reason, opt, reason_of
 from thresher.types import Query, Sample, SampleSource, Scored
@@ -51,6 +53,9 @@ class AdaptedBackend:
     def __init__(self, adapter: Adapter, name: str) -> None:
         self.adapter = adapter
         self.name = name
+        self.stop_ids = frozenset(self._checked_ids("stop_ids", adapter.stop_ids))
+        if not isinstance(adapter.context, int) or adapter.context < 1:
+            raise self._wrong("context", adapter.context, "a number of tokens, at least 1,")
         self.tokens = 0  # through the model so far
 
     # --------------------------------------------------------------------------------- capabilities
@@ -100,11 +105,16 @@ class AdaptedBackend:
         def answer(sample: Sample) -> tuple[str, int, bool]:
             row = self._encode(prompt_of(sample), pool, prompt=True)
             with self._user_code("generate"):
-                ids = self.adapter.generate(row, max_new_tokens)
-                self.tokens += len(row.ids) + len(ids)
-                finished = bool(ids) and ids[-1] in self.adapter.stop_ids
-                ids = ids[:-1] if finished else ids
-                return self.adapter.decode(ids).strip(), len(ids), finished
+                generated = self.adapter.generate(row, max_new_tokens)
+            ids = self._checked_ids("new tokens", generated)
+            self.tokens += len(row.ids) + len(ids)
+            finished = bool(ids) and ids[-1] in self.stop_ids
+            ids = ids[:-1] if finished else ids
+            with self._user_code("decode"):
+                text = self.adapter.decode(ids)
+            if not isinstance(text, str):
+                raise self._wrong("decoded text", text, "a str")
+            return text.strip(), len(ids), finished
 
         empty = ("", 0, False)
         for index, found, errors in self._rows(samples, answer, empty):
@@ -166,14 +176,14 @@ class AdaptedBackend:
             row = self._encode(conv, pool)
             targets = _positions(row)
             ids = np.asarray(row.ids, np.int64)
-            logits = self._logits(row)
-            ends = AnswerEnds.find(ids, targets, self.adapter.stop_ids)
+            logits = self._logits(row, ids[targets].tolist())
+            ends = AnswerEnds.find(ids, targets, self.stop_ids)
             answer = torch.from_numpy(ids[targets])
             before = logits[torch.from_numpy(targets - 1)].float()
             nll = -before.log_softmax(-1).gather(-1, answer[:, None]).double().mean()
             likeliest = logits.argmax(-1).tolist()
             greedy = bool((before.argmax(-1) == answer).all())
-            if self.adapter.stop_ids:
+            if self.stop_ids:
                 greedy = greedy and ends.reached(
                     ids, {p: likeliest[p] for p in ends.flat_positions}
                 )
@@ -202,10 +212,11 @@ class AdaptedBackend:
         too."""
         targets = _positions(row)
         following = int(targets[-1]) + 1
-        if end and following < len(row.ids) and row.ids[following] in self.adapter.stop_ids:
+        if end and following < len(row.ids) and row.ids[following] in self.stop_ids:
             targets = np.append(targets, following)
-        answer = torch.tensor([row.ids[p] for p in targets.tolist()])
-        logits = self._logits(row)[torch.from_numpy(targets - 1)].float()
+        ids = [row.ids[p] for p in targets.tolist()]
+        answer = torch.tensor(ids)
+        logits = self._logits(row, ids)[torch.from_numpy(targets - 1)].float()
         return float(logits.log_softmax(-1).gather(-1, answer[:, None]).double().sum())
 
     def _answers(self, sample: Sample, query: Query, pool: SampleSource) -> list[float]:
@@ -235,7 +246,7 @@ class AdaptedBackend:
         out = []
         for row, prompt, token in zip(rows, prompts, first, strict=True):
             if prompt not in known:
-                logits = self._logits(replace(row, ids=prompt))[-1]
+                logits = self._logits(replace(row, ids=prompt), first)[-1]
                 known[prompt] = logits.float().log_softmax(-1)
             out.append(float(known[prompt][token]))
         return out
@@ -248,17 +259,24 @@ class AdaptedBackend:
         images = [pool.load_image(ref) for ref in conv.images]
         with self._user_code("encode"):
             row = self.adapter.encode(conv.messages, images, prompt)
+        if not isinstance(row, Encoded):
+            raise self._wrong("encoded row", row, "an Encoded")
+        row = replace(row, ids=self._checked_ids("ids", row.ids))
         roles = [m.role == "assistant" for m in conv.messages]
         if len(row.answers) != sum(roles):
             raise ModelError(
-                f"The adapter {self.name} gives {len(row.answers)} answers for a conversation with "
-                f"{sum(roles)} assistant messages."
+                f"The adapter {self.name} gives {pluralize(len(row.answers), 'answer')} for a "
+                f"conversation with {pluralize(sum(roles), 'assistant message')}."
             )
-        for start, end in row.answers:
+        for answer in row.answers:
+            try:
+                start, end = map(int, answer)
+            except (TypeError, ValueError):
+                raise self._wrong("answer", answer, "a pair (start, end)") from None
             if not 0 < start <= end <= len(row.ids):
                 raise ModelError(
                     f"The adapter {self.name} gives an answer at tokens {start} to {end} of "
-                    f"{len(row.ids)}."
+                    f"{len(row.ids)}; it has to begin behind the first token and end in the row."
                 )
         if len(row.ids) > self.adapter.context:
             raise ValueError(
@@ -268,18 +286,40 @@ class AdaptedBackend:
         skipped = sum(roles[: conv.scored_from])
         return replace(row, answers=tuple(row.answers[skipped:]))
 
-    def _logits(self, row: Encoded) -> torch.Tensor:
-        """[tokens, vocabulary], on the CPU."""
+    def _logits(self, row: Encoded, read: Sequence[int]) -> torch.Tensor:
+        """[tokens, vocabulary], on the CPU. `read`: the token ids whose logits are used."""
         with self._user_code("logits"), torch.inference_mode():
             logits = self.adapter.logits(row)
             self.tokens += len(row.ids)
-        if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != len(row.ids):
-            shape = list(getattr(logits, "shape", ())) or type(logits).__name__
+        if not isinstance(logits, torch.Tensor) or not logits.is_floating_point():
+            raise self._wrong("logits", logits, "a torch.Tensor of floating-point numbers")
+        if logits.ndim != 2 or len(logits) != len(row.ids):
             raise ModelError(
-                f"The adapter {self.name} gives logits of {shape} for {len(row.ids)} tokens; "
-                "[tokens, vocabulary] is expected."
+                f"The adapter {self.name} gives logits of {list(logits.shape)} for "
+                f"{len(row.ids)} tokens; [tokens, vocabulary] is expected."
+            )
+        if max(read) >= logits.shape[1]:
+            raise ModelError(
+                f"The adapter {self.name} gives logits for {logits.shape[1]:,} tokens, and an "
+                f"answer has the token {max(read):,}."
             )
         return logits.cpu()
+
+    def _checked_ids(self, what: str, ids: Any) -> list[int]:
+        """Token ids that an adapter gives, from any sequence, set or array. Raises ModelError."""
+        given = ids.tolist() if hasattr(ids, "tolist") else ids
+        try:
+            return [operator.index(i) for i in given]
+        except TypeError:
+            raise self._wrong(what, ids, "a sequence of token ids") from None
+
+    def _wrong(self, what: str, given: object, expected: str) -> ModelError:
+        """The error for something of a wrong type or value from the adapter."""
+        text = " ".join(repr(given).split())[:60]
+        return ModelError(
+            f"The adapter {self.name} gives {what} of type {type(given).__name__} ({text}); "
+            f"{expected} is expected. Check it with thresher.testing.check_adapter."
+        )
 
     @contextlib.contextmanager
     def _user_code(self, method: str) -> Iterator[None]:
@@ -292,7 +332,7 @@ class AdaptedBackend:
             raise ValueError(f"{method} of the adapter {self.name} raised {named_reason(e)}") from e
         except torch.OutOfMemoryError as e:
             raise ValueError("out of memory: the row does not fit on the device") from e
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             raise ModelError(
                 f"{method} of the adapter {self.name} raised {named_reason(e)}. Check it "
                 "with thresher.testing.check_adapter."

@@ -58,7 +58,7 @@ def load_class(spec: str) -> type[Adapter]:
             option="adapter",
             value=spec,
         ) from e
-    except Exception as e:  # whatever the user's module raises
+    except (Exception, SystemExit) as e:  # whatever the user's module raises
         raise ConfigError(
             f": the module {module_name} cannot be imported: {named_reason(e)}.",
             option="adapter",
@@ -73,6 +73,12 @@ def load_class(spec: str) -> type[Adapter]:
     if not (inspect.isclass(found) and issubclass(found, Adapter)):
         raise ConfigError(
             f": {name} is no subclass of thresher.backends.adapted.Adapter.",
+            option="adapter",
+            value=spec,
+        )
+    if not isinstance(found.version, int):
+        raise ConfigError(
+            f": the version of {name} is {found.version!r}; a whole number is expected.",
             option="adapter",
             value=spec,
         )
@@ -124,8 +130,9 @@ def _open(
 
         folder = Path(snapshot_download(found.where, revision=found.revision))
     try:
-        return AdaptedBackend(cls(folder, device, getattr(torch, dtype)), adapter)
-    except Exception as e:  # whatever the user's class raises
+        opened = cls(folder, device, getattr(torch, dtype))
+    except (Exception, SystemExit) as e:  # whatever the user's class raises
         raise ModelError(
             f"The adapter {adapter} cannot open {found.where}: {named_reason(e)}."
         ) from e
+    return AdaptedBackend(opened, adapter)
