@@ -179,6 +179,10 @@ def test_places_of_videos(folder: Path, given: dict[str, Any], text: str, paths:
             "bad-video: a video is a list of frames",
         ),
         (row("<video>\nWhat?", video={"fps": 3}), "bad-video: a video is an object without a path"),
+        (
+            row("<video>\nWhat?", video={"path": "a.mp4", "sha256": "0" * 64}),
+            "bad-video: a.mp4: videos inside a tar are not read",
+        ),
     ],
 )
 def test_other_problems_of_a_row_remain(folder: Path, given: dict[str, Any], problem: str) -> None:
@@ -213,6 +217,21 @@ def test_audio_stays_unscored(folder: Path) -> None:
                     {"role": "assistant", "content": "It."},
                 ],
                 "videos": ["v/a.mp4"],
+            },
+        ),
+        (
+            "urls.jsonl",
+            {
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "video_url", "video_url": {"url": "v/a.mp4"}},
+                            {"type": "text", "text": "What?"},
+                        ],
+                    },
+                    {"role": "assistant", "content": "It."},
+                ]
             },
         ),
         (

@@ -19,6 +19,9 @@ class ModelHandle:
     image_tokens: Callable[[Sequence[Any]], list[int]] | None = None
     """Tokens of images, by the model's processor alone (`hf.image_tokens`); None: not known before
     a request."""
+    video_tokens: Callable[[Sequence[Any]], list[int]] | None = None
+    """Tokens of videos (`types.Video`), likewise. Raises CapabilityError for a model that takes
+    none."""
     context: int | None = None
     """Most tokens of a row, where the model's config.json says so."""
     check: Callable[[], None] | None = None

@@ -115,7 +115,7 @@ def handle(
     Raises ConfigError for a device that is not available, and for images that cannot be bounded
     like this.
     """
-    from thresher.backends.hf.image_tokens import image_tokens
+    from thresher.backends.hf.image_tokens import image_tokens, video_tokens
     from thresher.backends.hf.load import load, resolve_device, resolve_dtype
     from thresher.backends.hf.processor import load_processor, torchvision_works
 
@@ -151,6 +151,13 @@ def handle(
             image_pixels=bounds,
         ),
         partial(image_tokens, found.where, found.revision, trust_remote_code, bounds),
+        partial(
+            video_tokens,
+            found.where,
+            found.revision,
+            trust_remote_code,
+            str(found.config["model_type"]),
+        ),
         _context(found.config),
     )
 

@@ -65,7 +65,7 @@ def doctor(
             metavar="N",
             min=1,
             help="Report rows with more tokens than this (default: the model's, else 8192), "
-            "estimated from words and images.",
+            "estimated from words, images and scored videos.",
             show_default=False,
         ),
     ] = None,
@@ -74,12 +74,13 @@ def doctor(
         typer.Option(
             "--model",
             metavar="MODEL",
-            help="Count the tokens of images with this model's processor (default: 576 an image). "
-            "A folder, a hub id, or demo.",
+            help="Count the tokens of images and videos with this model's processor (default: 576 "
+            "an image, 196 a frame of a video). A folder, a hub id, or demo.",
             show_default=False,
         ),
     ] = None,
     image_pixels: Annotated[str | None, o.option("image_pixels")] = None,
+    video_frames: Annotated[int | None, o.option("video_frames")] = None,
     trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
     format: Annotated[str | None, o.option("format")] = None,
     trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
@@ -91,7 +92,7 @@ def doctor(
     from thresher.console.progress import stderr_progress
     from thresher.doctor import CONTEXT, find_problems, repair
     from thresher.doctor.repair import check_target
-    from thresher.mixture.tokens import image_tokens as count_image_tokens
+    from thresher.mixture.tokens import media_tokens
     from thresher.selection.config import default_store
     from thresher.selection.opening import TEST, open_the_pool
     from thresher.storage.columns import Store
@@ -99,7 +100,9 @@ def doctor(
     kept = Store(store or default_store())
     handle = _model(model, image_pixels, bool(trust_remote_code), kept)
     try:
-        opened = open_the_pool(pool, images, kept, note, format, bool(trust_paths))
+        opened = open_the_pool(
+            *(pool, images, kept, note, format, bool(trust_paths)), video_frames=video_frames
+        )
     except PoolError as error:
         if as_json:  # readers of JSON get JSON, also for a file that is not a pool
             typer.echo(
@@ -122,16 +125,16 @@ def doctor(
             if in_images.facts["missing_images"].sum() < other.facts["missing_images"].sum():
                 other = in_images
         others.append((name, other))
-    image_tokens, how = count_image_tokens(opened, handle)
-    if handle is not None:
-        note(f"tokens of images{how}.")
+    media = media_tokens(opened, handle)
+    if handle is not None and media.how:
+        note(f"tokens of images and videos{media.how}.")
     found = find_problems(
         opened,
         progress=stderr_progress(),
         near=near,
         evals=others,
         context=context_tokens or (handle.context if handle else None) or CONTEXT,
-        image_tokens=image_tokens,
+        media=media,
     )
     diagnosis = found.diagnosis()
     repaired = repair(opened, found, Path(fix)) if fix else None
@@ -154,7 +157,8 @@ def doctor(
 def _model(
     name: str | None, image_pixels: str | None, trust_remote_code: bool, store: Store
 ) -> ModelHandle | None:
-    """The model whose processor counts the tokens of images. Raises ConfigError, ModelError."""
+    """The model whose processor counts the tokens of images and videos. Raises ConfigError,
+    ModelError."""
     from thresher.errors import ConfigError, opt
     from thresher.request import RunRequest
     from thresher.selection.config import check_request

@@ -5,6 +5,7 @@ a repaired copy.
     findings  collecting them: rows by kind, examples, the diagnosis
     rows      findings from the records and their texts
     images    findings from reading every image
+    videos    findings from reading every video, where videos are scored
     copies    near duplicates, and rows that occur in an evaluation set
     repair    `--fix`: a repaired copy and a log of every change
 
@@ -24,8 +25,9 @@ from thresher.doctor.images import check_images
 from thresher.doctor.kinds import KINDS, SEVERITIES
 from thresher.doctor.repair import RepairResult, repair
 from thresher.doctor.rows import CONTEXT, check_rows, check_texts
+from thresher.doctor.videos import check_videos
 from thresher.pools import Pool
-from thresher.pools.token_estimate import TOKENS_PER_IMAGE
+from thresher.pools.token_estimate import ASSUMED, MediaTokens
 
 __all__ = [
     "CONTEXT",
@@ -51,9 +53,9 @@ def diagnose(
     near: bool = True,
     evals: Sequence[tuple[str | Path, Pool]] = (),
     context: int = CONTEXT,
-    image_tokens: float = TOKENS_PER_IMAGE,
+    media: MediaTokens = ASSUMED,
 ) -> Diagnosis:
-    """The diagnosis of a pool: every row is checked and every image decoded once.
+    """The diagnosis of a pool: every row is checked, and every image and scored video decoded once.
 
     Arguments:
         pool: the pool.
@@ -62,7 +64,7 @@ def diagnose(
         near: find near duplicates too (needs the extra `duplicates`; without it a note says so).
         evals: evaluation sets, each with its name, whose questions must not appear in the pool.
         context: rows with more tokens than this, estimated from words and images, are reported.
-        image_tokens: tokens of an image.
+        media: tokens of images and videos.
     """
     return find_problems(
         pool,
@@ -71,7 +73,7 @@ def diagnose(
         near=near,
         evals=evals,
         context=context,
-        image_tokens=image_tokens,
+        media=media,
     ).diagnosis()
 
 
@@ -83,9 +85,9 @@ def find_problems(
     near: bool = True,
     evals: Sequence[tuple[str | Path, Pool]] = (),
     context: int = CONTEXT,
-    image_tokens: float = TOKENS_PER_IMAGE,
+    media: MediaTokens = ASSUMED,
 ) -> Findings:
-    """Check every row and decode every image once.
+    """Check every row, and decode every image and scored video once.
 
     Arguments:
         pool: the pool.
@@ -95,15 +97,15 @@ def find_problems(
         evals: evaluation sets, each with its name, whose questions must not appear in the pool.
             The images of both are read once more for each.
         context: rows with more tokens than this, estimated from words and images, are reported.
-        image_tokens: tokens of an image.
+        media: tokens of images and videos.
     """
     progress = progress or NoProgress()
     findings = Findings(pool)
     check_rows(pool, findings)
-    check_texts(pool, findings, context, progress, image_tokens)
-    signatures = check_images(
-        pool, findings, workers or min(os.cpu_count() or 1, 16), progress, near
-    )
+    check_texts(pool, findings, context, progress, media)
+    workers = workers or min(os.cpu_count() or 1, 16)
+    signatures = check_images(pool, findings, workers, progress, near)
+    check_videos(pool, findings, workers, progress, media.no_videos)
     if near:
         find_near_duplicates(pool, findings, signatures, progress)
     for name, evaluation in evals:

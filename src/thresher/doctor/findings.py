@@ -67,6 +67,7 @@ class Findings:
         self.detail: dict[str, Callable[[int], str]] = {}
         self.notes: list[Note] = []
         self.bad_images: dict[str, str] = {}  # path -> kind of the error
+        self.bad_videos: dict[int, str] = {}  # row -> why its videos cannot be used
 
     def add(
         self,

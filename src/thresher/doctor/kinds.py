@@ -27,7 +27,11 @@ KINDS: dict[str, tuple[str, str, str]] = {
         "an image, video or audio in a field that is not read, and no other medium",
         _FAILS,
     ),
-    "placeholder-mismatch": ("error", "count of <image> differs from count of images", _FAILS),
+    "placeholder-mismatch": (
+        "error",
+        "count of <image> differs from count of images, or count of <video> from that of videos",
+        _FAILS,
+    ),
     "media-marker": (
         "error",
         "a marker in the text refers to an image, video or audio that the row does not have",
@@ -40,11 +44,13 @@ KINDS: dict[str, tuple[str, str, str]] = {
     "bad-value": ("error", "a turn's `value` is neither text nor parts that are read", _FAILS),
     "invalid-text": ("error", "invalid UTF-8 or a lone surrogate in a text", _FAILS),
     "nul-byte": ("error", "a NUL character (or U+E000) in a text", _FAILS),
+    "missing-video": ("error", "video file does not exist", _FAILS),
+    "bad-video": ("error", "a video that is no file, or cannot be decoded", _FAILS),
     "video": (
         "error",
         "a video row",
-        "not scored without the option `video-frames`: see the option `unscorable`; usable if no "
-        "model is needed",
+        "not scored without the option `video-frames`, or by a model that takes no videos: see the "
+        "option `unscorable`; usable if no model is needed",
     ),
     "audio": (
         "error",

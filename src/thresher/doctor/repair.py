@@ -6,8 +6,9 @@
                first question and after the last answer (removed); two consecutive turns of one role
                (joined by a line break); missing <image> placeholders (put before the first
                    question)
-    left out   rows that a run with a model would still lose, except videos; rows that occur in an
-               evaluation set
+    left out   rows that a run with a model would still lose, except rows with audio, and with
+               videos: of these, where videos are scored, only rows whose videos cannot be used or
+               that have another problem; rows that occur in an evaluation set
     untouched  everything else: the wording, duplicates, repeated ids, an empty answer beside
         others,
                unusual but readable images
@@ -34,11 +35,13 @@ from thresher.exporters.rows import insert_placeholders
 from thresher.pools import Pool, llava
 from thresher.pools.images import decode, open_inside
 from thresher.pools.paths import printable
+from thresher.pools.video_rows import problem_beside
 from thresher.storage.atomic import atomic_write
 from thresher.storage.lock import folder_lock
 from thresher.storage.writable import check_file
 from thresher.types import IMAGE_PLACEHOLDER, RowError, Sample
 
+VIDEO_ERRORS = ("missing-video", "bad-video", "placeholder-mismatch")  # that no repair changes
 Change = dict[str, Any]  # row, id, done ("repaired" | "left out"), kind, what
 
 
@@ -165,6 +168,8 @@ def _records(
         parsed = llava.parse(fixed, "", "")
         media = RowError.parse(parsed.problem).kind in ("video", "audio")
         reason = "" if media else parsed.problem
+        if pool.video_frames is not None and RowError.parse(parsed.problem).kind == "video":
+            reason = _video_problem(findings, row, fixed)
         reason = reason or images.problem(parsed.images)
         if row in leaks:
             reason = "eval-leak: a question of the evaluation set"
@@ -191,6 +196,16 @@ def _records(
             )
             continue
         yield fixed, [_change(row, ids[row], "repaired", repair) for repair in repairs]
+
+
+def _video_problem(findings: Findings, row: int, record: dict[str, Any]) -> str:
+    """Why a repaired row with scored videos is lost, as a row's error; "" if it is not, or only
+    for its audio."""
+    problem = problem_beside(record)
+    if problem:
+        return "" if RowError.parse(problem).kind == "audio" else problem
+    problem = findings.bad_videos.get(row, "")
+    return problem if RowError.parse(problem).kind in VIDEO_ERRORS else ""
 
 
 def _replace_markers(record: dict[str, Any], sample: Sample) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 from thresher.console.progress import Progress
 from thresher.doctor.findings import Findings
 from thresher.pools import Pool, files, llava
-from thresher.pools.token_estimate import TOKENS_PER_IMAGE, estimate_tokens
+from thresher.pools.token_estimate import ASSUMED, MediaTokens, estimate_tokens
 from thresher.types import RowError
 
 CONTEXT = 8192  # tokens
@@ -46,7 +46,7 @@ def check_rows(pool: Pool, findings: Findings) -> None:
     for code, text in enumerate(index.problem_texts):
         kinds.setdefault(RowError.parse(text).kind, []).append(code)
     for kind, codes in kinds.items():
-        rows = np.flatnonzero(np.isin(index.problem, codes))
+        rows = np.flatnonzero(np.isin(index.problem, codes) & pool.has_problem)
         findings.add(kind, rows, lambda row: pool.problems[row].partition(": ")[2])
     for bit, kind in _FLAGS.items():
         findings.add(kind, np.flatnonzero(index.flags & bit))
@@ -61,7 +61,7 @@ def check_texts(
     findings: Findings,
     context: int,
     progress: Progress,
-    image_tokens: float = TOKENS_PER_IMAGE,
+    media: MediaTokens = ASSUMED,
 ) -> None:
     """Findings from the texts; reads every row. Unreadable rows are reported by `check_rows`.
 
@@ -70,24 +70,25 @@ def check_texts(
         findings: where to add what is found.
         context: rows with more estimated tokens than this are reported.
         progress: displays the rows done.
-        image_tokens: tokens of an image.
+        media: tokens of images and videos.
     """
     nul, crlf = [], []
-    tokens = np.asarray(pool.facts["images"], np.float64) * image_tokens
+    tokens = np.zeros(len(pool))
     readable = np.flatnonzero(~pool.unreadable)
     progress.start("reading texts", len(readable), 0)
     try:
         for start in range(0, len(readable), BATCH_ROWS):
             rows = readable[start : start + BATCH_ROWS]
             words, chars = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-            for i, sample in enumerate(pool.samples(rows)):
+            samples = pool.samples(rows)
+            for i, sample in enumerate(samples):
                 text = "\n".join([t.text for t in sample.turns])
                 if "\0" in text or "\ue000" in text:  # the encoders use these characters as marks
                     nul.append(int(rows[i]))
                 if "\r\n" in text:
                     crlf.append(int(rows[i]))
                 words[i], chars[i] = len(text.split()), len(text)
-            tokens[rows] += estimate_tokens(words, chars)
+            tokens[rows] = media.of(samples) + estimate_tokens(words, chars)
             progress.advance(len(rows))
     finally:
         progress.finish()

@@ -5,8 +5,8 @@
 
 Counts come from a stored loss column if there is one; else they are estimated from the text: the
 larger of `TOKENS_PER_WORD` per word and one token per `CHARS_PER_TOKEN` characters. Tokens per
-image are the mean over a sample of the pool's images from the model's own processor or, without a
-local model, `TOKENS_PER_IMAGE`.
+image and per scored video are the mean over a sample of the pool's from the model's own processor
+or, without a local model, `TOKENS_PER_IMAGE` and `TOKENS_PER_FRAME` of each frame.
 """
 
 from __future__ import annotations
@@ -18,20 +18,31 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from thresher.errors import ConfigError, opt
+from thresher.errors import (
+    CapabilityError,
+    ConfigError,
+    ImageError,
+    MissingExtra,
+    ModelError,
+    opt,
+)
 from thresher.pools.token_estimate import (
+    ASSUMED,
     CHARS_PER_TOKEN,
+    TOKENS_PER_FRAME,
     TOKENS_PER_IMAGE,
     TOKENS_PER_WORD,
+    MediaTokens,
     estimate_tokens,
 )
-from thresher.types import Columns, Tokens
+from thresher.types import Columns, Tokens, VideoRef
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
     from thresher.pools import Pool
 
 SAMPLE_IMAGES = 32  # maximum number of images, sampled by a hash of their paths
+SAMPLE_VIDEOS = 8  # maximum number of rows with videos
 BATCH_ROWS = 4096
 _T = TypeVar("_T")
 
@@ -43,7 +54,7 @@ class TokenCounts:
     Arguments:
         pool: n rows.
         budget: in tokens, of answers or of whole rows.
-        model: its image tokens are counted; None: they are estimated.
+        model: its image and video tokens are counted; None: they are estimated.
     """
 
     def __init__(self, pool: Pool, budget: Tokens, model: ModelHandle | None = None) -> None:
@@ -51,12 +62,11 @@ class TokenCounts:
         self.answer = estimate_tokens(pool.facts["answer_words"], pool.facts["answer_chars"])
         self.rest = np.zeros(len(pool))
         text = f"{TOKENS_PER_WORD} tokens a word, at least one per {CHARS_PER_TOKEN} characters"
-        images = ""
+        media = media_tokens(pool, model) if budget.total else ASSUMED
         if budget.total:
-            each, images = image_tokens(pool, model) if pool.facts["images"].any() else (0.0, "")
-            self.rest = _prompts(pool, each)
-        self.how = text + images
-        self._images = images
+            self.rest = _prompts(pool, media)
+        self.how = text + media.how
+        self._media = media.how
         self._text = text
 
     def use_measured(self, columns: Columns, rows: np.ndarray) -> None:
@@ -70,7 +80,7 @@ class TokenCounts:
             if "nll" in values and "tokens" in values:
                 self.answer = self.answer.copy()
                 self.answer[rows] = values["tokens"]
-                also = f"; prompts: {self._text}{self._images}" if self.budget.total else ""
+                also = f"; prompts: {self._text}{self._media}" if self.budget.total else ""
                 self.how = f"the model's tokenizer ({name}){also}"
                 return
 
@@ -157,15 +167,28 @@ def largest_selection(
     return best
 
 
-def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
-    """(tokens per image, how they were counted). Processes at most `SAMPLE_IMAGES` images.
+def media_tokens(pool: Pool, model: ModelHandle | None) -> MediaTokens:
+    """Tokens per image and per scored video. Processes at most `SAMPLE_IMAGES` images and the
+    videos of `SAMPLE_VIDEOS` rows.
 
     Arguments:
-        pool: the images.
-        model: whose image tokens are counted; None: they are estimated.
+        pool: the images and videos.
+        model: whose tokens are counted; None: they are estimated.
     """
-    from thresher.errors import ImageError, MissingExtra, ModelError
+    image, how = float(TOKENS_PER_IMAGE), ""
+    if pool.facts["images"].any():
+        image, how = _image_tokens(pool, model)
+    if pool.video_frames is None or not pool.facts["video"].any():
+        return MediaTokens(image, 0.0, how)
+    try:
+        video, how_videos = _video_tokens(pool, model, pool.video_frames)
+    except CapabilityError as error:
+        return MediaTokens(image, 0.0, how, error.message)
+    return MediaTokens(image, video, how + how_videos)
 
+
+def _image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
+    """(tokens per image, how they were counted)."""
     if model is not None and model.image_tokens is not None:
         names = list(pool.index.image_path)
         sampled = heapq.nsmallest(
@@ -191,15 +214,44 @@ def image_tokens(pool: Pool, model: ModelHandle | None) -> tuple[float, str]:
     )
 
 
-def _prompts(pool: Pool, image: float) -> np.ndarray:
-    """Tokens of everything but the answers, float64 [n]. `image`: tokens per image."""
-    out = np.asarray(pool.facts["images"], np.float64) * image
+def _video_tokens(pool: Pool, model: ModelHandle | None, frames: int) -> tuple[float, str]:
+    """(tokens per video, how they were counted). Raises CapabilityError if the model takes none."""
+    if model is not None and model.video_tokens is not None:
+        rows = pool.order[pool.facts["video"][pool.order] & ~pool.has_problem[pool.order]]
+        videos = []
+        for sample in pool.samples(rows[:SAMPLE_VIDEOS]):
+            for ref in sample.images:
+                if isinstance(ref, VideoRef):
+                    try:
+                        videos.append(pool.load_image(ref))
+                    except ImageError:
+                        continue
+        try:
+            counts = model.video_tokens(videos)
+        except CapabilityError:
+            raise
+        except (ModelError, MissingExtra):  # reported by a run that needs the model
+            counts = []
+        if counts:
+            each = sum(counts) / len(counts)
+            return each, f", {each:,.0f} a video (the model's processor, mean of {len(counts)})"
+    each = float(TOKENS_PER_FRAME * frames)
+    return each, (
+        f", {each:,.0f} a video (assumed, {TOKENS_PER_FRAME} a frame as LLaVA-OneVision has; "
+        "models differ)"
+    )
+
+
+def _prompts(pool: Pool, media: MediaTokens) -> np.ndarray:
+    """Tokens of everything but the answers, float64 [n]."""
+    out = np.zeros(len(pool))
     for start in range(0, len(pool), BATCH_ROWS):
         rows = np.arange(start, min(start + BATCH_ROWS, len(pool)))
-        texts = [[t.text for t in s.turns if t.role != "assistant"] for s in pool.samples(rows)]
+        samples = pool.samples(rows)
+        texts = [[t.text for t in s.turns if t.role != "assistant"] for s in samples]
         words = np.array([sum(len(t.split()) for t in texts_of_row) for texts_of_row in texts])
         chars = np.array([sum(map(len, texts_of_row)) for texts_of_row in texts])
-        out[rows] += estimate_tokens(words, chars)
+        out[rows] = media.of(samples) + estimate_tokens(words, chars)
     return out
 
 

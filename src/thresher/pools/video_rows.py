@@ -15,6 +15,7 @@ from typing import Any
 
 from thresher.pools import llava
 from thresher.pools.chat import VIDEO_PLACEHOLDER
+from thresher.pools.paths import printable
 from thresher.types import IMAGE_PLACEHOLDER, ImageRef, RowError, Sample, Turn, VideoRef
 
 _PLACE = re.compile(f"{re.escape(IMAGE_PLACEHOLDER)}|{re.escape(VIDEO_PLACEHOLDER)}")
@@ -32,7 +33,7 @@ def with_videos(sample: Sample, record: Mapping[str, Any], frames: int) -> Sampl
 
     A row that cannot be scored for another reason gets a `VideoRef` that names it.
     """
-    problem = _problem_beside(record, sample)
+    problem = problem_beside(record)
     videos = video_refs(record, frames)
     texts = [turn.text for turn in sample.turns]
     marked = sum(text.count(VIDEO_PLACEHOLDER) for text in texts)
@@ -80,8 +81,9 @@ def video_refs(record: Mapping[str, Any], frames: int) -> list[VideoRef]:
     return [_reference(value, frames) for value in given]
 
 
-def _problem_beside(record: Mapping[str, Any], sample: Sample) -> str:
-    """Why the row could not be scored if its videos were images; "": it could."""
+def problem_beside(record: Mapping[str, Any]) -> str:
+    """Why a row with videos cannot be scored for another reason than its videos; "": it can.
+    `record`: in the LLaVA layout, with turns that are objects."""
     turns = [
         {**turn, "value": str(turn.get("value", "")).replace(VIDEO_PLACEHOLDER, "")}
         for turn in record["conversations"]
@@ -90,7 +92,7 @@ def _problem_beside(record: Mapping[str, Any], sample: Sample) -> str:
     problem = llava.parse({**rest, "conversations": turns}, "", "").problem
     if RowError.parse(problem).kind in _OF_PLACES:
         problem = ""
-    if not problem and not llava.is_encodable([turn.text for turn in sample.turns]):
+    if not problem and not llava.is_encodable([turn["value"] for turn in turns]):
         problem = "invalid-text: invalid UTF-8 or a lone surrogate, which no tokenizer takes"
     return problem
 
@@ -102,8 +104,12 @@ def _listed(value: Any) -> Sequence[Any]:
 
 
 def _reference(value: Any, frames: int) -> VideoRef:
-    if isinstance(value, dict):  # a cell of a parquet file
-        value = value.get("bytes") or value.get("path") or value
+    if isinstance(value, dict) and value.keys() == {"path", "sha256"}:  # `tar_samples`
+        return VideoRef(
+            problem=f"bad-video: {printable(str(value['path']))}: videos inside a tar are not read"
+        )
+    if isinstance(value, dict):  # a cell of a parquet file; the `video_url` of a message's part
+        value = value.get("bytes") or value.get("path") or value.get("url") or value
     if isinstance(value, bytes):
         return VideoRef(data=value, size=len(value), frames=frames)
     if isinstance(value, str):

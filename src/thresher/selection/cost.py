@@ -16,10 +16,18 @@ from typing import Any, Protocol
 import numpy as np
 
 from thresher.engine import ColumnEngine
-from thresher.pools.token_estimate import TOKENS_PER_IMAGE, TOKENS_PER_WORD
+from thresher.pools.token_estimate import TOKENS_PER_FRAME, TOKENS_PER_IMAGE, TOKENS_PER_WORD
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.query import QuerySignalBase
-from thresher.types import Capability, ModelIdentity, RowSignal, Sample, SampleSource, SharedSignal
+from thresher.types import (
+    Capability,
+    ModelIdentity,
+    RowSignal,
+    Sample,
+    SampleSource,
+    SharedSignal,
+    VideoRef,
+)
 
 PROBE_ROWS = 64
 WRITTEN_ROWS = 16  # measured rows if the model generates text, which takes longer
@@ -150,14 +158,18 @@ def measure_cost(
                 mode,
             )
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
-    images = sum(len(sample.images) for sample in samples)
-    tokens = (TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images) / len(samples)
+    refs = [ref for sample in samples for ref in sample.images]
+    frames = sum(ref.frames for ref in refs if isinstance(ref, VideoRef))
+    images = sum(not isinstance(ref, VideoRef) for ref in refs)
+    tokens = TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images + TOKENS_PER_FRAME * frames
+    tokens /= len(samples)
     # each question is a request that contains the row, and its words are charged
     if model is not None and model.served:
         tokens += TOKENS_PER_WORD * sum(len(_prompt(signal).split()) for signal in due) / len(due)
     basis = (
         f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} "
-        "an image; the model was not measured, so hours and memory are not known"
+        f"an image{f', {TOKENS_PER_FRAME} a frame of a video' if frames else ''}; the model was "
+        "not measured, so hours and memory are not known"
     )
     return RowCost(tokens, None, None, basis)
 

@@ -262,3 +262,16 @@ def test_frames_on_pillow_are_those_of_torchvision(name: str, frames: int) -> No
     for key, value in want.items():
         assert got[key].shape == value.shape, key
         assert (got[key].float() - value.float()).abs().max() < 0.1
+
+
+@pytest.mark.parametrize("name", ALWAYS)
+def test_tokens_of_a_video_are_known_without_the_weights(name: str, source: Videos) -> None:
+    backend, handle = opened(name), resolve(str(build(name)), device="cpu")
+    assert handle.video_tokens is not None
+    for path in ("long.mp4", "short.mp4", "tall.mp4"):
+        video = source.load_image(VideoRef(path=path, frames=FRAMES))
+        row = video_row(path, "What happens?", "It turns red.")
+        block = backend.prepare([conversation(row)], range(1), source, False)
+        (prepared,) = block.images.values()
+        assert handle.video_tokens([video, video]) == [len(prepared.expansion)] * 2
+        assert len(prepared.expansion) < len(block.rows[0].ids)

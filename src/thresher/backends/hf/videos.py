@@ -56,20 +56,31 @@ class VideoSupport:
     def _missing(self) -> str:
         """What the model lacks to take a video; "": nothing that is known before one is tried.
         Replaces a `NoVideo` of its processor."""
-        processor = self.pipeline.encoder.processor
         name = self.pipeline.forward.model.config.model_type
-        if self.pipeline.encoder.video_token is None or not hasattr(processor, "video_processor"):
-            return f"this model ({name}) takes no videos"
-        present = processor.video_processor
-        if isinstance(present, NoVideo):
-            found = pil_video_processor(present.source, present.revision)
-            if found is None:
-                return (
-                    f"the video processor of this model ({name}) needs the package torchvision, "
-                    "which is not installed"
-                )
-            processor.video_processor = found
-        return ""
+        return missing_support(self.pipeline.encoder.processor, name)
+
+
+def missing_support(processor: Any, name: str) -> str:
+    """What a model's processor lacks to take a video; "": nothing that is known before one is
+    tried. Replaces a `NoVideo` of the processor.
+
+    Arguments:
+        processor: of the model.
+        name: its architecture, for the message.
+    """
+    token = getattr(processor, "video_token", None)
+    if token is None or not hasattr(processor, "video_processor"):
+        return f"this model ({name}) takes no videos"
+    present = processor.video_processor
+    if isinstance(present, NoVideo):
+        found = pil_video_processor(present.source, present.revision)
+        if found is None:
+            return (
+                f"the video processor of this model ({name}) needs the package torchvision, "
+                "which is not installed"
+            )
+        processor.video_processor = found
+    return ""
 
 
 def official_inputs(processor: Any, text: str, video: Video) -> Any:
