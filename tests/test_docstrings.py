@@ -39,6 +39,11 @@ class Public:
         return [name for name in self.parameters if name not in documented(self.docstring)]
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
 def documented(docstring: str) -> set[str]:
     """Names with an entry in the section on arguments.
 
@@ -83,8 +88,10 @@ def has_help(annotation: ast.expr | None) -> bool:
     >>> of("Annotated[int, typer.Option('--rows')]"), of("Annotated[str, o.option('store')]")
     (False, True)
     """
-    if annotation is None or not ast.unparse(annotation).startswith("Annotated["):
-        return annotation is not None and ast.unparse(annotation) in shared_options()
+    if isinstance(annotation, (ast.Name, ast.Attribute)):
+        return ast.unparse(annotation) in shared_options()
+    if not (isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Annotated"):
+        return False
     calls = (node for node in ast.walk(annotation) if isinstance(node, ast.Call))
     return any(
         ast.unparse(call.func) == "o.option" or any(k.arg == "help" for k in call.keywords)
@@ -97,7 +104,7 @@ def shared_options() -> set[str]:
     """Names of the options of several commands, in their module and outside it."""
     found = set()
     for path in (SOURCES / "cli").rglob("*.py"):
-        for node in ast.parse(path.read_text("utf-8")).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.Assign) and ast.unparse(node.value).startswith("Annotated["):
                 names = {ast.unparse(target) for target in node.targets if has_help(node.value)}
                 found |= names | {f"o.{name}" for name in names}
@@ -118,8 +125,7 @@ def public(path: Path, inherited: set[str]) -> Iterator[Public]:
         inherited: methods that a protocol documents for all classes.
     """
     name = path.relative_to(SOURCES).as_posix()
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in tree.body:
+    for node in parsed(path).body:
         if isinstance(node, Function) and is_checked(node):
             place = f"{name} {node.name}"
             yield Public(place, parameters(node, method=False), ast.get_docstring(node) or "")
@@ -148,7 +154,7 @@ def classes() -> dict[str, list[ast.ClassDef]]:
     """All classes of the package, by name."""
     found: dict[str, list[ast.ClassDef]] = {}
     for path in SOURCES.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef):
                 found.setdefault(node.name, []).append(node)
     return found
