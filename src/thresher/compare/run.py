@@ -29,6 +29,8 @@ from thresher.compare.cells import FULL, RANDOM, Cell, Job
 from thresher.compare.output import write_comparison
 from thresher.compare.summary import summarise_cells
 from thresher.compare.table import Comparison
+from thresher.engine.graph import signals_of, target_signals_of
+from thresher.engine.servers import check_servers, servers_of
 from thresher.request.spelling import as_flag_of
 from thresher.selection import select as run
 from thresher.selection.target import leaks, needs_target
@@ -109,6 +111,7 @@ def _run_missing_cells(runner: _CellRunner, report: Callable[[str], None] | None
         for note in check_leaks(job, runner.context):
             if report is not None:
                 report(note)
+        _check_servers(job, runner.context, missing)
     if not runner.keep_models:
         for cell in cells:  # left over from a run that was killed after finishing its cell
             if cell not in missing:
@@ -122,6 +125,19 @@ def _run_missing_cells(runner: _CellRunner, report: Callable[[str], None] | None
     comparison = summarise_cells(job, finished, _cells_with_random_rows(job, out, cells))
     write_comparison(comparison, out)
     return comparison
+
+
+def _check_servers(job: Job, context: RunContext, missing: Sequence[Cell]) -> None:
+    """Raise ServerError, before anything is trained, if a server does not answer that the method of
+    a missing cell will ask."""
+    methods = dict.fromkeys(cell.method for cell in missing if cell.method != FULL)
+    for name in methods:
+        used, method = job.context_of(name, context), job.methods[name]
+        signals = {
+            **target_signals_of(method, used, seed=0),
+            **signals_of(method, used, seed=0, budget=1),
+        }
+        check_servers(servers_of(signals, used))
 
 
 def _is_finished(out: Path, cell: Cell, report: Callable[[str], None] | None) -> bool:

@@ -11,6 +11,7 @@ pool's canonical order (see `numbering`), so nothing depends on the order of the
     cache            columns kept in memory, if a cache is given         no I/O
     pool_columns     stored columns of a set of rows                     reads and writes the store
     models           opens one model at a time, and trains models        writes trained models
+    servers          whether servers that are asked late answer    sends a request to each
     scoring          computes missing values with a model                writes scores
     column_engine    calls all of these in order
 

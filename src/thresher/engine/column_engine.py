@@ -17,7 +17,7 @@ from thresher.engine.cache import CacheQuery, ColumnCache, RowColumn
 from thresher.engine.checks import check_values
 from thresher.engine.context import RunContext
 from thresher.engine.eligible import EligibleRows, FailureLimit
-from thresher.engine.graph import memo_key, needs_model, walk
+from thresher.engine.graph import memo_key, model_of, needs_model, walk
 from thresher.engine.models import NO_MODEL, Models
 from thresher.engine.numbering import RowNumbering
 from thresher.engine.pool_columns import PoolColumn
@@ -25,10 +25,12 @@ from thresher.engine.record_facts import RecordFacts
 from thresher.engine.remote import RemoteScorer
 from thresher.engine.scoring import LocalScorer, ScoredKeys, Scorer
 from thresher.engine.scoring_request import ScoringRequest, SignalRun, blank, make_scoring_request
+from thresher.engine.servers import check_servers, servers_of
 from thresher.engine.table import ColumnTable, Fields
 from thresher.errors import ConfigError
 from thresher.fingerprint import fingerprint
 from thresher.types import (
+    Capability,
     Columns,
     FactSignal,
     PartSignal,
@@ -40,6 +42,7 @@ from thresher.types import (
 )
 
 if TYPE_CHECKING:
+    from thresher.backends import ModelHandle
     from thresher.pools.view import PoolView
     from thresher.request import RunRequest
 
@@ -97,6 +100,8 @@ class ColumnEngine:
         self._labels: dict[str, str] = {}  # memo key -> name in messages
         # signals that share a pass, as declared: batch key -> memo key -> signal
         self._batches: dict[Hashable, dict[str, SharedSignal]] = {}
+        self._context = context
+        self._servers: list[ModelHandle] = []  # asked later, and not known to answer
         self._scored: dict[str, list[ScoredKeys]] = {}  # by fingerprint, until its column is made
 
     def columns(self, signals: Mapping[str, Signal]) -> Columns:
@@ -117,6 +122,7 @@ class ColumnEngine:
         """
         for name, signal in signals.items():
             self._labels.setdefault(memo_key(signal), name)
+        self._servers += servers_of(signals, self._context)
         for signal in walk(signals):
             if isinstance(signal, SharedSignal):
                 batch = self._batches.setdefault(signal.batch_key(), {})
@@ -235,7 +241,7 @@ class ColumnEngine:
     def _load_or_score(self, signal: RowSignal, label: str) -> RowColumn:
         request = self.scoring_request(signal, label)
         if request.missing.any():
-            self.models.check_servers(request.signal)
+            self._check_servers(request.signal)
             for keys in self._scorer.score([request, *self._peers(signal, request)]):
                 self._scored.setdefault(keys.fingerprint, []).append(keys)
             request = request.loaded(self.store)
@@ -263,6 +269,15 @@ class ColumnEngine:
         left = failed[request.entry]  # [r] bool
         errors = request.errors[request.entry[left]].tolist()
         return RowColumn(out, request.positions[left], errors, run)
+
+    def _check_servers(self, signal: RowSignal) -> None:
+        """Before another model than a server's scores the pool, look whether the servers answer
+        that are asked later. Raises ServerError."""
+        model = model_of(signal)
+        if signal.needs is Capability.NONE or getattr(model, "served", False):
+            return
+        check_servers(self._servers)
+        self._servers = []
 
     def _peers(self, signal: RowSignal, request: ScoringRequest) -> list[ScoringRequest]:
         """The requests of other signals that share a pass with this one, if not computed yet."""

@@ -20,7 +20,6 @@ from thresher.fingerprint import fingerprint
 from thresher.training.distillation_pool import DistillationPool
 from thresher.training.registry import TrainingRun, trained_identity, trained_model
 from thresher.types import (
-    Capability,
     ModelIdentity,
     RowSignal,
     TrainedIdentity,
@@ -66,7 +65,6 @@ class Models:
             self._handles[context.model.identity] = context.model
         self._identities: dict[TrainedModel, TrainedIdentity] = {}
         self._opened: tuple[_Identity, Any] | None = None
-        self._servers_answer = False  # known once `check_servers` has asked them
 
     def resolve(self, signal: _Row, table: ColumnTable, eligible: np.ndarray) -> _Row:
         """The signal as the store knows it: each model to be trained replaced by its identity.
@@ -116,22 +114,6 @@ class Models:
             raise ConfigError(
                 f"{label} needs a model that is trained first, and there is no row to train it on."
             )
-
-    def check_servers(self, signal: RowSignal) -> None:
-        """Raise ServerError if a server does not answer that this run asks later: before another
-        model scores the whole pool.
-
-        Arguments:
-            signal: resolved; the one that is about to be scored.
-        """
-        asked = [handle.check for handle in self._handles.values() if handle.check is not None]
-        if self._servers_answer or not asked or signal.needs is Capability.NONE:
-            return
-        if self._handle(model_of(signal)).check is not None:
-            return  # its requests tell
-        for check in asked:
-            check()
-        self._servers_answer = True
 
     def open(self, identity: _Identity = None) -> Any:
         """The backend of a model. The backend that was open before is released.

@@ -144,9 +144,9 @@ class Client:
             reply = tries(self._transport.send, "GET", "/models", None)
         except Transient as error:
             raise ServerError(
-                f"The server {self.address.base} does not answer ({error.reason}). This run asks "
-                "it after another model, so nothing was scored yet. Is the URL right, and is the "
-                "server running?"
+                f"The server {self.address.base} does not answer ({error.reason}). It is needed "
+                "later in this run, which stops before another model starts. Is the URL right, "
+                "and is the server running?"
             ) from None
         if reply.code in (401, 403):
             self._raise_for_status(reply.code, body_message(reply.body, self._key), (), reply)
