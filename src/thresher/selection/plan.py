@@ -213,7 +213,8 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
     if requests:
         notes.append(
             f"{requests:,} request{'' if requests == 1 else 's'} to a server, one for each "
-            "question about a row; repeated ones are not counted."
+            "question about a row and each of its losses; repeated ones, and those that locate "
+            "answers, are not counted."
         )
     notes += resolved.plan_notes(aside)
     if selected < budget:
