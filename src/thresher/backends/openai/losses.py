@@ -88,10 +88,10 @@ class LossReader:
         Raises Refused for a row without a loss, CapabilityError for a server that gives none, and
         what the client raises.
         """
+        self._probe(stop)  # before a row is refused: a refusal shows that the server answers
         scored = [i for i, m in enumerate(conv.messages) if _is_answer(conv, i) and _text(m)]
         if not scored:
             raise Refused(NO_ANSWER)
-        self._probe(stop)
         self._refuse_controls(conv)
         sent = messages(conv, uri)
         sending()
