@@ -22,6 +22,7 @@ from rich.console import Console
 import thresher.backends
 from tests.fake_training import FakeTraining
 from tests.text_pools import Model, record, write_pool
+from tests.tiny_videos import write_video
 from thresher import cli
 from thresher.cli import guard
 from thresher.console import progress
@@ -746,6 +747,22 @@ def test_doctor(thresher_: Thresher, tiny_pool: Path) -> None:
     assert sick.code == 1 and "not-an-image" in sick.out and "grey.png" in sick.out
     report = json.loads(thresher_("doctor", tiny_pool, "--images", images, "--json").out)
     assert report["lost"] == 2 and report["fails"] is True
+
+
+def test_doctor_reads_videos_where_they_are_scored(thresher_: Thresher, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", 4)
+    turns = [{"from": "human", "value": "<video>\nWhat?"}, {"from": "gpt", "value": "It."}]
+    rows = [{"video": name, "conversations": turns} for name in ("a.mp4", "gone.mp4")]
+    (tmp_path / "pool.json").write_text(json.dumps(rows))
+
+    def found(*words: str) -> dict[str, int]:
+        report = json.loads(thresher_("doctor", str(tmp_path / "pool.json"), "--json", *words).out)
+        return {f["kind"]: f["rows"] for f in report["findings"] if f["severity"] == "error"}
+
+    assert found() == {"video": 2}
+    assert found("--video-frames", "2") == {"missing-video": 1}
+    refused = thresher_("doctor", str(tmp_path / "pool.json"), "--video-frames", "0")
+    assert refused.code == 2 and "--video-frames 0: expected a number of frames" in refused.err
 
 
 def test_export(thresher_: Thresher, pool: str) -> None:
