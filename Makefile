@@ -62,6 +62,7 @@ real-proof: venv  ## methods against random on photographs, with that base; take
 
 docs: venv  ## the diagrams in docs/ that are generated from the code
 	@$(BIN)/python tools/draw_layers.py
+	@$(BIN)/python tools/bytes_per_row.py
 
 fix: venv  ## auto-fix with ruff
 	@$(BIN)/ruff check --fix
