@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import pytest
+
 import thresher
 
 SOURCES = Path(thresher.__file__).parent
@@ -37,6 +39,14 @@ class Public:
     def missing(self) -> list[str]:
         """Parameters without an entry."""
         return [name for name in self.parameters if name not in documented(self.docstring)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def release_trees() -> Iterator[None]:
+    """The trees are large: they live as long as the tests of this module."""
+    yield
+    parsed.cache_clear()
+    classes.cache_clear()
 
 
 @cache

@@ -25,9 +25,13 @@ ERRORS = {c.__name__ for c in (ThresherError, *ThresherError.__subclasses__())} 
 }
 
 
-def sources() -> Iterator[tuple[Path, ast.Module]]:
-    for path in sorted(SOURCES.rglob("*.py")):
-        yield path.relative_to(SOURCES), ast.parse(path.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def sources() -> list[tuple[Path, ast.Module]]:
+    """The modules of the package."""
+    return [
+        (path.relative_to(SOURCES), ast.parse(path.read_text(encoding="utf-8")))
+        for path in sorted(SOURCES.rglob("*.py"))
+    ]
 
 
 def called(node: ast.AST) -> str:
@@ -43,9 +47,9 @@ def texts(node: ast.AST) -> Iterator[str]:
             yield part.value
 
 
-def test_no_raised_message_writes_a_flag() -> None:
+def test_no_raised_message_writes_a_flag(sources: list[tuple[Path, ast.Module]]) -> None:
     found = []
-    for path, tree in sources():
+    for path, tree in sources:
         for node in ast.walk(tree):
             raised = node.exc if isinstance(node, ast.Raise) else node
             if called(raised) in ERRORS or isinstance(node, ast.Raise):
@@ -86,10 +90,10 @@ SPELLED_AS_FLAGS = (
 STORED_AS_WRITTEN = {"pools/layouts.py", "pools/paths.py"}  # row errors in the cache of a pool
 
 
-def test_no_note_writes_a_flag() -> None:
+def test_no_note_writes_a_flag(sources: list[tuple[Path, ast.Module]]) -> None:
     """Notes are displayed by the Python API as well: they name options by `opt`."""
     found = []
-    for path, tree in sources():
+    for path, tree in sources:
         name = path.as_posix()
         if name.startswith(SPELLED_AS_FLAGS) or name in NOT_OUR_FLAGS | STORED_AS_WRITTEN:
             continue
@@ -101,7 +105,7 @@ def test_no_note_writes_a_flag() -> None:
     assert not found, "\n".join(found)
 
 
-def test_every_option_that_a_message_names_exists() -> None:
+def test_every_option_that_a_message_names_exists(sources: list[tuple[Path, ast.Module]]) -> None:
     top = typer.main.get_command(app)
     commands = [c for group in (top, top.commands["store"]) for c in group.commands.values()]  # type: ignore[attr-defined]
     flags = {
@@ -112,7 +116,7 @@ def test_every_option_that_a_message_names_exists() -> None:
     }
     only_in_python = {"warmup", "weight_decay", "lora_rank", "lora_alpha", "schedule"}
     found = set()
-    for path, tree in sources():
+    for path, tree in sources:
         for node in ast.walk(tree):
             names: list[Any] = []
             if called(node) == "opt":
