@@ -38,6 +38,8 @@ class Cluster:
             self.said.append,
             self.said.append,
         )
+        assert not self.ray.actors  # none is needed until something is waited for
+        assert self.workers.watch()
 
 
 @pytest.fixture(autouse=True)

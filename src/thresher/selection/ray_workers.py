@@ -22,7 +22,9 @@ from thresher.errors import (
     ThresherError,
     TooManyFailures,
     opt,
+    spelled,
 )
+from thresher.request.spelling import as_flag
 from thresher.selection.ray_actor import Ended, RayJob, ScoringActor, WorkerState, make_job
 from thresher.selection.ray_cluster import Placement, connect, place
 from thresher.storage.claims import Claims
@@ -78,7 +80,7 @@ def ray_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
             make_job(given, claims.file.resolve(), placement.workers),
             placement,
             lambda: place(request).workers,
-            say if progress is None else progress.say,
+            say if progress is None else lambda text: progress.say(spelled(text, as_flag)),
             None if progress is None else progress.say,
         )
         saved = False
@@ -127,7 +129,7 @@ class _Worker:
 
 
 class RayWorkers:
-    """Workers of one run, which start at once (`engine.workers.Workers`).
+    """Workers of one run (`engine.workers.Workers`).
 
     Arguments:
         ray: the module, connected.
@@ -158,12 +160,17 @@ class RayWorkers:
         now = time.monotonic()
         self._grown = self._asked = self._reported = now
         self._pending_said = self._finished = False
+        self._first = placement.workers  # to be started
         self._workers: list[_Worker] = []
-        for _ in range(placement.workers):
-            self._add()
 
     def watch(self) -> bool:
-        """As `Workers.watch`."""
+        """As `Workers.watch`. The first call starts the workers: a run that finds all scores in the
+        store needs none."""
+        if not self._workers:
+            self._grown = time.monotonic()
+            for _ in range(self._first):
+                self._add()
+            return True
         running = [worker for worker in self._workers if worker.task is not None]
         if running:
             tasks = [worker.task for worker in running]
@@ -197,7 +204,7 @@ class RayWorkers:
         finally:
             for worker in self._workers:
                 self._ray.kill(worker.actor)
-        if saved and self._report is not None:
+        if saved and self._workers and self._report is not None:
             self._report(f"Scored by {self._lines()}.")
 
     def _add(self) -> None:
