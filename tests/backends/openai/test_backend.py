@@ -311,8 +311,6 @@ def test_an_unknown_model_stops_the_run(opened: Any, images: Images) -> None:
 def test_unsupported_capability_is_refused_without_a_request(opened: Any, images: Images) -> None:
     server, backend = opened()
     for refused in (
-        lambda: backend.answer_loss(rows(1), images),
-        lambda: backend.one_shot(rows(1), rows(1), images),
         lambda: backend.choice(rows(1), [["a", "b"]], images),
         lambda: list(backend.ask(rows(1), [SURE, Query("?", ("a", "b"), whole=True)], images)),
     ):
