@@ -32,8 +32,9 @@ METHODS: Mapping[str, tuple[str, dict[str, str]]] = {
     "mmssr": ("mmssr", {}),
 }
 STEPS_METHODS = ("random", "winnow", "clipper", "mllm_selector", "dics")
-RECIPE = Recipe(batch=8, learning_rate=5e-4)
-"""The rate is to be confirmed with `gate.py`, on development questions."""
+RECIPE = Recipe(batch=2, learning_rate=2e-4)
+"""Chosen on development questions with random 10%, one seed: 28.8% right, against 25.6% with batch 4,
+25.4% with batch 8, and 23.1% and 16.1% with batch 8 and rates of 5e-4 and 1e-4."""
 SEEDS = 3
 FULL_POOL = "100%"
 Precision = Literal["auto", "fp32", "bf16"]
