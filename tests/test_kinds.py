@@ -17,6 +17,8 @@ import thresher
 from thresher.fingerprint import fingerprint
 from thresher.types import ModelIdentity
 
+NOT_INSTALLED = ("mlflow", "tensorboard", "wandb")  # trackers, which the tests do not require
+
 # kind -> (version, fields that are hashed)
 KINDS: dict[str, tuple[int, str]] = {
     "answer": (1, "model max_new_tokens"),
@@ -102,7 +104,13 @@ def _classes() -> dict[str, type]:
     for module in pkgutil.walk_packages(thresher.__path__, "thresher."):
         if module.name.endswith("__main__"):
             continue
-        for value in vars(importlib.import_module(module.name)).values():
+        try:
+            imported = importlib.import_module(module.name)
+        except ModuleNotFoundError as error:
+            if not str(error.name).startswith(NOT_INSTALLED):
+                raise
+            continue
+        for value in vars(imported).values():
             if not isinstance(value, type) or not dataclasses.is_dataclass(value):
                 continue
             if value.__module__ != module.name or not isinstance(vars(value).get("kind"), str):
