@@ -52,7 +52,7 @@ proof: venv  ## every method against random on the built-in world: docs/results/
 
 # the cache folder of both: ~/.cache/thresher/real; ARGS="--out DIR" chooses another one
 real-base: export OMP_NUM_THREADS := 1
-real-base: venv  ## trains the base model of real-proof, once: about 4 CPU-hours without a GPU, resumes after an interruption
+real-base: venv  ## trains the base model of real-proof, once: about 2 CPU-hours without a GPU, resumes after an interruption
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -r benchmarks/real/requirements.txt
 	@$(BIN)/python -m benchmarks.real.base $(ARGS)
 
