@@ -194,6 +194,10 @@ class Rows:
         self.facts: Mapping[str, np.ndarray] = {
             "missing_images": np.zeros(n, bool),
             "answer_words": np.array([len(s.turns[1].text.split()) for s in samples], np.int32),
+            "answer_chars": np.array([len(s.turns[1].text) for s in samples], np.int32),
+            "images": np.zeros(n, np.int32),
+            "visual": np.zeros(n, np.int32),
+            "turns": np.full(n, 2, np.int32),
         }
 
     def __len__(self) -> int:

@@ -34,6 +34,7 @@ def test_both_bounds_or_a_maximum() -> None:
         ("1003520", "for a maximum give"),
         ("", "not two whole numbers"),
         ("1e6..2e6", "not two whole numbers"),
+        (".." + "9" * 5000, "no image has that many pixels"),
     ],
 )
 def test_wrong_values_say_what_is_expected(text: str, reason: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from thresher.errors import ConfigError, opt
 
 _RANGE = re.compile(r"(\d*)\.\.(\d+)")
+MOST_DIGITS = 15
 _NUMBER = re.compile(r"\d+")
 
 
@@ -30,7 +31,9 @@ class ImagePixels:
         (ImagePixels(most=1003520, least=200704), ImagePixels(most=1003520, least=None))
         """
         problem = ""
-        if (found := _RANGE.fullmatch(text.strip())) is not None:
+        if re.search(rf"\d{{{MOST_DIGITS + 1}}}", text):
+            problem = "no image has that many pixels"
+        elif (found := _RANGE.fullmatch(text.strip())) is not None:
             least, most = found[1], int(found[2])
             if most < 1 or (least and int(least) < 1):
                 problem = "a number of pixels is at least 1"

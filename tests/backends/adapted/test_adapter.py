@@ -313,6 +313,7 @@ def test_an_adapter_that_cannot_open_the_model_is_one_sentence(folder: Path) -> 
     [
         ("tiny_adapter", "expected module:Class"),
         ("no_such_module:A", "no module no_such_module"),
+        ("tiny_adapter.py:TinyAdapter", "a module is named without .py: tiny_adapter:TinyAdapter"),
         ("examples.tiny_adapter:Tiny", "has no class Tiny"),
         ("examples.tiny_adapter:TinyCaptioner", "no subclass"),
         (f"{__name__}:Unversioned", "the version of Unversioned is '1.0'; a whole number"),

@@ -129,6 +129,7 @@ def test_glm_counts_an_image_as_the_frames_of_a_patch() -> None:
         ("qwen2_5_vl", "..700", "a token of an image is 784 pixels"),
         ("internvl", "..100", "one of its tiles is 3,136 pixels"),
         ("internvl", "3137..6271", "no whole number of them lies between"),
+        ("internvl", "..99999999", "give a maximum of at most 1,605,632"),
         ("smolvlm", "3136..9999", "no minimum. Give ..9999 alone"),
         ("llava_next", "..1000", "3 grids of 6,272 to 12,544 pixels"),
         ("gemma4", "..1", "at least 71,680"),

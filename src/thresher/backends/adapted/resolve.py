@@ -39,6 +39,12 @@ def load_class(spec: str) -> type[Adapter]:
 
     check_spec(spec)
     module_name, name = spec.split(":")
+    if module_name.endswith(".py"):
+        raise ConfigError(
+            f": a module is named without .py: {module_name.removesuffix('.py')}:{name}.",
+            option="adapter",
+            value=spec,
+        )
     here = str(Path.cwd())
     added = here not in sys.path
     if added:

@@ -27,6 +27,8 @@ from thresher.errors import ConfigError
 from thresher.request.image_pixels import ImagePixels
 
 GEMMA4_TOKENS = (70, 140, 280, 560, 1120)  # all that Gemma 4 was trained with
+# processors try every grid of so many tiles; an image of 100 million pixels has 500 of 448 x 448
+MOST_TILES = 512
 PROBES = ((64, 64), (1536, 512))  # width, height
 GRIDS = "image_grid_pinpoints"
 _FILES = (("processor_config.json", "image_processor"), ("preprocessor_config.json", None))
@@ -162,6 +164,11 @@ def _tiles(images: Any, tile: int, pixels: ImagePixels) -> dict[str, Any]:
         least = math.ceil(pixels.least / tile)
     if most < 1:
         raise _CannotBound(f"one of its tiles is {tile:,} pixels; give a maximum of at least that.")
+    if most > MOST_TILES:
+        raise _CannotBound(
+            f"one of its tiles is {tile:,} pixels, and an image may have {MOST_TILES} of them; "
+            f"give a maximum of at most {MOST_TILES * tile:,}."
+        )
     if least is not None and least > most:
         raise _CannotBound(
             f"one of its tiles is {tile:,} pixels, and no whole number of them lies between "

@@ -120,7 +120,8 @@ class Client:
             message = f"HTTP {reply.code}: {body_message(reply.body, self._key)}"
         except Transient as error:
             raise ServerError(
-                f"The server {self.address.base} could not be asked for its models: {error.reason}."
+                f"The server {self.address.base} could not be asked for its models: {error.reason}"
+                ". Is the URL right, and is the server running?"
             ) from None
         except Refused as refusal:
             message = str(refusal)
