@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 from benchmarks.proof.numbers import Arm, Key, against, arms_of
@@ -49,6 +50,7 @@ def write_page(file: Path, a: argparse.Namespace, world: World, pools: Sequence[
     found = [collect(a, world, name) for name in pools]
     parts = [
         head(a, found),
+        base_card(a.base.parent / "README.json"),
         glance(found),
         *(section(p) for p in found),
         steps(found),
@@ -98,6 +100,26 @@ pass over the subset unless said. Seeds 0 to {a.seeds - 1}; accuracy is that of 
 normalised, in %; ± is a 95% interval over seeds, and for differences over seeds and questions,
 paired. mmssr: the base is its own judge, since no stronger one is at hand. winnow: without its
 guard.{left}{trial}"""
+
+
+def base_card(file: Path) -> str:
+    """What the base reads, from its card; empty if it has none."""
+    if not file.exists():
+        return ""
+    card = json.loads(file.read_text("utf-8"))
+    names = ("chance", "right", "right_other")
+    rows = [
+        [kind, str(count), *(f"{100 * card[name][kind]:.0f}" for name in names)]
+        for kind, count in sorted(card["questions"].items())
+    ]
+    header = ["kind", "questions", "chance", "right", "right, another picture"]
+    text = fill(
+        "Questions about pictures that it was not trained on, answered in its own form, a "
+        "sentence; right: exactly the expected one, in %. Chance: without the picture. Control: "
+        "the same with another picture of the source.",
+        100,
+    )
+    return f"## The base\n\n{text}\n\n" + table(header, rows)
 
 
 def command(a: argparse.Namespace, pools: Sequence[str]) -> str:
