@@ -2,9 +2,10 @@
 
 To add a method, add a line; only its cells are then computed. Methods use their defaults, except
 winnow's guard, which is off because it would replace a losing selection by the random one that it
-is compared with. mmssr has no judge here that could be trusted: the base judges for itself (its
-default); a stronger one is a setting (`judge`). error_driven is left out, because its teacher must
-be a strong model.
+is compared with. winnow_base trusts by the base's loss, as in the synthetic world's tables, without
+measuring whether the base can judge the pool. mmssr has no judge here that could be trusted: the
+base judges for itself (its default); a stronger one is a setting (`judge`). error_driven is left
+out, because its teacher must be a strong model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ METHODS: Mapping[str, tuple[str, dict[str, str]]] = {
     "stratified": ("stratified", {}),
     "perplexity": ("perplexity", {}),
     "winnow": ("winnow", {"guard": "off"}),
+    "winnow_base": ("winnow", {"guard": "off", "trust": "base"}),
     "visnec": ("visnec", {}),
     "clipper": ("clipper", {}),
     "mllm_selector": ("mllm_selector", {}),

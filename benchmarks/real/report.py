@@ -99,7 +99,7 @@ LoRA, batch {recipe.batch}, learning rate {recipe.learning_rate:g}, precision {a
 pass over the subset unless said. Seeds 0 to {a.seeds - 1}; accuracy is that of generated answers,
 normalised, in %; ± is a 95% interval over seeds, and for differences over seeds and questions,
 paired. mmssr: the base is its own judge, since no stronger one is at hand. winnow: without its
-guard.{left}{trial}"""
+guard; winnow_base: also with trust=base.{left}{trial}"""
 
 
 def base_card(file: Path) -> str:
