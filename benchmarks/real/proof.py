@@ -14,6 +14,7 @@ import argparse
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,11 +41,11 @@ def main() -> None:
     pools = a.pools.split(",")
     if unknown := [p for p in pools if p not in POOLS]:
         sys.exit(f"--pools: {', '.join(unknown)} is not one of {', '.join(POOLS)}.")
-    stages = [s.name for s in arms.stages_at(a.budgets) if s.name in a.stages.split(",")]
+    a.stages = tuple(s.name for s in arms.stages_at(a.budgets) if s.name in a.stages.split(","))
     failed = 0
     if not a.report_only:
         with ThreadPoolExecutor(a.workers) as workers:
-            failed = sum(workers.map(lambda pool: run_stages(a, pool, stages), pools))
+            failed = sum(workers.map(lambda pool: run_stages(a, pool, a.stages), pools))
         if "mixed" in pools:
             suspects.measure(a, world)
     page = a.page or a.out / "real.md"
@@ -54,7 +55,7 @@ def main() -> None:
         sys.exit(f"{failed} parts failed; the same command resumes where they stopped.")
 
 
-def run_stages(a: argparse.Namespace, pool: str, stages: list[str]) -> int:
+def run_stages(a: argparse.Namespace, pool: str, stages: Sequence[str]) -> int:
     """The stages of one pool, one after the other; returns how many failed."""
     failed = 0
     for stage in stages:

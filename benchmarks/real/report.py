@@ -67,7 +67,7 @@ def collect(a: argparse.Namespace, world: World, name: str) -> PoolResult:
     asked = Asked.of(Path(questions.path), world.pools[name])
     model = base_of(a, store_of(a, name))
     stages, missing = {}, 0
-    for stage in arms.stages_at(a.budgets):
+    for stage in (s for s in arms.STAGES if s.name in a.stages):
         job = job_of(a, stage, pool, questions, model)
         stages[stage.name], left = arms_of(job, cells_of(a, name), labels, asked.yes_no)
         missing += left
@@ -87,19 +87,24 @@ def head(a: argparse.Namespace, found: Sequence[PoolResult]) -> str:
     card = a.base.parent / "README.json"
     cost = json.loads(card.read_text("utf-8"))["cost"] if card.exists() else {}
     hours = "; ".join(f"{k} {v}" for k, v in cost.items())
+    text = fill(
+        f"{date.today().isoformat()}, {os.cpu_count()} CPU cores shared with other work "
+        f"({platform.machine()}). Base: InternVL of 157 M parameters ({hours or 'no card'}). "
+        f"{len(found[0].asked.kind)} questions, the {a.half} half, on pictures that are in no "
+        f"pool. Training: LoRA, batch {recipe.batch}, learning rate {recipe.learning_rate:g}, "
+        f"precision {a.precision}, one pass over the subset unless said. Seeds 0 to "
+        f"{a.seeds - 1}; accuracy is that of generated answers, normalised, in %; ± is a 95% "
+        "interval over seeds, and for differences over seeds and questions, paired. mmssr: the "
+        "base is its own judge, since no stronger one is at hand. winnow: without its guard; "
+        "winnow_base: also with trust=base.",
+        100,
+    )
     return f"""# The proof on photographs, with a pretrained language model
 
     make real-base
     {command(a, [p.name for p in found])}
 
-{date.today().isoformat()}, {os.cpu_count()} CPU cores shared with other work
-({platform.machine()}). Base: InternVL of 157 M parameters ({hours or "no card"}).
-{len(found[0].asked.kind)} questions, the {a.half} half, on pictures that are in no pool. Training:
-LoRA, batch {recipe.batch}, learning rate {recipe.learning_rate:g}, precision {a.precision}, one
-pass over the subset unless said. Seeds 0 to {a.seeds - 1}; accuracy is that of generated answers,
-normalised, in %; ± is a 95% interval over seeds, and for differences over seeds and questions,
-paired. mmssr: the base is its own judge, since no stronger one is at hand. winnow: without its
-guard; winnow_base: also with trust=base.{left}{trial}"""
+{text}{left}{trial}"""
 
 
 def base_card(file: Path) -> str:
@@ -127,6 +132,8 @@ def command(a: argparse.Namespace, pools: Sequence[str]) -> str:
     given = {"seeds": (a.seeds, arms.SEEDS), "precision": (a.precision, "auto")}
     given |= {"half": (a.half, "evaluation"), "pools": (",".join(pools), ",".join(POOLS))}
     given |= {n: (",".join(getattr(a, n) or ()), "") for n in ("methods", "budgets")}
+    stages = (s.name for s in arms.stages_at(a.budgets))
+    given["stages"] = (",".join(a.stages), ",".join(stages))
     given |= {n: (getattr(a, n), None) for n in ("rows", "questions")}
     args = " ".join(f"--{name} {value}" for name, (value, usual) in given.items() if value != usual)
     return f'make real-proof ARGS="{args}"' if args else "make real-proof"

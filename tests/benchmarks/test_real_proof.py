@@ -203,11 +203,13 @@ def test_sections_of_the_page() -> None:
 
 def test_a_restricted_proof_names_its_command() -> None:
     given = {"half": "evaluation", "precision": "auto", "rows": None, "questions": None}
+    given["stages"] = ("epochs", "steps")
     whole = Namespace(seeds=3, methods=None, budgets=None, **given)
     assert report.command(whole, tuple(pools.POOLS)) == "make real-proof"
+    given["stages"] = ("epochs",)
     part = Namespace(seeds=3, methods=("random", "winnow"), budgets=("10%",), **given)
     assert report.command(part, ["mixed"]) == (
-        'make real-proof ARGS="--pools mixed --methods random,winnow --budgets 10%"'
+        'make real-proof ARGS="--pools mixed --methods random,winnow --budgets 10% --stages epochs"'
     )
 
 
