@@ -42,7 +42,7 @@ ABOUT = (  # what the numbers do not say; profiled at 30,000 and 50,000 rows
     "–: not measured. `error_driven` spends its time in bm25s, which counts the words of every",
     "row's skills; `dics` in principal components and farthest points of its candidates. Both",
     "take more than 9 µs a row, too much for 3 s at 2.6 million rows. The exponent compares the",
-    "fastest of three runs at 100,000 rows, in the processor's caches, with single runs above.",
+    "fastest of three runs at 100,000 rows with single runs above.",
 )
 _MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 

@@ -19,7 +19,7 @@ from tests.training import colour_pools as pictures
 from tests.warm_process import WarmProcess, WarmServer
 from thresher.console.progress import BarProgress, LineProgress, NoProgress, Progress
 from thresher.errors import StoreError
-from thresher.storage.lock import file_lock, folder_lock
+from thresher.storage.lock import NAME, file_lock, folder_lock
 
 TOO_LONG = 300.0  # seconds, on a machine that is busy
 
@@ -264,4 +264,6 @@ def test_a_lock_whose_folder_is_removed_meanwhile_is_taken_afterwards(tmp_path: 
         thread.start()
         assert waiting.wait(TOO_LONG)
     thread.join(TOO_LONG)
-    assert got.is_set() and not folder.exists()
+    assert got.is_set()
+    # the folder itself may stay: whoever finds it before its owner removes it did not create it
+    assert not (folder / NAME).exists()

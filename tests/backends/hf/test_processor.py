@@ -297,7 +297,14 @@ def test_working_torchvision_uses_auto_processor(monkeypatch: pytest.MonkeyPatch
         return processor
 
     monkeypatch.setattr(AutoProcessor, "from_pretrained", plain)
-    monkeypatch.setattr(importlib, "import_module", lambda name: object())
+    real = importlib.import_module
+    monkeypatch.setattr(
+        importlib,
+        "import_module",
+        lambda name, package=None: (
+            object() if name.startswith("torchvision") else real(name, package)
+        ),
+    )
     # by what it holds, not by what is there
     assert load_processor("org/name", revision="abc") == (processor, "pil")
     assert asked == [("org/name", {"revision": "abc", "trust_remote_code": False})]
