@@ -83,7 +83,7 @@ class ScoringActor:
 
 @dataclass
 class _Reports:
-    """A `Progress` that remembers what it is told, and interrupts the work once it is stopped."""
+    """A `Progress` that remembers the last numbers, and interrupts the work once it is stopped."""
 
     state: WorkerState
     stopped: threading.Event = field(default_factory=threading.Event)

@@ -90,7 +90,7 @@ def exact_span(
 
 
 def learn_marks(question: PromptTokens, whole: PromptTokens, span: Span) -> TurnMarks | None:
-    """What the template writes around an answer; None if that cannot be told from the ids.
+    """What the template writes around an answer; None if the ids do not show it.
 
     Arguments:
         question: a conversation of one user turn, without a generation prompt.
