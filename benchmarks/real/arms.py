@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from thresher.backends import ModelHandle
 from thresher.compare import Equal, Job, make_job
@@ -39,7 +38,6 @@ RECIPE = Recipe(batch=2, learning_rate=2e-4)
 25.4%; batches of 8 with rates of 5e-4 and 1e-4: 23.1% and 16.1%."""
 SEEDS = 3
 FULL_POOL = "100%"
-Precision = Literal["auto", "fp32", "bf16"]
 
 
 @dataclass(frozen=True)
@@ -75,22 +73,17 @@ def job_of(
     seeds: int,
     methods: tuple[str, ...] | None = None,
     budgets: tuple[str, ...] | None = None,
-    rate: float | None = None,
-    precision: Precision = "auto",
+    recipe: Recipe = RECIPE,
 ) -> Job:
     """The comparison of a stage on a pool.
 
     Arguments:
         methods: only these; None: all of the stage. Random is always among them.
         budgets: only these, "100%" is the full pool; None: all of the stage.
-        rate: another learning rate than the recipe's.
-        precision: of the trainings.
+        recipe: of the trainings; its steps are set here for equal steps.
     """
     names = [n for n in stage.methods if methods is None or n in ("random", *methods)]
-    recipe = replace(RECIPE, precision=precision)
     chosen = [b for b in stage.budgets if budgets is None or b in budgets]
-    if rate is not None:
-        recipe = replace(recipe, learning_rate=rate)
     if stage.equal == "steps":
         recipe = replace(recipe, steps=max(round(LONG * len(pool) / recipe.batch), 1))
     return make_job(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -130,9 +131,8 @@ def job_of(
     a: argparse.Namespace, stage: arms.Stage, pool: Pool, questions: Pool, model: ModelHandle
 ) -> Job:
     """The comparison of a stage on a pool, restricted as the options say."""
-    return arms.job_of(
-        pool, questions, stage, model, a.seeds, a.methods, a.budgets, precision=a.precision
-    )
+    recipe = replace(arms.RECIPE, precision=a.precision)
+    return arms.job_of(pool, questions, stage, model, a.seeds, a.methods, a.budgets, recipe)
 
 
 def compute(a: argparse.Namespace, job: Job, store: Store, out: Path, name: str) -> Comparison:

@@ -165,9 +165,15 @@ def scores(share: float, seed: int) -> np.ndarray:
     [(0.5, 0.8, " GO; "), (0.5, 0.5, "NO-GO"), (0.25, 0.8, "NO-GO")],
 )
 def test_the_gate(random: float, full: float, expected: str) -> None:
-    said = gate.verdict(ASKED, np.zeros(400), scores(random, 1), scores(full, 2), 1e-3)
+    said = gate.verdict(ASKED, np.zeros(400), scores(random, 1), scores(full, 2), "rate 1")
     assert expected in said.splitlines()[0]
     assert ("place" in said.splitlines()[1]) == (random < 0.3)
+
+
+def test_the_gate_without_the_full_pool_gives_no_verdict() -> None:
+    said = gate.verdict(ASKED, np.zeros(400), scores(0.5, 1), None, "rate 1")
+    assert "no verdict" in said.splitlines()[0] and "GO" not in said
+    assert json.loads(said.splitlines()[-1]).keys() == {"recipe", "random"}
 
 
 def arm(method: str, budget: str, share: float) -> Arm:
