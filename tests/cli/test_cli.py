@@ -315,6 +315,7 @@ def test_missing_model_is_reported_as_typed(
     monkeypatch.undo()
     monkeypatch.chdir(Path(pool).parent)
     monkeypatch.setenv("THRESHER_STORE", "store")
+    Path("empty").mkdir()
     words = ("select", pool, "-m", "mmssr", "-b", "5", "-o", "a")
     for typed, text in (
         (("--set", "judge=/no/such"), "--set judge=/no/such: no such folder"),
@@ -326,7 +327,7 @@ def test_missing_model_is_reported_as_typed(
         ),
         (("--model", "demo", "--teacher", "/no/such"), "--teacher /no/such: no such folder"),
         (("--model", "/no/such"), "--model /no/such: no such folder"),
-        (("--set", "judge=store"), "--set judge=store: the folder has no config.json"),
+        (("--set", "judge=empty"), "--set judge=empty: the folder has no config.json"),
         (
             ("--model", "demo", "--teacher", "a", "--set", "teacher=b"),
             ("--teacher and --set teacher=… name two models"),
@@ -335,6 +336,10 @@ def test_missing_model_is_reported_as_typed(
         ended = thresher_(*words, *typed)
         failed(ended, 2, text)
         assert "--model" not in ended.err or "--model /no" in text
+        # caches only: what was read of the pool, and hashes of a model that exists
+        left = {p.name for p in Path("store").glob("*")}
+        assert left <= {"models", "pools"} and Path("store").exists() == bool(left)
+    assert not Path("a").exists()
 
 
 def test_run_yaml_replays_and_flags_take_precedence(thresher_: Thresher, pool: str) -> None:
@@ -551,8 +556,10 @@ def test_wrong_pools(
         (tmp_path / "pool.json").write_text(content)
     for command in ("select", "plan"):
         out = ["-o", "a"] if command == "select" else []
-        failed(thresher_(command, "pool.json", "-m", "random", "-b", "30%", *out), 1, *words)
+        for method in (("random",), ("perplexity", "--model", "demo")):
+            failed(thresher_(command, "pool.json", "-m", *method, "-b", "30%", *out), 1, *words)
     failed(thresher_("doctor", "pool.json"), 1, *words)
+    assert not (tmp_path / "store").exists() and not (tmp_path / "a").exists()
 
 
 def test_missing_image_folder(thresher_: Thresher, pool: str) -> None:

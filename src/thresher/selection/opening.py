@@ -1,7 +1,7 @@
 """From a RunRequest to what a run needs, the cheapest checks first: a wrong command fails before
 anything expensive starts.
 
-Opens pools and resolves models; scores nothing and creates nothing but the store.
+Opens pools and resolves models; scores nothing and creates nothing but caches in the store.
 `say` receives messages for the user.
 """
 

@@ -35,6 +35,7 @@ import pyarrow.parquet as pq
 from thresher.errors import ConfigError, StoreError, opt
 from thresher.fingerprint import canonical, fingerprint
 from thresher.storage.atomic import atomic_write, remove_stale, temporary_path
+from thresher.storage.writable import nearest_folder
 from thresher.types import DIGEST, Field, Signal
 
 MERGE_ABOVE = 64  # parts per fingerprint; more would make every load open many small files
@@ -64,7 +65,9 @@ class Store:
         self.damaged: list[Path] = []
 
     def check(self, writes: bool = True) -> None:
-        """Create the root and test that it is writable, before any work is done.
+        """Test that the root is writable, before any work is done. A root that does not exist is
+        not created, so that a run that is refused afterwards leaves nothing behind: the nearest
+        folder above it that exists is tested.
 
         `writes`: False only checks that the root could be a folder. Raises ConfigError if it cannot
         be a folder, StoreError if it cannot be written to (permission, full disk).
@@ -85,9 +88,8 @@ class Store:
                 break
         if not writes:
             return
-        probe = temporary_path(self.root)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            probe = temporary_path(nearest_folder(self.root))
             try:
                 # an empty file may fit on a full disk, a block does not
                 with open(probe, "xb") as f:

@@ -79,11 +79,7 @@ def check_file(
 
 def _try_to_write(folder: Path, problem: str, advice: str) -> None:
     try:
-        with contextlib.suppress(FileNotFoundError):
-            folder.lstat()  # ValueError: a NUL in the name
-        if any(len(os.fsencode(name)) > NAME_BYTES for name in folder.parts):
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
-        probe = temporary_path(_nearest(folder))
+        probe = temporary_path(nearest_folder(folder))
         try:
             probe.touch()
         finally:
@@ -92,8 +88,13 @@ def _try_to_write(folder: Path, problem: str, advice: str) -> None:
         raise ConfigError(f"{problem}: {getattr(e, 'strerror', None) or e}. {advice}") from e
 
 
-def _nearest(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
+def nearest_folder(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists. Raises OSError, ValueError for names
+    that no folder can have."""
+    with contextlib.suppress(FileNotFoundError):
+        folder.lstat()  # ValueError: a NUL in the name
+    if any(len(os.fsencode(name)) > NAME_BYTES for name in folder.parts):
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
     while not os.path.lexists(folder) and folder != folder.parent:
         folder = folder.parent
     return folder
