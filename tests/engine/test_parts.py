@@ -70,6 +70,8 @@ def test_unscorable_and_removed_rows_are_no_failures() -> None:
     eligible.remove(np.array([0]))
     assert eligible.failed == [] and eligible.pool_rows_aside.tolist() == [3, 1]
     assert eligible.pool_rows.tolist() == [5, 4, 2] and eligible.considered == 6
+    eligible.remove(np.array([3]))  # set aside before: may not be taken any more
+    assert eligible.pool_rows_aside.tolist() == [1]
     eligible.check(Counter({"long": 3}))
     with pytest.raises(TooManyFailures, match=r"1 of 6 rows .* 1 × broken"):
         eligible.check(Counter({"long": 3, "broken": 1}))

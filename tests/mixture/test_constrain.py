@@ -16,6 +16,7 @@ from tests.text_pools import FirstTies, HighestLoss, Model, Nested, record, writ
 from thresher import methods
 from thresher.backends import resolve
 from thresher.cli import main
+from thresher.engine import RunContext
 from thresher.errors import ConfigError
 from thresher.mixture import check_mixture
 from thresher.mixture.constrain import interleave
@@ -25,7 +26,10 @@ from thresher.mixture.tokens import TokenCounts
 from thresher.pools import Pool, open_pool
 from thresher.request import RunRequest
 from thresher.selection import folder as output
+from thresher.selection.plan import plan
+from thresher.selection.select import select as select_rows
 from thresher.selection.signals_table import signals_table
+from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
 from thresher.types import Budget, Columns, MethodContext, Sample, Selection, Tokens
 
@@ -427,8 +431,61 @@ def test_unscorable_rows_are_kept_dropped_or_sampled(tmp_path: Path, store: Stor
     assert set(other.rows[video[other.rows]].tolist()) != set(
         drawn.rows[video[drawn.rows]].tolist()
     )
-    with pytest.raises(ConfigError, match="exceed the budget of 10"):
-        select(pool, "10", store, HighestLoss(), Model(), unscorable="keep")
+
+
+def test_more_unscorable_rows_than_the_budget_are_refused_before_a_model_is_opened(
+    tmp_path: Path, store: Store
+) -> None:
+    pool, model = with_videos(tmp_path), Model()
+    task = SelectionTask(pool, HighestLoss(), Budget.parse("10"), RunRequest(unscorable="keep"))
+    for does in (select_rows, plan):
+        with pytest.raises(ConfigError, match=r"20 rows .* exceed the budget of 10") as caught:
+            does(task, RunContext(store, model.handle))
+        assert "stored" not in caught.value.message
+    assert model.opened == 0
+    one_kept = names(tmp_path, ["r0"])  # a row with a video
+    with pytest.raises(ConfigError, match=r"19 rows .* and 1 of .keep. exceed the budget of 19"):
+        select(pool, "19", store, HighestLoss(), model, unscorable="keep", keep=one_kept)
+    assert model.opened == 0
+    assert len(select(pool, "20", store, HighestLoss(), model, unscorable="keep").rows) == 20
+
+
+def test_unscorable_rows_that_are_found_by_scoring_are_refused_with_what_to_do(
+    tmp_path: Path, store: Store
+) -> None:
+    def fails(sample: Sample) -> str:
+        return "too long: 9,999 tokens" if int(sample.id.strip('"r')) < 12 else ""
+
+    pool, model = pool_of(tmp_path, texts(60)), Model(fails)
+    with pytest.raises(ConfigError, match=r"12 rows .* exceed the budget of 10") as caught:
+        select(pool, "10", store, HighestLoss(), model, unscorable="keep")
+    assert "What was scored is stored: the changed command scores no row again." in str(
+        caught.value
+    )
+    assert model.scored == 60
+    again = Model(fails)
+    out = select(pool, "10", store, HighestLoss(), again, unscorable="random")
+    assert len(out.rows) == 10 and again.opened == 0
+
+
+def test_more_kept_rows_than_the_budget_are_refused_before_a_model_is_opened(
+    tmp_path: Path, store: Store
+) -> None:
+    pool, model = pool_of(tmp_path, texts(60)), Model()
+    keep = names(tmp_path, ["r1", "r2", "r3"])
+    with pytest.raises(ConfigError, match="names 3 rows, and the budget is 2"):
+        select(pool, "2", store, HighestLoss(), model, keep=keep)
+    assert model.opened == 0
+
+
+def test_a_budget_in_tokens_holds_all_unscorable_rows_or_is_refused(
+    tmp_path: Path, store: Store
+) -> None:
+    pool = with_videos(tmp_path)
+    out = select(pool, "2ktok", store, HighestLoss(), Model(), unscorable="keep")
+    assert pool.facts["video"][out.rows].sum() == 20 and len(out.rows) > 20
+    with pytest.raises(ConfigError, match=r"less than .* always taken .*unscorable"):
+        select(pool, "100tok", store, HighestLoss(), Model(), unscorable="keep")
 
 
 def test_method_without_a_model_treats_videos_as_other_rows(tmp_path: Path, store: Store) -> None:

@@ -72,6 +72,7 @@ class EligibleRows:
         self.considered = int(self.mask.sum())  # rows that were eligible at the start
         self.failed: list[FailedRows] = []
         self.set_aside: list[np.ndarray] = []  # positions, int64 [s] each
+        self._removed = np.zeros(n, bool)  # by position
         self._is_aside = is_aside or (lambda error: False)
         self._limit = limit or PoolLimit(on_missing, self.considered)
         self._reasons: Counter[str] = Counter()
@@ -84,14 +85,17 @@ class EligibleRows:
 
     @property
     def pool_rows_aside(self) -> np.ndarray:
-        """int64 [s]: the pool rows that were set aside, in the order of `ties`."""
+        """int64 [s]: the pool rows that were set aside and not removed, in the order of `ties`."""
         positions = np.concatenate([np.zeros(0, np.int64), *self.set_aside])  # [s] int64
+        positions = positions[~self._removed[positions]]
         order = np.argsort(self.numbering.ties[positions], kind="stable")  # [s] int64
         return np.asarray(self.numbering.pool_rows[positions[order]])
 
     def remove(self, pool_rows: np.ndarray) -> None:
-        """Exclude pool rows (int64 [r]) that did not fail."""
-        self.mask[self.numbering.positions[pool_rows]] = False
+        """Exclude pool rows (int64 [r]) that did not fail, also ones that are set aside."""
+        positions = self.numbering.positions[pool_rows]
+        self.mask[positions] = False
+        self._removed[positions] = True
 
     def exclude(self, positions: np.ndarray, label: str, errors: list[str]) -> None:
         """Exclude failed rows; those that are excluded already are not counted again.

@@ -112,7 +112,7 @@ class ResolvedMixture:
             self.counts, considered if len(considered) else np.arange(len(self.pool))
         )
         token_budget = self.counts.budget
-        min_rows = max(int(self.keep.sum()), 1)
+        min_rows = max(int(self.keep.sum()) + self._always_unscored(unscorable), 1)
         found = largest_selection(
             lambda k: self._choose(method, columns, considered, unscorable, max(k, min_rows)),
             lambda chosen: float(tokens[chosen.rows].sum()),
@@ -131,6 +131,40 @@ class ResolvedMixture:
             | {"how": self.counts.how}
         )
         return replace(found, notes=[note, *found.notes])
+
+    def check_always_taken(self, unscorable: np.ndarray, *, scored: bool) -> None:
+        """Raise ConfigError if the rows that are taken in any case exceed a budget in rows.
+
+        Arguments:
+            unscorable: int64 [a], pool rows that are known to be unscorable.
+            scored: whether rows may have been scored already, for the message.
+        """
+        if self.counts is None:
+            self._check_always_taken(unscorable, self.budget, scored=scored)
+
+    def _check_always_taken(self, unscorable: np.ndarray, total: int, *, scored: bool) -> None:
+        taken, unscored = int(self.keep.sum()), self._always_unscored(unscorable)
+        if taken > total:
+            raise kept_rows_exceed(taken, total, self.request.keep)
+        if taken + unscored <= total or not unscored:
+            return
+        kept = f" and {taken:,} of {opt('keep')}" if taken else ""
+        stored = (
+            " What was scored is stored: the changed command scores no row again." if scored else ""
+        )
+        raise ConfigError(
+            f": {pluralize(unscored)} that no model can score{kept} exceed the budget of "
+            f"{total:,}. Raise the budget, or give {opt('unscorable', 'random')} or drop.{stored}",
+            option="unscorable",
+            value="keep",
+        )
+
+    def _always_unscored(self, unscorable: np.ndarray) -> int:
+        """Number of unscorable rows (int64 [a]) that are taken in any case, besides those of
+        --keep."""
+        if self.request.unscorable != "keep":
+            return 0
+        return int((~self.keep[unscorable]).sum())
 
     def excluding(self, rows: np.ndarray) -> ResolvedMixture:
         """A copy in which some pool rows may not be taken, not even those of --keep."""
@@ -206,21 +240,7 @@ class ResolvedMixture:
         )
         notes = []
         taken = int(self.keep.sum())
-        if taken > total:
-            raise ConfigError(
-                f" names {taken:,} rows, and the budget is {total:,}. Raise the budget, or keep "
-                "fewer.",
-                option="keep",
-                value=m.keep,
-            )
-        if m.unscorable == "keep" and taken + len(unscored) > total:
-            raise ConfigError(
-                f": {len(unscored):,} rows that no model can score and {taken:,} of {opt('keep')} "
-                f"exceed the budget of {total:,}. Raise the budget, or give "
-                f"{opt('unscorable', 'random')} or drop.",
-                option="unscorable",
-                value="keep",
-            )
+        self._check_always_taken(unscorable, total, scored=True)
         k = min(total, len(considered) + len(kept_outside) + len(unscored))
         if m.unscorable == "random":  # a seeded random sample, in proportion to their number
             free = int((~self.keep[considered]).sum())
@@ -295,6 +315,9 @@ def resolve_mixture(
                 option="keep",
                 value=request.keep,
             )
+        kept = int(keep.sum())
+        if not isinstance(budget, Tokens) and kept > budget.rows(n):
+            raise kept_rows_exceed(kept, budget.rows(n), request.keep)
     if request.drop is not None:
         drop = cache.rows_in_file(request.drop, "drop", pool)
         if (in_both := keep & drop).any():
@@ -384,6 +407,21 @@ def resolve_mixture(
         copies,
         compared,
         scores,
+    )
+
+
+def kept_rows_exceed(taken: int, total: int, keep: str | None) -> ConfigError:
+    """The error for more rows of --keep than the budget has.
+
+    Arguments:
+        taken: number of rows of --keep.
+        total: the budget in rows.
+        keep: the value of the option.
+    """
+    return ConfigError(
+        f" names {pluralize(taken)}, and the budget is {total:,}. Raise the budget, or keep fewer.",
+        option="keep",
+        value=keep,
     )
 
 

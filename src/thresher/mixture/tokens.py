@@ -162,7 +162,8 @@ def largest_selection(
     if best is None:
         raise ConfigError(
             f"A budget of {amount:,} tokens is less than the first row that the method would "
-            f"take, or than the rows of {opt('keep')}. Raise it."
+            f"take, or than the rows that are always taken ({opt('keep')}, "
+            f"{opt('unscorable', 'keep')}). Raise it."
         )
     return best
 

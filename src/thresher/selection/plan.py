@@ -164,6 +164,7 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         within=resolved.within,
         is_aside=resolved.is_unscorable,
     )
+    resolved.check_always_taken(engine.eligible.pool_rows_aside, scored=False)
     parts, costs, trainings = _parts(engine, signals, probe)
     other_costs: list[RowCost] = []
     if task.target is not None and check(method, task.target, context):

@@ -168,6 +168,10 @@ def prepare(task: SelectionTask, resolved: ResolvedMixture, context: RunContext)
         repeated, leaked = leaks(pool, target, request.on_leak or "refuse", context.progress)
         excluded = np.union1d(excluded, repeated)
     engine.eligible.remove(excluded)
+    possible = resolved.excluding(excluded) if len(excluded) else resolved
+    # what is known of unscorable rows before a model is opened; more may turn out too long
+    before = resolved.scores is not None or request.dedup == "semantic"
+    possible.check_always_taken(engine.eligible.pool_rows_aside, scored=before)
     aimed = aim(task, context)
     columns = engine.columns(signals)
     return ScoredPool(task, context, signals, engine, columns, aimed, excluded, leaked)
