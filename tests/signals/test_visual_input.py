@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from thresher.console.formatting import format_percent
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
 from thresher.pools import Pool, open_pool
 from thresher.pools.notebook import pool_view
-from thresher.report.breakdown import media
+from thresher.report.breakdown import media, media_counts
 from thresher.request import RunRequest
 from thresher.signals.judgement import LEAST_IMAGES, IfMeasured, ImageSample
 from thresher.signals.visual_input import VisualInput
@@ -58,6 +60,11 @@ def test_reports_count_rows_with_videos_apart(pool: Pool) -> None:
 
     n = LEAST_IMAGES
     assert counts() == {"0 images": n, "1 image": n, "a video (not scored)": n}
+    kept = np.array([0, 1, 4])  # of the kinds: a video, an image, an image
+    assert media_counts(pool.facts, kept) == [
+        ("Images shown", format_percent(2, n), f"2 of {n}"),
+        ("Videos shown", format_percent(1, n), f"1 of {n} rows"),
+    ]
     view = pool_view(pool)
     assert ("With a video", str(n), "not scored") in view.counts
     assert ("Problems", f"{n} rows") in [c[:2] for c in view.counts]
@@ -73,3 +80,4 @@ def test_a_pool_without_videos_has_no_group_for_them(pool: Pool) -> None:
     facts = {name: values[1::3] for name, values in pool.facts.items()}
     title, groups = media(facts, None)
     assert title == "Images per row" and [name for name, _ in groups] == ["1 image"]
+    assert [name for name, _, _ in media_counts(facts, np.array([0]))] == ["Images shown"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thresher.console.formatting import truncate
+from thresher.console.formatting import format_percent, truncate
 from thresher.report.folder import LoadedSelection
 from thresher.report.style import STYLES, style_of_row
 from thresher.selection.summary import by_source, lengths, skill_labels
@@ -80,6 +80,24 @@ def panels(selection: LoadedSelection) -> list[Panel]:
         _panel(*media(facts, pool.video_frames), kept),
         _panel("Messages per row", _small(facts["turns"], "message", 9), kept),
     ]
+
+
+def media_counts(facts: Mapping[str, np.ndarray], kept: np.ndarray) -> list[tuple[str, str, str]]:
+    """(name, share, numbers) of the images of kept rows and, if the pool has any, of the rows with
+    videos.
+
+    Arguments:
+        facts: of the pool.
+        kept: int64 [k] or bool [n], the kept rows.
+    """
+    images = np.asarray(facts["images"])
+    some, every = int(images[kept].sum()), int(images.sum())
+    out = [("Images shown", format_percent(some, every), f"{some:,} of {every:,}")]
+    video = np.asarray(facts["video"], bool)
+    if video.any():
+        some, every = int(video[kept].sum()), int(video.sum())
+        out.append(("Videos shown", format_percent(some, every), f"{some:,} of {every:,} rows"))
+    return out
 
 
 def media(

@@ -21,7 +21,7 @@ from thresher.pools.notebook import (
     shorten_notes,
     source_shares,
 )
-from thresher.report.breakdown import sample_rows
+from thresher.report.breakdown import media_counts, sample_rows
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import make_cards
 from thresher.selection.result import LEFT_OUT
@@ -58,12 +58,11 @@ def _chosen(outcome: Outcome, pool: Pool, settings: Mapping[str, str]) -> Notebo
         int(facts["answer_words"][outcome.rows].sum()),
         int(facts["answer_words"].sum()),
     )
-    images, all_images = int(facts["images"][outcome.rows].sum()), int(facts["images"].sum())
     scored = sum(s.scored for s in outcome.signals)
     counts = [
         ("Rows kept", format_percent(k, n), f"{k:,} of {n:,}"),
         ("Answer words", format_percent(words, all_words), f"{words:,} of {all_words:,}"),
-        ("Images shown", format_percent(images, all_images), f"{images:,} of {all_images:,}"),
+        *media_counts(facts, outcome.rows),
     ]
     if outcome.excluded:
         counts.append(("Left out", f"{outcome.excluded:,}", "could not be used"))

@@ -15,7 +15,7 @@ import yaml
 
 from thresher.console.formatting import format_duration, format_percent, pluralize
 from thresher.report import page
-from thresher.report.breakdown import panels
+from thresher.report.breakdown import media_counts, panels
 from thresher.report.folder import LoadedSelection, load
 from thresher.report.gallery import ROWS, gallery
 from thresher.report.health import Remark, remarks
@@ -102,12 +102,11 @@ def _tiles(selection: LoadedSelection, found: list[Remark]) -> list[Tile]:
     facts, kept = selection.pool.facts, selection.kept_rows
     k, n = len(kept), len(selection.pool)
     words, all_words = int(facts["answer_words"][kept].sum()), int(facts["answer_words"].sum())
-    images, all_images = int(facts["images"][kept].sum()), int(facts["images"].sum())
     out = [
         Tile("Rows kept", format_percent(k, n), f"{k:,} of {n:,}"),
         *_saving(selection),
         Tile("Answer words", format_percent(words, all_words), f"{words:,} of {all_words:,}"),
-        Tile("Images shown", format_percent(images, all_images), f"{images:,} of {all_images:,}"),
+        *(Tile(*count) for count in media_counts(facts, kept)),
         _health(found),
     ]
     return [t for t in out if t.value != "-"]

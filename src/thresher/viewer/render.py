@@ -21,7 +21,7 @@ from thresher.errors import ThresherError
 from thresher.html import environment as page_environment
 from thresher.html import printable
 from thresher.methods.settings import settings_of
-from thresher.report.breakdown import panels
+from thresher.report.breakdown import media_counts, panels
 from thresher.report.health import remarks
 from thresher.report.method_section import method_section
 from thresher.report.suspects_section import suspects_overview
@@ -184,13 +184,12 @@ def _tiles(session: Session, displayed: DisplayedSelection) -> list[tuple[str, s
     facts, kept = session.pool.facts, displayed.state == 2
     k, n = displayed.kept, len(session.pool)
     words, all_words = int(facts["answer_words"][kept].sum()), int(facts["answer_words"].sum())
-    images, all_images = int(facts["images"][kept].sum()), int(facts["images"].sum())
     more, fewer = int((kept & ~session.saved).sum()), int((session.saved & ~kept).sum())
     against = f"+{more:,} −{fewer:,}" if more or fewer else "the same"
     out = [
         ("Rows kept", format_percent(k, n), f"{k:,} of {n:,}"),
         ("Answer words", format_percent(words, all_words), f"{words:,} of {all_words:,}"),
-        ("Images shown", format_percent(images, all_images), f"{images:,} of {all_images:,}"),
+        *media_counts(facts, kept),
         ("Against saved", against, f"rows of {session.folder.name}"),
     ]
     return [t for t in out if t[1] != "-"]
