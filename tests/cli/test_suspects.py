@@ -50,7 +50,7 @@ def test_wrong_rows_are_listed_and_written_in_every_format(
     path = tmp_path / "new" / "list.jsonl"
     code, output, err = run(capsys, *given(world), "-o", str(path), "--answers", "--show", "5")
     assert code == 0 and " suspected" in output and "model's answer" in output
-    assert "Note: The image makes the answer more likely in" in err and "only" in err
+    assert "Note: The visual input makes the answer more likely in" in err and "only" in err
     rows = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
     labels = (world / "hidden_labels.jsonl").read_text("utf-8").splitlines()
     wrong = {label["id"]: label["noisy"] for label in map(json.loads, labels)}

@@ -25,8 +25,8 @@ def notes(helped: float, helped_if_suspected: float) -> str:
 @pytest.mark.parametrize("of_suspected", [0.0, 0.28])
 def test_a_model_that_cannot_read_the_images_is_named_as_the_reason(of_suspected: float) -> None:
     text = notes(0.28, of_suspected)
-    assert "The image makes the answer more likely in only 2" in text
-    assert "(at least 65% are needed)" in text and "unable to read these images" in text
+    assert "The visual input makes the answer more likely in only 2" in text
+    assert "(at least 65% are needed)" in text and "unable to read it" in text
     assert "no suspicion is above 0.4" in text and "as if" not in text
 
 

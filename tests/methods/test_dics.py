@@ -151,11 +151,14 @@ def test_settings_that_are_impossible(settings: dict[str, str]) -> None:
 def test_notes() -> None:
     helped, bare = run(3).notes
     assert "score below 1" in run(10).notes[1] and run(10).notes[1].endswith("row: 2 rows.")
-    assert helped == "The image makes the answer more likely in 88% of the rows with an image."
-    assert bare.startswith("2 rows without an image count as 1") and "0 of them are kept" in bare
+    assert helped == (
+        "The visual input makes the answer more likely in 88% of the rows with an image or video."
+    )
+    assert bare.startswith("2 rows without an image or video count as 1")
+    assert "0 of them are kept" in bare
     assert "unable to read" in run(3, 1 / VIC).notes[0]
     assert run(3, VIC * NAN, RIC * NAN).notes == (
-        "No row has an image, so all have the same score.",
+        "No row has an image or a scored video, so all have the same score.",
     )
 
 
@@ -167,12 +170,12 @@ def test_reasons_in_words() -> None:
         assert explanation.why is not None
         text = explanation.why(1).text
         assert text.startswith(
-            "kept: score 4, 1 of 10 by score: the image makes the answer 4 times as likely per "
-            "token and the answer makes the question 4 times as likely"
+            "kept: score 4, 1 of 10 by score: the visual input makes the answer 4 times as likely "
+            "per token and the answer makes the question 4 times as likely"
         )
         assert ("taken first, for its score" in text) == (budget == 3)
-        assert explanation.why(3).kind == "the image speaks against the answer"
-        assert "a row without an image counts as 1" in explanation.why(6).text
+        assert explanation.why(3).kind == "the visual input speaks against the answer"
+        assert "a row without an image or video counts as 1" in explanation.why(6).text
         if budget == 3:
             assert "taken 2 of 3, as the row least like those before" in explanation.why(2).text
             assert explanation.why(0).kind == "high score, but like a kept row"

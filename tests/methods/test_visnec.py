@@ -52,10 +52,10 @@ def test_rows_without_image_keep_their_share_of_a_cluster() -> None:
 
 
 def test_the_share_of_images_that_help_is_told() -> None:
-    assert "more likely in 86% of the rows with an image." in run(5).notes[0]
+    assert "more likely in 86% of the rows with an image or video." in run(5).notes[0]
     assert "unable to read" not in run(5).notes[0]
-    assert "unable to read these images" in run(5, -GAIN).notes[0]
-    assert "No row has an image" in run(5, np.full(10, NAN, np.float32)).notes[0]
+    assert "unable to read it" in run(5, -GAIN).notes[0]
+    assert "No row has an image or a scored video" in run(5, np.full(10, NAN, np.float32)).notes[0]
 
 
 def test_signals_are_one_pass_with_and_one_without_images() -> None:
@@ -81,6 +81,8 @@ def test_reasons_in_words() -> None:
         "visual gain +2.00 nats per token, rank 1 of 6 in its cluster (red cats)"
         in explanation.why(1).text
     )
-    assert explanation.why(2).kind == "the image contradicts the answer"
-    assert explanation.why(6).text == "not kept: random sample of the rows without an image"
+    assert explanation.why(2).kind == "the visual input contradicts the answer"
+    assert explanation.why(6).text == (
+        "not kept: random sample of the rows without an image or video"
+    )
     assert VisNec.explain(Evidence({}, kept)).lead == ""

@@ -170,9 +170,9 @@ def test_trust_is_chosen_by_what_was_measured(monkeypatch):
     base = Winnow(guard="off").select(columns(trust={"nll": LOSS}, judgement=judgement(10)), 5)
     assert base.rows.tolist() == [1, 2, 6, 7, 8] and "seed_loss" not in base.reason
     assert str(base.notes[0]).startswith(
-        "trust=auto: the image makes the given answer more likely in 60% of 500 rows without "
-        "a suspicious loss (at least 65% are needed), and losses are bimodal in skills with 70% of "
-        "the rows; the model's own loss"
+        "trust=auto: the visual input makes the given answer more likely in 60% of 500 rows "
+        "without a suspicious loss (at least 65% are needed), and losses are bimodal in skills "
+        "with 70% of the rows; the model's own loss"
     )
     unread = judgement(10, helped=0.37, readable=False)
     seed = Winnow(guard="off").select(columns(trust={"nll": other}, judgement=unread), 5)
@@ -210,7 +210,7 @@ def test_too_few_images_give_a_note(images):
     out = Winnow(guard="off").select(
         columns(judgement=judgement(10, images=images, helped=np.nan)), 5
     )
-    assert "fewer than 30 rows have an image and no" in str(out.notes[0])
+    assert "fewer than 30 rows have an image or video and no" in str(out.notes[0])
     assert "the model's own loss decides" in str(out.notes[0])
 
 
@@ -231,12 +231,15 @@ def test_image_gain_is_a_further_condition():
     out = Winnow(trust="base", guard="off", image_gain=True).select(columns(gain={"gain": gain}), 4)
     assert np.flatnonzero(out.reason["trusted"]).tolist() == [3, 6, 8, 9]
     assert sorted(out.rows.tolist()) == [3, 6, 8, 9]
-    assert any("more likely in 67% of rows" in note for note in map(str, out.notes))
-    assert "the image does not make the answer more likely" in explained(out).why(1).text
+    assert any(
+        "more likely in 67% of the rows with an image or video" in note
+        for note in map(str, out.notes)
+    )
+    assert "the visual input does not make the answer more likely" in explained(out).why(1).text
     unread = Winnow(trust="base", guard="off", image_gain=True).select(
         columns(gain={"gain": -gain}), 4
     )
-    assert any("unable to read these images" in note for note in map(str, unread.notes))
+    assert any("unable to read it" in note for note in map(str, unread.notes))
 
 
 def test_the_guard_lets_a_selection_pass():
@@ -409,7 +412,7 @@ def test_notes_give_no_useless_advice():
     given = columns(np.arange(30.0), np.zeros(30, int), gain=no_images)
     notes = Winnow(trust="base", guard="off", image_gain=True, keep=1.0).select(given, 5).notes
     text = spelled(str(*notes), as_flag)
-    assert text == "--set image_gain=true has no effect: no row has an image."
+    assert text == "--set image_gain=true has no effect: no row has an image or a scored video."
 
 
 @pytest.mark.parametrize(("apart", "text"), [(0.0, True), (4.0, False)])

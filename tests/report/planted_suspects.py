@@ -1,4 +1,4 @@
-"""A store that knows which rows are likely wrong: losses, skills, image gain and answers as
+"""A store that knows which rows are likely wrong: losses, skills, visual gain and answers as
 `thresher suspects` leaves them, without a model."""
 
 from __future__ import annotations

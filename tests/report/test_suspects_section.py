@@ -100,7 +100,7 @@ def test_wrong_rows_are_listed_by_skill_with_all_that_is_known(
     card = re.search(rf'<h4 id="suspect-{row}-.*?</li>', section, re.S)
     assert card
     text = " ".join(re.sub("<[^>]+>", " ", card[0]).split())
-    assert f"Row {row}" in text and "suspicion 1.00" in text and "image gain -1.50 nats" in text
+    assert f"Row {row}" in text and "suspicion 1.00" in text and "visual gain -1.50 nats" in text
     assert re.search(rf"loss {8 + row % 11 / 100:.2f} nats rank in its skill \d+ of 40", text)
     given = ANSWERS[row % len(ANSWERS)].split("\n")[0]
     assert f"Answer {given}" in text and ("not kept:" in text) != made.in_pool[row]
@@ -116,7 +116,7 @@ def test_rows_that_images_did_not_check_are_not_called_wrong(pool: Pool, tmp_pat
     section = section_of(selected(pool, "length", tmp_path / "out"), pool)
     assert f"{len(wrong)} of 160 rows" in section and "are likely wrong" not in section
     assert "may be hard instead of wrong, and no suspicion is above 0.4" in section
-    assert "the image gain that checks these rows and the model&#39;s own answers" in section
+    assert "the visual gain that checks these rows and the model&#39;s own answers" in section
     assert section.count("not known") == len(shown_rows(section)) > 0
 
 

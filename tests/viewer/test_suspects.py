@@ -41,10 +41,10 @@ def test_likely_wrong_rows_are_listed_likeliest_first(tmp_path: Path, method: st
     assert got["count"] == f"{len(wrong)} rows" and set(shown(got)) <= set(wrong.tolist())
     suspicion = [float(x) for x in re.findall(r"<dt>suspicion</dt><dd><bdi>([\d.]+)", got["html"])]
     assert len(suspicion) == 24 and suspicion == sorted(suspicion, reverse=True)
-    assert "image gain</dt><dd><bdi>-1.50 nats" in got["html"] and "of 40" in got["html"]
+    assert "visual gain</dt><dd><bdi>-1.50 nats" in got["html"] and "of 40" in got["html"]
     assert f"{len(wrong)} of 160 rows" in got["suspects"]
     table = client.rows(show="suspected", sort="suspicion", view="table")
-    assert shown(table) == shown(got) and "image gain -1.50" in table["html"]
+    assert shown(table) == shown(got) and "visual gain -1.50" in table["html"]
     everything = client.rows(show="all", sort="suspicion", page="0")
     assert shown(everything) == shown(got) and everything["count"] == "160 rows"
     assert "suspects" not in client.rows(show="all") and "suspicion" not in client.rows()["html"]

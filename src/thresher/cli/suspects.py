@@ -59,7 +59,8 @@ def suspects(
         bool,
         typer.Option(
             "--image-gain/--no-image-gain",
-            help="Check by a second pass without images whether images speak against the rows.",
+            help="Check by a second pass without images and videos whether these speak against the "
+            "rows.",
         ),
     ] = True,
     leaves: Annotated[
@@ -75,8 +76,8 @@ def suspects(
 ) -> None:
     """List the rows whose answers are likely wrong, by skill, the likeliest first.
 
-    A row is suspected if a model finds its answer surprising for its skill and the image does not
-    support it. Scores are stored, and shared with select --method winnow.
+    A row is suspected if a model finds its answer surprising for its skill and the image or video
+    does not support it. Scores are stored, and shared with select --method winnow.
     """
     from thresher.console.progress import stderr_progress
     from thresher.doctor.suspect_files import SUFFIXES, to_json, write_suspects
@@ -159,7 +160,7 @@ def _print_suspects(found: Suspects, show: int) -> None:
         return
     asked = found.options.answers
     names = ["question", "given answer", *(["model's answer"] if asked else [])]
-    out = table("row", "suspicion", "loss", "rank", "image gain", *names)
+    out = table("row", "suspicion", "loss", "rank", "visual gain", *names)
     for column in out.columns[5:]:
         column.justify = "left"
     by_skill: dict[int, list[Suspect]] = {}

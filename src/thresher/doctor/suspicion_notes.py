@@ -53,24 +53,24 @@ def _texts(columns: Columns) -> list[str]:
 
 
 def _image_notes(gain: np.ndarray, hump: np.ndarray) -> list[str]:
-    """Notes about whether the images confirm the suspicion."""
+    """Notes about whether the visual input confirms the suspicion."""
     seen, suspected = ~np.isnan(gain), hump >= SUSPECTED
     notes = []
     high, others = gain[seen & suspected], gain[seen & ~suspected]
     reads, usual = reads_images(hump, gain)
     if not reads:
         notes.append(
-            f"The image makes the answer more likely in only {usual:.0%} of the rows whose loss is "
-            f"not high for their skill (at least {HELPED:.0%} are needed). The model seems unable "
-            "to read these images, so a high loss may mean hard and not wrong, and no suspicion is "
+            f"The visual input makes the answer more likely in only {usual:.0%} of the rows whose "
+            f"loss is not high for their skill (at least {HELPED:.0%} are needed). The model seems "
+            "unable to read it, so a high loss may mean hard and not wrong, and no suspicion is "
             f"above {UNCHECKED}. {TUNED}"
         )
     elif len(high) and len(others):
         helped = float((high > 0).mean())
         share = max(1 - helped / usual, 0.0) if usual else 0.0
         note = (
-            f"The image makes the answer more likely in {helped:.0%} of the suspected rows and in "
-            f"{usual:.0%} of the others, as if {share:.0%} of the suspected rows were wrong."
+            f"The visual input makes the answer more likely in {helped:.0%} of the suspected rows "
+            f"and in {usual:.0%} of the others, as if {share:.0%} of the suspected rows were wrong."
         )
         if share < WEAK:
             note += (
@@ -80,7 +80,7 @@ def _image_notes(gain: np.ndarray, hump: np.ndarray) -> list[str]:
         notes.append(note)
     if unchecked := int((suspected & ~seen).sum()):
         notes.append(
-            f"{pluralize(unchecked)} with a high loss have no image for the check: their suspicion "
-            f"is at most {UNCHECKED}. A lower {opt('threshold')} lists them."
+            f"{pluralize(unchecked)} with a high loss have no image or video for the check: their "
+            f"suspicion is at most {UNCHECKED}. A lower {opt('threshold')} lists them."
         )
     return notes

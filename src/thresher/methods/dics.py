@@ -1,11 +1,12 @@
-"""DICS: diverse rows whose answers depend on the image and whose questions depend on the answer.
+"""DICS: diverse rows whose answers depend on the visual input (images, or videos that are scored)
+and whose questions depend on the answer.
 
 arXiv:2608.30209. docs/methods/dics.md separates what is public from our choices. Pure arithmetic on
 stored columns; the run trains the warmed-up model (`TrainedModel`).
 
     VIC     exp(L(answer | question) - L(answer | question, image))
     RIC     exp(L(question | image) - L(question | image, answer))
-    score   the smaller of both; 1 for a row without an image
+    score   the smaller of both; 1 for a row without an image or video
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ from thresher.types import (
 )
 
 SPREAD_BELOW = 0.5  # budget, as a share of the rows, below which rows are diversified
-UNREAD = 0.5  # minimum share of images that help; below it a note warns about the model
+UNREAD = 0.5  # minimum share of rows whose visual input helps; below it a note warns
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Dics:
     name: ClassVar[str] = "dics"
     paper: ClassVar[str] = "DICS, arXiv:2608.30209"
     summary: ClassVar[str] = (
-        "Answers that need the image, of questions that need the answer; unlike each other."
+        "Answers that need the image or video, of questions that need the answer; unlike each "
+        "other."
     )
 
     def __post_init__(self) -> None:
@@ -162,8 +164,8 @@ class Dics:
         if not evidence.has(*names):
             return Explanation()
         lead = (
-            "A row's score is the smaller of two factors: how much likelier the image makes its "
-            "answer, and how much likelier the answer makes its question."
+            "A row's score is the smaller of two factors: how much likelier the visual input makes "
+            "its answer, and how much likelier the answer makes its question."
         )
         candidates, kept = int(evidence.reasons["candidate"].sum()), int(evidence.kept.sum())
         if candidates > kept:
@@ -197,7 +199,7 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
         if r["candidate"][i]:
             return Why("high score, but like a kept row", f"not kept: {says}; others are less like")
         if float(r["image_gain"][i]) < 0:
-            return Why("the image speaks against the answer", f"not kept: {says}")
+            return Why("the visual input speaks against the answer", f"not kept: {says}")
         return Why("score too low", f"not kept: {says}")
 
     return why
@@ -206,14 +208,14 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
 def _factors(reasons: Mapping[str, np.ndarray], i: int) -> str:
     """
     >>> _factors({"image_gain": np.log([2.0]), "answer_gain": np.array([np.nan])}, 0)
-    'the image makes the answer 2 times as likely per token'
+    'the visual input makes the answer 2 times as likely per token'
     """
     image, answer = (float(reasons[name][i]) for name in ("image_gain", "answer_gain"))
     if np.isnan(image) and np.isnan(answer):
-        return "a row without an image counts as 1"
+        return "a row without an image or video counts as 1"
     parts = []
     if not np.isnan(image):
-        parts.append(f"the image makes the answer {_times(image)} times as likely per token")
+        parts.append(f"the visual input makes the answer {_times(image)} times as likely per token")
     if not np.isnan(answer):
         parts.append(f"the answer makes the question {_times(answer)} times as likely")
     return " and ".join(parts)
@@ -227,22 +229,25 @@ def _notes(reason: Mapping[str, np.ndarray], with_image: np.ndarray, rows: np.nd
     notes = []
     gain = reason["image_gain"][with_image]
     if not with_image.any():
-        notes.append("No row has an image, so all have the same score.")
+        notes.append("No row has an image or a scored video, so all have the same score.")
     elif len(rows):
         helped = float((gain > 0).mean())
-        note = f"The image makes the answer more likely in {helped:.0%} of the rows with an image."
+        note = (
+            f"The visual input makes the answer more likely in {helped:.0%} of the rows with an "
+            "image or video."
+        )
         if helped < UNREAD:
-            note += " The model seems unable to read these images, so the score means little."
+            note += " The model seems unable to read it, so the score means little."
         notes.append(note)
         if low := int((reason["score"][rows] < 1).sum()):
             notes.append(
-                f"Selected with a score below 1, where image or answer speak against the row: "
-                f"{pluralize(low)}."
+                "Selected with a score below 1, where visual input or answer speak against "
+                f"the row: {pluralize(low)}."
             )
     bare = int((~with_image).sum())
     if bare and with_image.any():
         notes.append(
-            f"{pluralize(bare)} without an image count as 1, above rows with a lower score: "
-            f"{int((~with_image[rows]).sum()):,} of them are kept."
+            f"{pluralize(bare)} without an image or video count as 1, above rows with a lower "
+            f"score: {int((~with_image[rows]).sum()):,} of them are kept."
         )
     return notes

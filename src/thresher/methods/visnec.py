@@ -1,7 +1,9 @@
-"""VisNec: keeps the rows whose answers depend most on the image, from every cluster of questions.
+"""VisNec: keeps the rows whose answers depend most on the image or video, from every cluster of
+questions.
 
-arXiv:2603.01195. The gain of a row is the loss of its answer without the image minus the loss with
-it; docs/methods/visnec.md lists our choices. Pure arithmetic on stored columns.
+arXiv:2603.01195. The gain of a row is the loss of its answer without its visual input (images, or
+videos that are scored) minus the loss with it; docs/methods/visnec.md lists our choices. Pure
+arithmetic on stored columns.
 """
 
 from __future__ import annotations
@@ -23,15 +25,15 @@ from thresher.signals.skills import Skills
 from thresher.signals.visual_gain import VisualGain
 from thresher.types import Columns, MethodContext, Selection, Signal
 
-UNREAD = 0.5  # minimum share of images that help; below it a note warns about the model
+UNREAD = 0.5  # minimum share of rows whose visual input helps; below it a note warns
 
 
 @dataclass(frozen=True)
 class VisNec:
     """Takes the same share of every cluster of questions, highest visual gain first.
 
-    Rows without an image have no gain; the same share of them is sampled at random from each
-    cluster. Best first: by rank inside the cluster, relative to its size.
+    Rows without an image or video have no gain; the same share of them is sampled at random from
+    each cluster. Best first: by rank inside the cluster, relative to its size.
     """
 
     clusters: int = setting(20, "number of clusters of questions, at least 1")
@@ -41,7 +43,9 @@ class VisNec:
 
     name: ClassVar[str] = "visnec"
     paper: ClassVar[str] = "VisNec, arXiv:2603.01195"
-    summary: ClassVar[str] = "Answers that depend most on the image, in every cluster of questions."
+    summary: ClassVar[str] = (
+        "Answers that depend most on the image or video, in every cluster of questions."
+    )
 
     def __post_init__(self) -> None:
         if self.clusters < 1:
@@ -98,16 +102,17 @@ class VisNec:
             kind = "kept" if kept else "not kept"
             if not np.isfinite(gain[i]):
                 return Why(
-                    f"no image, {kind}", f"{kind}: random sample of the rows without an image"
+                    f"no image or video, {kind}",
+                    f"{kind}: random sample of the rows without an image or video",
                 )
             place = f"rank {rank[i]:,} of {rows[i]:,} in its cluster ({words[i]})"
             text = f"visual gain {gain[i]:+.2f} nats per token"
-            against = "the image contradicts the answer"
+            against = "the visual input contradicts the answer"
             return Why(against if gain[i] < 0 else f"gain, {kind}", f"{kind}: {text}, {place}")
 
         lead = (
             "In every cluster of questions, the rows with the highest visual gain are kept: the "
-            "loss of the answer without the image minus the loss with it."
+            "loss of the answer without the image or video minus the loss with it."
         )
         return Explanation(
             why,
@@ -120,9 +125,15 @@ class VisNec:
 
 def _notes(gain: np.ndarray, without: np.ndarray) -> list[str]:
     if without.all():
-        return ["No row has an image: the selection is a random sample of every cluster."]
+        return [
+            "No row has an image or a scored video: the selection is a random sample of every "
+            "cluster."
+        ]
     helped = float((gain[~without] > 0).mean())
-    note = f"The image makes the answer more likely in {helped:.0%} of the rows with an image."
+    note = (
+        f"The visual input makes the answer more likely in {helped:.0%} of the rows with an image "
+        "or video."
+    )
     if helped < UNREAD:
-        note += " The model seems unable to read these images, so the gain means little."
+        note += " The model seems unable to read it, so the gain means little."
     return [note]

@@ -87,13 +87,15 @@ class Winnow:
         0.5, "depth of the hidden states that are clustered, 0 (first layer) to 1 (last)"
     )
     image_gain: bool = setting(
-        False, "trust only rows whose answer the image makes more likely; one more pass per row"
+        False,
+        "trust only rows whose answer the image or video makes more likely; one more pass per row",
     )
     trust: Literal["auto", "base", "seed"] = setting(
         "auto",
         "whose loss decides what is trusted: base, the model's own; seed, that of two seed models, "
         "each trained on 5% of the rows (at least 500, or a quarter) and applied to the others, "
-        "for images that the model cannot read yet; auto: decided by a measurement on 500 rows",
+        "for images or videos that the model cannot read yet; auto: decided by a measurement on "
+        "500 rows",
     )
     names: str | None = setting(
         None,
@@ -282,7 +284,8 @@ class Winnow:
                 keep=self.keep,
                 power=self.power,
                 difficulty=None if nll is loss else loss,
-                allowed=None if gain is None else ~(gain <= 0),  # unknown without an image: allowed
+                # unknown without visual input: allowed
+                allowed=None if gain is None else ~(gain <= 0),
             )
 
         strata = strata_by(trust, budget)
@@ -302,7 +305,7 @@ class Winnow:
             "trusted": strata.trusted,
         }
         if seeds:
-            # of rows without an image trust=auto takes the base's loss
+            # of rows without visual input trust=auto takes the base's loss
             own = (first == loss) & (judgement is not None)
             reason["seed_loss"] = np.where(own, np.nan, first).astype(np.float32)
         if self.rounds > 1:
@@ -431,8 +434,8 @@ def _rounds_note(rounds: int, before: np.ndarray, after: np.ndarray) -> str:
 def _helped(judgement: Mapping[str, Any], only: str = "") -> str:
     """`judgement`: the fields of `Judgement`."""
     return (
-        f"the image makes the given answer more likely in {only}{judgement['helped']:.0%} of "
-        f"{pluralize(int(judgement['images']))} without a suspicious loss"
+        f"the visual input makes the given answer more likely in {only}{judgement['helped']:.0%} "
+        f"of {pluralize(int(judgement['images']))} without a suspicious loss"
     )
 
 
@@ -441,8 +444,8 @@ def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
     own = "the model's own loss decides which rows are trusted"
     if judgement["images"] < LEAST_IMAGES:
         return (
-            f"trust=auto: fewer than {LEAST_IMAGES} rows have an image and no suspicious loss, too "
-            f"few to measure whether the model reads the images; {own}."
+            f"trust=auto: fewer than {LEAST_IMAGES} rows have an image or video and no suspicious "
+            f"loss, too few to measure whether the model reads images and videos; {own}."
         )
     if judgement["readable"]:
         bimodal = (
@@ -455,7 +458,7 @@ def _judgement_note(judgement: Mapping[str, Any], seeds: bool) -> str:
         )
     unread = (
         f"trust=auto: {_helped(judgement, 'only ')} (at least {HELPED:.0%} are needed). The model "
-        "seems unable to read these images, so a high loss may mean hard and not wrong"
+        "seems unable to read it, so a high loss may mean hard and not wrong"
     )
     if seeds:
         return (
@@ -472,7 +475,7 @@ def _unread_note(judgement: Mapping[str, Any]) -> str:
     """A note: why random rows are selected if neither seed models nor the guard can be trained."""
     return (
         f"Random rows are selected instead of winnow's rows: {_helped(judgement, 'only ')} "
-        f"(at least {HELPED:.0%} are needed). The model seems unable to read these images, so its "
+        f"(at least {HELPED:.0%} are needed). The model seems unable to read it, so its "
         f"loss does not distinguish wrong rows from hard ones. Trained models could, but "
         f"{_untrained()}. {UNGUARDED} selects winnow's rows nevertheless."
     )
@@ -555,13 +558,19 @@ def _notes(
             )
         )
     if gain is not None and n and not np.isfinite(gain).any():
-        notes.append(f"{opt('settings.image_gain', 'true')} has no effect: no row has an image.")
+        notes.append(
+            f"{opt('settings.image_gain', 'true')} has no effect: no row has an image or a scored "
+            "video."
+        )
     if gain is not None and np.isfinite(gain).any():
         helped = float((gain > 0).sum() / np.isfinite(gain).sum())
-        notes.append(f"The image makes the answer more likely in {helped:.0%} of rows with one.")
+        notes.append(
+            f"The visual input makes the answer more likely in {helped:.0%} of the rows with an "
+            "image or video."
+        )
         if helped < 0.5:
             notes.append(
-                "That is less than half: the model seems unable to read these images, so a high "
+                "That is less than half: the model seems unable to read it, so a high "
                 f"loss may mean hard and not wrong. Try {opt('settings.trust', 'seed')}, and leave "
                 "the guard on."
             )
@@ -643,7 +652,7 @@ def _explain_rows(evidence: Evidence) -> Callable[[int], Why]:
             return Why(kind, f"{place}, so it is trusted; {share}, drawn at random")
         reason = "a high loss for its skill, perhaps wrong"
         if "image_gain" in r and float(r["image_gain"][i]) <= 0:
-            reason = "the image does not make the answer more likely"
+            reason = "the visual input does not make the answer more likely"
         kind = "not trusted, selected to fill the budget" if kept[i] else "not trusted"
         return Why(kind, f"{place}; not trusted: {reason}; {share}")
 

@@ -67,7 +67,9 @@ KNOWN: dict[str, Meaning] = {
     "loss": Meaning("Loss", _NATS, "higher: the answer surprises the model more"),
     "seed_loss": Meaning("Loss under the seed models", _NATS, "higher: more surprising"),
     "round_loss": Meaning("Loss under the last round's models", _NATS, "higher: more surprising"),
-    "image_gain": Meaning("Image gain", _NATS, "above 0: the image makes the answer more likely"),
+    "image_gain": Meaning(
+        "Visual gain", _NATS, "above 0: the image or video makes the answer more likely"
+    ),
     "skill": Meaning("Skill", drawn=False),
     "loss_rank": Meaning("Loss rank", "", "1: the lowest loss of the skill", drawn=False),
     "skill_rows": Meaning("Skill rows", drawn=False),
@@ -94,7 +96,7 @@ KNOWN: dict[str, Meaning] = {
         "Gap to the model's own answer", _NATS, "higher: it would rather say something else", "gap"
     ),
     "visual_gain": Meaning(
-        "Gain by the image", _NATS, "below 0: the image speaks against the answer", "visual gain"
+        "Visual gain", _NATS, "below 0: the image or video speaks against the answer", "visual gain"
     ),
 }
 

@@ -171,7 +171,7 @@ def with_suspicion(card: Card, suspect: Suspect) -> Card:
         ("suspicion", f"{suspect.suspicion:.2f}"),
         ("loss", f"{suspect.nll:.2f} nats"),
         ("rank in its skill", f"{suspect.rank:,} of {suspect.skill_rows:,}"),
-        ("image gain", "not known" if suspect.gain is None else f"{suspect.gain:+.2f} nats"),
+        ("visual gain", "not known" if suspect.gain is None else f"{suspect.gain:+.2f} nats"),
     ]
     if suspect.same is not None:
         facts.append(("model agrees", "yes" if suspect.same else "no"))
@@ -192,7 +192,7 @@ def _missing_columns(found: StoredSuspects, suspected: np.ndarray) -> str:
         found: the stored suspects.
         suspected: int64 [m], indices into `found.rows`.
     """
-    parts = [] if found.checked else ["the image gain that checks these rows"]
+    parts = [] if found.checked else ["the visual gain that checks these rows"]
     without = sum(text is None for text in found.answers[suspected])
     if without == len(suspected) and without:
         parts.append("the model's own answers")
@@ -234,8 +234,9 @@ def _lead(selection: LoadedSelection, found: StoredSuspects, suspected: np.ndarr
     else:
         text = (
             f"{share} {'has' if n == 1 else 'have'} a high loss for "
-            f"{'its skill' if n == 1 else 'their skills'}, {by}. There was no check by images, so "
-            f"the answers may be hard instead of wrong, and no suspicion is above {UNCHECKED}."
+            f"{'its skill' if n == 1 else 'their skills'}, {by}. There was no check by images and "
+            "videos, so the answers may be hard instead of wrong, and no suspicion is above "
+            f"{UNCHECKED}."
         )
     if n:
         text += f" {kept:,} of them {'is' if kept == 1 else 'are'} kept."

@@ -59,7 +59,7 @@ class AnswerLoss(ReadTogether):
     `one_shot.zero_shot` sets this where it matters.
     """
     image: bool = True
-    """False: the loss of the same answer without the row's images, see `VisualGain`."""
+    """False: the loss of the same answer without the row's images and videos, see `VisualGain`."""
 
     kind: ClassVar[str] = "answer_loss"
     version: ClassVar[int] = 3  # 3: from the end of the generation prompt
@@ -120,8 +120,8 @@ def losses_without_images(
     *,
     refused: bool = True,
 ) -> Iterator[Scored]:
-    """`AnswerLoss` of rows whose images are left out: the other tokens, and the template, as if the
-    conversation had no image. Rows without an image have NaN.
+    """`AnswerLoss` of rows whose images and videos are left out: the other tokens, and the
+    template, as if the conversation had none. Rows without an image or video have NaN.
 
     Arguments:
         samples: n rows.
@@ -168,8 +168,8 @@ def score_some(
 
 
 def without_images(sample: Sample) -> Sample | str:
-    """The row without its images, or why they cannot be removed."""
+    """The row without its images and videos, or why they cannot be removed."""
     if any(t.role == "assistant" and IMAGE_PLACEHOLDER in t.text for t in sample.turns):
-        return "an image is inside an answer, which would change without it"
+        return "an image or video is inside an answer, which would change without it"
     turns = tuple(Turn(t.role, text_without_images(t.text)) for t in sample.turns)
     return Sample(sample.id, turns, (), sample.source, sample.problem, sample.media)

@@ -27,21 +27,21 @@ which it does not, and 0.43 with 30% of wrong answers planted there. Of all rows
 SUSPECTED = 0.5
 """Minimum probability of the higher component for a suspected row."""
 LEAST_IMAGES = 30
-"""Rows with an image below which their share says too little."""
+"""Rows with visual input below which their share says too little."""
 SAMPLE = 500
 
 
 @dataclass(frozen=True)
 class ImageSample:
-    """A random sample of at most `most` distinct rows with an image, the same for every seed; empty
-    if there are fewer than `LEAST_IMAGES`."""
+    """A random sample of at most `most` distinct rows with visual input (an image, or a video that
+    is scored), the same for every seed; empty if there are fewer than `LEAST_IMAGES`."""
 
     most: int = SAMPLE
 
     kind: ClassVar[str] = "image_sample"
     version: ClassVar[int] = 1
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("chosen", "bool", "the loss without the image is measured on this row"),
+        Field("chosen", "bool", "the loss without the visual input is measured on this row"),
     )
 
     def inputs(self) -> Mapping[str, Signal]:
@@ -59,7 +59,7 @@ class ImageSample:
 
 @dataclass(frozen=True)
 class IfMeasured:
-    """The rows of `rows` that have an image, if `sample` has rows; else none. Known before a model
+    """The rows of `rows` with visual input, if `sample` has rows; else none. Known before a model
     is asked."""
 
     sample: Signal
@@ -92,7 +92,7 @@ class Judgement:
     loss: Signal
     """With a field `nll`."""
     without_image: Signal
-    """With a field `nll`: without the row's images, of all rows or some; NaN for others."""
+    """With a field `nll`: without visual input, of all rows or some; NaN for others."""
     skills: Signal
 
     kind: ClassVar[str] = "judgement"
@@ -102,12 +102,12 @@ class Judgement:
         Field(
             "images",
             "int32",
-            "rows that are not suspected and for which the loss without the image is known",
+            "rows that are not suspected and whose loss without the visual input is known",
         ),
         Field(
             "helped",
             "float32",
-            "share of these rows whose answer the image makes likelier; NaN: there are none",
+            "share of these rows whose answer the visual input makes likelier; NaN: none",
         ),
         Field(
             "humped",
@@ -173,8 +173,8 @@ class RowsToJudge:
 
 @dataclass(frozen=True)
 class TrustedLoss:
-    """The base model's loss if it can judge the pool, and of rows without an image; else that of
-    the seed models."""
+    """The base model's loss if it can judge the pool, and of rows without visual input; else that
+    of the seed models."""
 
     judgement: Signal
     base: Signal

@@ -31,8 +31,8 @@ class PartLoss:
     among: Signal
     """A pool signal with a bool field `chosen`. A row's loss does not depend on it."""
     image: bool = True
-    """False: the loss of the same answer without the row's images. A row that cannot be asked
-    without them has NaN, and does not fail: it is one of a sample."""
+    """False: the loss of the same answer without the row's images and videos. A row that cannot
+    be asked without them has NaN, and does not fail: it is one of a sample."""
 
     kind: ClassVar[str] = "part_loss"
     version: ClassVar[int] = 2  # 2: from the end of the generation prompt

@@ -38,7 +38,7 @@ GIVEN = read("dics_question_of_answer")
 
 @dataclass(frozen=True)
 class QuestionLoss:
-    """One pass over a row with an image; rows without one are not asked."""
+    """One pass over a row with an image or video; rows without one are not asked."""
 
     model: AnyModel
     prompt: str
@@ -88,7 +88,9 @@ def turn_around(sample: Sample, prompt: str) -> Sample | str | None:
             question = f"{question}\n{text}" if question and text else question or text
         elif turn.role == "assistant":
             if IMAGE_PLACEHOLDER in turn.text:
-                return "an image is inside an answer: the question cannot be asked without it"
+                return (
+                    "an image or video is inside an answer: the question cannot be asked without it"
+                )
             if question and turn.text.strip():
                 asked = render_template(prompt, {"answer": turn.text.strip()})
                 shown = f"{IMAGE_PLACEHOLDER}\n" * images

@@ -1,5 +1,5 @@
-"""Visual gain: loss of the answer without the image minus the loss with it (VisNec,
-arXiv:2603.01195)."""
+"""Visual gain: loss of the answer without the row's visual input (images, and videos that are
+scored) minus the loss with it (VisNec, arXiv:2603.01195)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from thresher.types import Columns, Field, Signal
 
 @dataclass(frozen=True)
 class VisualGain:
-    """Higher: the answer depends more on the image. Below 0: the image contradicts the given
+    """Higher: the answer depends more on the visual input. Below 0: it contradicts the given
     answer, for example because the answer is wrong or belongs to another image."""
 
     loss: AnswerLoss
@@ -26,8 +26,8 @@ class VisualGain:
         Field(
             "gain",
             "float32",
-            "nats per answer token, loss without image - loss with image; higher = the image "
-            "matters more, < 0 = it contradicts the answer; NaN: the row has no image",
+            "nats per answer token, loss without the visual input - loss with it; higher = it "
+            "matters more, < 0 = it contradicts the answer; NaN: the row has no image or video",
         ),
     )
 
