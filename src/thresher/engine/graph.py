@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -110,10 +111,22 @@ def needs_model(signals: Mapping[str, Signal]) -> bool:
     return any(isinstance(s, RowSignal) and s.needs is not Capability.NONE for s in walk(signals))
 
 
+_memo_keys: dict[int, str] = {}
+"""id of a signal that is alive -> its key. By identity: 1 and 1.0 are equal, but their keys are
+not."""
+
+
 def memo_key(signal: Signal) -> str:
     """The key of a signal's column within a run, 64 hexadecimal digits.
 
     A hash of the fingerprint and of the inputs, which a fingerprint may leave out (`not_identity`).
+    Computed once for each object: signals that share inputs, as those of a method's rounds do,
+    would otherwise be hashed a number of times that is exponential in the depth of the graph.
     """
-    inner = "".join(f"|{name}={memo_key(s)}" for name, s in signal.inputs().items())
-    return hashlib.sha256((fingerprint(signal) + inner).encode()).hexdigest()
+    key = _memo_keys.get(id(signal))
+    if key is None:
+        inner = "".join(f"|{name}={memo_key(s)}" for name, s in signal.inputs().items())
+        key = hashlib.sha256((fingerprint(signal) + inner).encode()).hexdigest()
+        weakref.finalize(signal, _memo_keys.pop, id(signal), None).atexit = False
+        _memo_keys[id(signal)] = key
+    return key
