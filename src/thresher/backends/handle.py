@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from thresher.backends.model_size import ModelSize
 from thresher.types import ModelIdentity
 
 
@@ -24,5 +25,8 @@ class ModelHandle:
     none."""
     context: int | None = None
     """Most tokens of a row, where the model's config.json says so."""
+    size: Callable[[], ModelSize] | None = None
+    """Parameters and cost of a token, from the model's config.json; None: not known. Raises
+    ModelError."""
     check: Callable[[], None] | None = None
     """Raises ServerError if the model's server does not answer; None: there is no server."""

@@ -118,6 +118,7 @@ def handle(
     from thresher.backends.hf.image_tokens import image_tokens, video_tokens
     from thresher.backends.hf.load import load, resolve_device, resolve_dtype
     from thresher.backends.hf.processor import load_processor, torchvision_works
+    from thresher.backends.hf.size import model_size
 
     device = resolve_device(device)
     dtype = resolve_dtype(dtype, device)
@@ -159,6 +160,7 @@ def handle(
             str(found.config["model_type"]),
         ),
         _context(found.config),
+        partial(model_size, found.where, found.revision, trust_remote_code),
     )
 
 
