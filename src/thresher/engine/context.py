@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from thresher.engine.meter import Meter
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
 
@@ -37,6 +38,8 @@ class RunContext:
     does it."""
     on_stored: Callable[[int], None] | None = None
     """Called with the number of rows whenever this process has stored rows that it scored."""
+    meter: Meter = field(default_factory=Meter)
+    """Counts what the run takes; the same object in all contexts made from this one."""
     new_engine: Callable[..., Any] | None = None
     """Creates the engines of a selection; None: `create_engine`. Another function may return an
     engine that scores nothing, or one that keeps columns in memory."""

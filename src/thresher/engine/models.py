@@ -124,7 +124,7 @@ class Models:
         Arguments:
             identity: of the model; None: the main model.
         """
-        handle = self._handle(identity)
+        handle = self.handle(identity)
         if self._opened is None or self._opened[0] != identity:
             self._opened = None
             if isinstance(identity, TrainedIdentity):
@@ -137,6 +137,7 @@ class Models:
                     context.store,
                     context.trainer,
                     context.progress,
+                    context.meter.add_training,
                 )
             self._opened = (identity, handle.open())
         return self._opened[1]
@@ -145,8 +146,13 @@ class Models:
         """Release the model that is open."""
         self._opened = None
 
-    def _handle(self, identity: _Identity) -> ModelHandle:
-        """The handle of the model that the user named; for a trained model, of its base."""
+    def handle(self, identity: _Identity) -> ModelHandle:
+        """The handle of the model that the user named; for a trained model, of its base. Raises
+        ConfigError if no model was named.
+
+        Arguments:
+            identity: of the model; None: the main model.
+        """
         base = identity.base if isinstance(identity, TrainedIdentity) else identity
         main = self._context.model
         found = main if base is None else self._handles.get(base, main)

@@ -56,11 +56,14 @@ class RemoteScorer:
             before.advance()
             return bool(rows.done.all())
 
+        missing, began = int((~rows.done).sum()), time.monotonic()
         try:
             wait_until(done, self.workers)
         finally:
             done()
             before.finish()
+            scores = (missing - int((~rows.done).sum())) * len(columns)
+            self.context.meter.add_pass(scores, time.monotonic() - began)
         if rows.done.all():
             self._wait_for_cost([fp for fp, _ in columns])
         nothing = keys[:0]

@@ -20,6 +20,7 @@ from thresher.engine.checks import EarlyCheck
 from thresher.engine.context import RunContext
 from thresher.engine.eligible import EligibleRows
 from thresher.engine.graph import model_of
+from thresher.engine.meter import FirstRows
 from thresher.engine.models import Models
 from thresher.engine.scoring_request import ScoringRequest, image_order
 from thresher.engine.sharing import WorkQueue
@@ -166,7 +167,9 @@ class _Pass:
         )
         model = model_of(self.signals[0])
         served = isinstance(model, ModelIdentity) and model.served
-        began = time.monotonic()
+        meter = self.scorer.context.meter
+        self.first_rows = FirstRows(len(self.keys), self.scorer.context.processes)
+        self.began = time.monotonic()
         try:
             with self.queue:
                 local.score(
@@ -177,18 +180,33 @@ class _Pass:
                     lambda: self.backend,
                     self.scorer.pool,
                     self._keep,
-                    None if self.progress is None else self.progress.advance,
+                    self._advance,
                     flush_seconds=SERVED_FLUSH_SECONDS if served else local.FLUSH_SECONDS,
                 )
         finally:
             if self.displayed and self.progress is not None:
                 self.progress.finish()
             self.scorer.models.collect_notes()
-            seconds = time.monotonic() - began - self.waited
+            seconds = self._seconds()
             for fp, _ in columns:
                 self.store.record_cost(fp, self.scored, seconds / len(columns))
+            elsewhere = int(self.queue.elsewhere.sum())
+            meter.add_pass((self.scored + elsewhere) * len(columns), seconds)
         here, elsewhere = self.keys[self.queue.scored_here], self.keys[self.queue.elsewhere]
         return [ScoredKeys(fp, here, elsewhere) for fp, _ in columns]
+
+    def _seconds(self) -> float:
+        """Since the pass began, without waiting for other processes and for the model."""
+        return time.monotonic() - self.began - self.waited
+
+    def _advance(self, rows: int) -> None:
+        """Count `rows` rows that were completed."""
+        if self.progress is not None:
+            self.progress.advance(rows)
+        seconds = self.first_rows.advance(rows, self._seconds())
+        if seconds is not None:
+            scores = len(self.keys) * len(self.requests)
+            self.scorer.context.meter.estimate_pass(scores, seconds)
 
     def _next_block(self, flush: Callable[[], None]) -> np.ndarray | None:
         """The entries to score next, int64 [b]; None at the end."""

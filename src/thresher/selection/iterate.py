@@ -91,7 +91,14 @@ def select(task: SelectionTask, context: RunContext, recipe: Recipe | None = Non
             if context.workers is not None:
                 wait_until(partial(is_trained, store, identity), context.workers)
             current = trained_model(
-                identity, student, pool, np.sort(rows), store, context.trainer, context.progress
+                identity,
+                student,
+                pool,
+                np.sort(rows),
+                store,
+                context.trainer,
+                context.progress,
+                context.meter.add_training,
             )
             trainings.append(TrainingRun.read(store, identity, f"round {number}", len(rows)))
             # without a teacher, the untrained student judges in every round

@@ -214,6 +214,7 @@ def trained_model(
     store: Store,
     trainer: Trainer | None,
     progress: Progress | None,
+    on_trained: Callable[[float], None] | None = None,
 ) -> ModelHandle:
     """The model, from the store or trained now; if another process is training it, waits for that
     one.
@@ -226,6 +227,7 @@ def trained_model(
         store: where models are kept.
         trainer: how to train; None: `make_trainer`.
         progress: displays the training.
+        on_trained: called with the seconds, if it was trained now and by this process.
 
     Raises what training raises.
     """
@@ -234,7 +236,10 @@ def trained_model(
     if not is_trained(store, identity):
         with file_lock(folder.with_suffix(".lock"), "trains the same model", progress):
             if not is_trained(store, identity):  # the other process may have been killed
+                began = time.monotonic()
                 _train(identity, base, pool, rows, store, used_trainer, progress)
+                if on_trained is not None:
+                    on_trained(time.monotonic() - began)
     return used_trainer.open(folder)
 
 
