@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ class Chosen:
     outcome: Outcome
     pool: Pool
     request: RunRequest
+    cost: Mapping[str, Any] | None = None
+    """What the run was predicted to take and took, as in run.yaml; None: it scored nothing."""
 
     @property
     def rows(self) -> Any:
@@ -65,7 +68,14 @@ class Chosen:
         from thresher.report import try_to_write
         from thresher.selection import folder as output
 
-        output.write(self.outcome, self.pool, self.request, Path(folder), overwrite=overwrite)
+        output.write(
+            self.outcome,
+            self.pool,
+            self.request,
+            Path(folder),
+            overwrite=overwrite,
+            cost=self.cost,
+        )
         if problem := try_to_write(folder, self.pool):
             warnings.warn(problem, stacklevel=2)
         return Path(folder)
@@ -179,6 +189,7 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     """
     from thresher.selection import iterate as in_rounds
     from thresher.selection.config import check_request
+    from thresher.selection.cost_record import cost_section
     from thresher.selection.engines import workers
     from thresher.selection.opening import prepare
     from thresher.selection.result import require_rows
@@ -211,13 +222,16 @@ def select(pool: Pool | str | Path, request: RunRequest) -> Chosen:
     job = prepare(request, _warn, out=False, pool=opened, progress=False)
     task = job.task
     settings = task.request.to_mapping()
+    began = time.monotonic()
     with tracked(request.track, task.request.method, settings, _warn) as tracking:
         with workers(job, _warn) as job:
             shown = tracking.progress(job.context.progress)
             outcome = in_rounds.select(task, replace(job.context, progress=shown))
         require_rows(outcome)
+        seconds = time.monotonic() - began
+        cost = cost_section(task, job.context, seconds, job.server.account.requests)
         track_selection(outcome, task.pool, task.request, tracking)
-    return Chosen(outcome, task.pool, task.request)
+    return Chosen(outcome, task.pool, task.request, cost)
 
 
 def _warn(text: str) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.text_pools import record, write_pool
 from thresher import cli
@@ -128,3 +129,37 @@ def test_server_plan_counts_requests_and_cost(
     assert "--max-cost 0.01 stops" in text and "--max-requests 749 stops" in text
     code, text = plan(capsys, *SERVED, *prices, "--max-cost", "100", "--max-requests", "750")
     assert code == 0 and "stops the run" not in text
+
+
+def test_gpus_are_estimated_without_loading_the_model(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, text = plan(capsys, "--model", "demo", "--gpus")
+    assert code == 0 and "GPU (estimate)" in text and "H200 SXM" in text
+    assert "GPUs: estimated, not measured" in text and "docs/plan.md" in text
+    code, text = plan(capsys, "--model", "demo", "--gpus", "--json")
+    slow, *_, fast = json.loads(text)["gpus"]
+    assert slow["gpu"] == "L4" and slow["estimated"] and slow["fits"]
+    # the hours are those of the same operations
+    assert slow["hours"] / fast["hours"] == pytest.approx(989.4 / 121)
+    code, text = plan(capsys, *SERVED, "--gpus")
+    assert code == 0 and "L4" not in text
+    assert "GPUs: nothing is estimated for m, whose size is not known" in text
+
+
+def test_a_run_records_what_its_plan_predicted(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, text = plan(capsys, "--model", "demo", "--method", "perplexity", "--probe", "--json")
+    assert code == 0 and (tmp_path / "store" / "plans").is_dir()
+    predicted = json.loads(text)
+    words = ["select", "pool.json", "--method", "perplexity", "--budget", "10", "--model", "demo"]
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*words, "--out", "out"])
+    assert not ended.value.code
+    cost = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())["cost"]
+    assert cost["predicted"]["by"] == "plan" and cost["predicted"]["scores"] == 50
+    seconds = 3600 * predicted["hours"]
+    assert cost["predicted"]["scoring_seconds"] == pytest.approx(seconds, abs=0.001)
+    assert cost["predicted"]["peak_bytes"] == predicted["peak_bytes"]
+    assert cost["measured"]["scores"] == 50 and cost["measured"]["scoring_seconds"] > 0

@@ -46,14 +46,24 @@ def test_devices_exclude_a_device_and_a_server() -> None:
 
 def test_missing_gpu_is_refused() -> None:
     torch = pytest.importorskip("torch")
-    from thresher.selection.devices import _devices
+    from thresher.selection.devices import devices_of
 
     count = torch.cuda.device_count()
     with pytest.raises(ConfigError, match=f"there is no cuda:{count}"):
-        _devices(RunRequest(devices=f"cpu,{count}"))
+        devices_of(RunRequest(devices=f"cpu,{count}"))
     if not count:
         with pytest.raises(ConfigError, match="no GPU that torch can use"):
-            _devices(RunRequest(devices="all"))
+            devices_of(RunRequest(devices="all"))
+
+
+def test_devices_that_score_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    from thresher.selection import devices
+
+    assert devices.scoring_devices(RunRequest()) == 1
+    assert devices.scoring_devices(RunRequest(devices="cpu,cpu")) == 1  # they share the cores
+    assert devices.scoring_devices(RunRequest(engine="ray", ray_workers=6)) == 6
+    monkeypatch.setattr(devices, "devices_of", lambda request: ("cuda:0", "cuda:1", "cpu", "cpu"))
+    assert devices.scoring_devices(RunRequest()) == 3
 
 
 def request(folder: Path, **more: object) -> RunRequest:

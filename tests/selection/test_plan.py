@@ -169,3 +169,16 @@ def test_one_shot_cost_is_the_measured_one(pool: Pool, store: Store) -> None:
     assert hours[0] == pytest.approx(200 * 0.01 / 3600)
     assert hours[1:] == [pytest.approx(displayed / 3600, rel=0.5)] * 2
     assert by_label["one_shot_p"].tokens == 10 * (200 + 2 * 8)
+
+
+def test_several_devices_share_the_scoring(pool: Pool, store: Store) -> None:
+    one = plan(pool, HighestLoss(), Budget.parse("30%"), Model().handle, store)
+    ray = {"engine": "ray", "ray_workers": 4}
+    four = plan(pool, HighestLoss(), Budget.parse("30%"), Model().handle, store, **ray)
+    assert (one.devices, four.devices) == (1, 4) and one.hours is not None
+    assert one.hours == pytest.approx(200 * 0.01 / 3600) and one.least_hours == one.hours
+    assert four.hours == pytest.approx(one.hours / 4)
+    # an epoch over the 140 rows left out, three times a scored row, on four devices, too
+    assert one.saving.per_epoch == pytest.approx(3 * 140 * 0.01)
+    assert four.saving.per_epoch == pytest.approx(3 * 140 * 0.01 / 4)
+    assert four.saving.trainings == one.saving.trainings

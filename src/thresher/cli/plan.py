@@ -15,6 +15,7 @@ from thresher.cli.guard import note
 
 if TYPE_CHECKING:
     from thresher.request import RunRequest
+    from thresher.selection.gpus import GpuEstimate
     from thresher.selection.plan import Plan, SignalPlan
 
 
@@ -30,18 +31,34 @@ def plan(
             help="Measure 64 rows to estimate time and memory, or do not load the model.",
         ),
     ] = True,
+    gpus: Annotated[
+        bool,
+        typer.Option(
+            "--gpus",
+            help="Also estimate hours and memory on common GPUs, from published figures and the "
+            "model's size. Works with --no-probe, without the GPU and without the memory.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Estimate what select with the same options would score and cost. Stores nothing."""
+    """Estimate what select with the same options would score and cost.
+
+    Stores no score. The estimate is kept: `run.yaml` of that select compares it with what it took.
+    """
+    from thresher.selection.cost_record import keep_prediction
+    from thresher.selection.gpus import on_gpus, to_json
     from thresher.selection.opening import prepare
     from thresher.selection.plan import plan as make
 
     request = o.request_of(context)
     job = prepare(request, note, out=False, options=o.roles_by_option(context))
-    made = make(job.task, job.context, probe=probe)
+    made = make(job.task, job.context, probe=probe, count_images=gpus)
+    keep_prediction(made, job.task, job.context)
     bill = _estimated(made, request)
+    estimates, left_out = on_gpus(made, job.task, job.context) if gpus else ([], [])
     if as_json:
         content = made.to_json() | ({} if bill is None else {"cost": bill.cost})
+        content |= {"gpus": to_json(estimates)} if gpus else {}
         typer.echo(json.dumps(content, indent=2, ensure_ascii=False))
     else:
         more = [] if bill is None else bill.notes(request)
@@ -51,15 +68,16 @@ def plan(
                 "model on the rows so far and asks the new one about the validation rows; the "
                 "columns of the pool are those of the first."
             )
-        show(made, more)
+        show(made, [*more, *left_out], estimates)
 
 
-def show(plan: Plan, more: Sequence[str] = ()) -> None:
+def show(plan: Plan, more: Sequence[str] = (), gpus: Sequence[GpuEstimate] = ()) -> None:
     """Print what the budget saves, a table of what is to be scored, and the cost.
 
     Arguments:
         plan: what a run would do.
         more: further notes.
+        gpus: the run on other GPUs.
     """
     from rich.markup import escape
 
@@ -111,15 +129,46 @@ def show(plan: Plan, more: Sequence[str] = ()) -> None:
             if plan.hours is None
             else (f"about {format_duration(plan.hours * 3600)}")
         )
+        if plan.hours is not None and plan.least_hours is not None:
+            least, at_most = (format_duration(h * 3600) for h in (plan.least_hours, plan.hours))
+            if least != at_most:  # both as they are displayed
+                hours = f"about {least}, or up to {at_most} if the scores call for more"
         rows = sum(line.rows for line in grouped)
         say(
             console,
-            f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}; {plan.basis}.",
+            f"In total {most}{rows:,} rows to score, {tokens} tokens, {hours}"
+            f"{f' on {plan.devices} devices' if plan.devices > 1 else ''}; {plan.basis}.",
         )
         if plan.peak_bytes is not None:
-            say(console, f"Peak memory about {plan.peak_bytes / 2**30:.1f} GiB.")
+            of = "of a GPU" if plan.memory == "device" else "of the process"
+            say(console, f"Peak memory {of} about {plan.peak_bytes / 2**30:.1f} GiB.")
+    if gpus:
+        show_gpus(gpus, plan.devices)
     for text in (*plan.notes, *more):
         say(console, f"Note: {text}", markup=False)
+
+
+def show_gpus(estimates: Sequence[GpuEstimate], devices: int) -> None:
+    """Print the run on other GPUs, a line for each.
+
+    Arguments:
+        estimates: at least one.
+        devices: how many of them score at the same time.
+    """
+    from thresher.console.formatting import format_duration
+    from thresher.selection.summary import stdout, table
+
+    many = f"{devices} x " if devices > 1 else ""
+    out = table("GPU (estimate)", "memory", "needed", "selecting", "saved per epoch")
+    for e in estimates:
+        times = ["does not fit", ""]
+        if e.fits:
+            found = (e.hours, e.saved_hours_per_epoch)
+            times = ["?" if h is None else format_duration(3600 * h) for h in found]
+        memory, needed = (f"{n / 1e9:,.0f} GB" for n in (e.memory_bytes, e.needed_bytes))
+        needed = needed if e.needed_bytes >= 1e9 else "< 1 GB"
+        out.add_row(many + e.gpu, memory, needed, *times)
+    stdout().print(out)
 
 
 # ------------------------------------------------------------------------------------------ servers

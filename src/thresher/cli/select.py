@@ -3,6 +3,7 @@ reasons out."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,6 +54,7 @@ def select(
     from thresher.selection import folder as output
     from thresher.selection import iterate as in_rounds
     from thresher.selection import summary
+    from thresher.selection.cost_record import cost_section
     from thresher.selection.engines import workers
     from thresher.selection.result import require_rows
     from thresher.selection.tracked import track_selection
@@ -61,6 +63,7 @@ def select(
     with tracked(request.track, folder.resolve().name, request.to_mapping(), note) as tracking:
         shown = tracking.progress(progress)
         job = replace(job, context=replace(job.context, progress=shown))
+        began = time.monotonic()
         try:
             with workers(job, note) as job:
                 outcome = in_rounds.select(task, job.context)
@@ -69,7 +72,9 @@ def select(
         except CapReached as stop:
             raise CapReached(f"{left(job)} {stop.message}") from None
         require_rows(outcome)
-        output.write(outcome, task.pool, request, folder, overwrite=overwrite)
+        seconds = time.monotonic() - began
+        cost = cost_section(task, job.context, seconds, job.server.account.requests)
+        output.write(outcome, task.pool, request, folder, overwrite=overwrite, cost=cost)
         track_selection(outcome, task.pool, request, tracking)
     if problem := try_to_write(folder, task.pool):
         note(problem)

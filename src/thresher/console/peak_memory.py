@@ -29,3 +29,13 @@ def in_bytes(maxrss: int, platform: str = sys.platform) -> int:
     (2097152, 2048)
     """
     return maxrss if platform == "darwin" else maxrss * 1024
+
+
+def device_peak_bytes() -> int | None:
+    """Most memory of a GPU that this process's tensors have taken, in bytes, on the GPU where it
+    was most; None if the process uses no GPU."""
+    torch = sys.modules.get("torch")  # not imported for this
+    if torch is None or not torch.cuda.is_initialized():
+        return None
+    devices = range(torch.cuda.device_count())
+    return max((int(torch.cuda.max_memory_allocated(i)) for i in devices), default=None)

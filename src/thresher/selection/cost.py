@@ -11,11 +11,13 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
 from thresher.engine import ColumnEngine
+from thresher.mixture.tokens import media_tokens
+from thresher.pools import Pool
 from thresher.pools.token_estimate import TOKENS_PER_FRAME, TOKENS_PER_IMAGE, TOKENS_PER_WORD
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.query import QuerySignalBase
@@ -32,6 +34,11 @@ from thresher.types import (
 PROBE_ROWS = 64
 WRITTEN_ROWS = 16  # measured rows if the model generates text, which takes longer
 SHORT_ANSWER = 32  # tokens
+
+
+Measuring = Literal["model", "processor", "text"]
+"""What a row's cost is found with: the model itself, or its text and what the model's processor
+makes of images, or its text alone."""
 
 
 class ProbeResult(Protocol):
@@ -114,7 +121,7 @@ def measure_cost(
     model: ModelIdentity | None,
     due: Sequence[RowSignal],
     shared: Sequence[SharedSignal],
-    probe: bool,
+    how: Measuring,
 ) -> RowCost:
     """The cost of one row of a pool, measured with the model or estimated from its text.
 
@@ -123,7 +130,7 @@ def measure_cost(
         model: the model that is measured.
         due: the signals that have rows to score.
         shared: those of them that share a pass with others.
-        probe: whether the model may be opened for measuring.
+        how: what is used.
     """
     if not due:
         return RowCost(0.0, 0.0, None, "")
@@ -131,7 +138,7 @@ def measure_cost(
     usable = np.flatnonzero(engine.eligible.mask)  # int64 [u], positions
     order = np.argsort(numbering.ties[usable], kind="stable")  # at random, by the seed
     samples = pool.samples(numbering.pool_rows[usable[order[:PROBE_ROWS]]])
-    if probe:
+    if how == "model":
         backend = engine.models.open(model)
         if hasattr(backend, "probe"):
             measured = backend.probe(samples, pool)
@@ -147,9 +154,12 @@ def measure_cost(
             each = measured.tokens / n, measured.seconds / n
             asked = any(isinstance(signal, QuerySignalBase) for signal in shared)
             mode = str(getattr(backend, "query_mode", "") or "") if asked else ""
+            peak = measured.peak_bytes
+            if peak is not None and hasattr(backend, "peak_bytes"):
+                peak = max(peak, backend.peak_bytes())  # of the other passes, too
             return RowCost(
                 *each,
-                measured.peak_bytes,
+                peak,
                 basis,
                 reuses,
                 after_demonstration,
@@ -162,13 +172,20 @@ def measure_cost(
     frames = sum(ref.frames for ref in refs if isinstance(ref, VideoRef))
     images = sum(not isinstance(ref, VideoRef) for ref in refs)
     tokens = TOKENS_PER_WORD * words + TOKENS_PER_IMAGE * images + TOKENS_PER_FRAME * frames
+    media = (
+        f" and {TOKENS_PER_IMAGE} an image"
+        f"{f', {TOKENS_PER_FRAME} a frame of a video' if frames else ''}"
+    )
+    if how == "processor" and isinstance(pool, Pool):
+        counted = media_tokens(pool, engine.models.handle(model))
+        tokens = TOKENS_PER_WORD * words + float(counted.of(samples).sum())
+        media = counted.how
     tokens /= len(samples)
     # each question is a request that contains the row, and its words are charged
     if model is not None and model.served:
         tokens += TOKENS_PER_WORD * sum(len(_prompt(signal).split()) for signal in due) / len(due)
     basis = (
-        f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word and {TOKENS_PER_IMAGE} "
-        f"an image{f', {TOKENS_PER_FRAME} a frame of a video' if frames else ''}; the model was "
+        f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word{media}; the model was "
         "not measured, so hours and memory are not known"
     )
     return RowCost(tokens, None, None, basis)

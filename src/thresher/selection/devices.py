@@ -42,7 +42,7 @@ def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
     Raises ConfigError if a device does not exist.
     """
     request = job.task.request
-    devices = _devices(request) if job.context.model is not None else ()
+    devices = devices_of(request) if job.context.model is not None else ()
     if len(devices) < 2:
         yield job
         return
@@ -55,6 +55,21 @@ def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
         for worker in started:
             if problem := worker.end():
                 say(problem)
+
+
+def scoring_devices(request: RunRequest) -> int:
+    """How many devices score at the same time: GPUs of `--devices`, or workers of a Ray cluster if
+    their number is given. CPUs of one machine count as one, because they share its cores.
+
+    Arguments:
+        request: of the run.
+
+    Raises ConfigError if a device does not exist.
+    """
+    if request.engine == "ray":
+        return request.ray_workers or 1
+    devices = devices_of(request)
+    return max(len(devices) - max(devices.count("cpu") - 1, 0), 1)
 
 
 @dataclass
@@ -116,9 +131,9 @@ class _Worker:
         )
 
 
-def _devices(request: RunRequest) -> tuple[str, ...]:
-    """The devices of `--devices`, "all" resolved. Raises ConfigError for one that does not
-    exist."""
+def devices_of(request: RunRequest) -> tuple[str, ...]:
+    """The devices of `--devices`, "all" resolved; () without it. Raises ConfigError for one that
+    does not exist."""
     if request.devices is None:
         return ()
     devices = parse_devices(request.devices)

@@ -89,6 +89,7 @@ def write(
     out: str | Path,
     *,
     overwrite: bool = False,
+    cost: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a selection. If the process is killed before the new files are complete, the old ones
     stay; after that, the next command completes the exchange.
@@ -105,15 +106,27 @@ def write(
         out: the folder.
         overwrite: replace the selection of another request; one of the same request is always
             replaced.
+        cost: what the run was predicted to take and took (`cost_record`); None: it scored nothing,
+            and what the folder says of an earlier run of the same request remains.
     """
     out = check_folder(out)
     refuse_to_overwrite_pool(pool, out)
     with folder_lock(out, "writes a selection here"):
         complete_exchange(out)
-        content = run_record(outcome, pool, request, out)
+        content = run_record(outcome, pool, request, out, cost)
         if not overwrite:
             refuse_other_request(out, content["config"])
+            if cost is None and (earlier := _earlier_cost(out)):
+                content = run_record(outcome, pool, request, out, earlier)
         _write(outcome, pool, content, out)
+
+
+def _earlier_cost(out: Path) -> Mapping[str, Any] | None:
+    """The section `cost` of the selection in `out`, if there is one that can be read."""
+    if not (out / RUN).exists():
+        return None
+    cost = read(out).get("cost")
+    return cost if isinstance(cost, dict) else None
 
 
 def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> None:

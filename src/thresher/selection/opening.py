@@ -284,24 +284,11 @@ def matching_decisions(
         context: the models.
     """
     from thresher.selection.decisions import KEY, from_plain
-    from thresher.selection.record import key_of
+    from thresher.selection.record import key_of_run
 
-    roles = {role: handle.identity for role, handle in context.roles.items()}
-    main = None if context.model is None else context.model.identity
-    if request.decided.get(KEY) != key_of(_plain(request, method), pool, main, roles):
+    if request.decided.get(KEY) != key_of_run(request, method, pool, context):
         return None
     return from_plain(request.decided)
-
-
-def _plain(request: RunRequest, method: Method) -> dict[str, Any]:
-    """The request as run.yaml holds it, with all settings of the method."""
-    from dataclasses import fields
-
-    from thresher.selection.record import plain_settings
-
-    given = request.to_mapping()
-    given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]
-    return given
 
 
 def check_not_another(request: RunRequest, method: Method) -> None:
@@ -313,9 +300,10 @@ def check_not_another(request: RunRequest, method: Method) -> None:
         method: with its settings.
     """
     from thresher.selection.folder import refuse_other_request
+    from thresher.selection.record import plain_request
 
     assert request.out is not None
-    refuse_other_request(request.out, _plain(request, method))
+    refuse_other_request(request.out, plain_request(request, method))
 
 
 def open_the_pool(

@@ -14,9 +14,10 @@ after one of them, too.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from thresher.console.formatting import pluralize
+from thresher.console.peak_memory import device_peak_bytes
 from thresher.engine import AUTO_LIMIT, ColumnEngine, RunContext, create_engine
 from thresher.engine.graph import (
     memo_key,
@@ -31,11 +32,24 @@ from thresher.fingerprint import fingerprint
 from thresher.mixture import ResolvedMixture, SignalScores, resolve_mixture
 from thresher.request import RunRequest
 from thresher.request.spelling import as_flag
-from thresher.selection.cost import SHORT_ANSWER, RowCost, measure_cost, uses_demonstrations
+from thresher.selection.cost import (
+    SHORT_ANSWER,
+    Measuring,
+    RowCost,
+    measure_cost,
+    uses_demonstrations,
+)
+from thresher.selection.devices import scoring_devices
 from thresher.selection.saving import Saving
 from thresher.selection.target import check
 from thresher.selection.task import SelectionTask
-from thresher.selection.training_plan import TrainingPlan, most_rows, training_notes, trainings_of
+from thresher.selection.training_plan import (
+    TrainingPlan,
+    is_certain,
+    most_rows,
+    training_notes,
+    trainings_of,
+)
 from thresher.storage.columns import Store
 from thresher.types import (
     Capability,
@@ -68,6 +82,8 @@ QUERY_MODES = {
 }
 
 
+Memory = Literal["process", "device"]
+"""What `Plan.peak_bytes` is the memory of."""
 Looked = tuple[RowSignal, int, int, bool]
 """A signal out of `resolve`, rows needed, rows to score, whether these are an upper bound."""
 
@@ -85,8 +101,11 @@ class SignalPlan:
     upper_bound: bool  # its rows depend on missing scores: at most this many
     passes: int  # rows through the model; of one behind a server, requests
     tokens: int | None  # estimated
-    hours: float | None  # estimated; None: nothing was measured
+    hours: float | None  # on all devices, estimated; None: nothing was measured
+    conditional: bool = False  # whether it is needed depends on scores that are not there yet
+    model: str = ""  # the model that is asked, or the base of one to be trained; "": none
     served: bool = False  # the model is behind a server
+    writes: bool = False  # the model generates text, whose tokens are not counted
     # label of the first of the signals that are asked about a row together; "": it is asked alone
     asked_with: str = ""
     answer_tokens: int = (
@@ -110,11 +129,16 @@ class Plan:
     trainings: tuple[TrainingPlan, ...]  # () = no model is trained
     to_score: int
     passes: int
+    requests: int  # to servers
     tokens: int | None
-    hours: float | None
-    peak_bytes: int | None
+    devices: int  # that score at the same time; models are trained on one of them
+    hours: float | None  # scoring on all devices, then training; opening models is not included
+    least_hours: float | None  # of these, what does not depend on scores that are not there yet
+    peak_bytes: int | None  # most memory of one process, or of one GPU if GPUs are used
+    memory: Memory
     upper_bound: bool
     row_seconds: float | None  # one pass over a row; None: nothing was measured
+    row_tokens: float | None  # of a row, images included; None: nothing is left to score
     basis: str  # where tokens and hours come from, as text
     notes: tuple[str, ...]
 
@@ -129,7 +153,8 @@ class Plan:
             self.pool_rows,
             self.budget,
             self.hours and 3600 * self.hours,
-            self.row_seconds,
+            # the user's training is assumed to run on all devices, too
+            self.row_seconds and self.row_seconds / self.devices,
             model=asked,
         )
 
@@ -138,7 +163,9 @@ class Plan:
         return asdict(self) | {"saving": self.saving.to_json()}
 
 
-def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Plan:
+def plan(
+    task: SelectionTask, context: RunContext, *, probe: bool = True, count_images: bool = False
+) -> Plan:
     """What `select` of the same task would do (of several rounds, the first).
 
     `probe=False` opens no model.
@@ -147,9 +174,12 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         task: what to select, and from what.
         context: store and models.
         probe: whether the model may be opened and measured.
+        count_images: without `probe`, count the tokens of some images with the model's processor
+            instead of assuming them.
 
     Raises ConfigError for what `select` would refuse, and what opening the model raises.
     """
+    how: Measuring = "model" if probe else "processor" if count_images else "text"
     pool, method, model = task.pool, task.method, context.model
     context = replace(context, progress=None)
     resolved = resolve_mixture(pool, task.budget, task.request, context, score=False)
@@ -165,22 +195,22 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         is_aside=resolved.is_unscorable,
     )
     resolved.check_always_taken(engine.eligible.pool_rows_aside, scored=False)
-    parts, costs, trainings = _parts(engine, signals, probe)
+    parts, costs, trainings = _parts(engine, signals, how)
     other_costs: list[RowCost] = []
     if task.target is not None and check(method, task.target, context):
         target_signals = target_signals_of(method, context, request.seed)
         target_engine = create_engine(task.target, target_signals, request, context)
-        added, more_costs, _ = _parts(target_engine, target_signals, probe)
+        added, more_costs, _ = _parts(target_engine, target_signals, how)
         parts = (*(replace(p, label=f"validation {p.label}") for p in added), *parts)
         other_costs = list(more_costs.values())
     if request.dedup == "semantic":
-        added, more_costs, _ = _embedding(pool, resolved, request, context, probe)
+        added, more_costs, _ = _embedding(pool, resolved, request, context, how)
         if any(p.to_score for p in added):
             parts = tuple(replace(p, upper_bound=p.to_score > 0) for p in parts)
         parts = (*added, *parts)
         other_costs += more_costs.values()
     if resolved.scores is not None:
-        added, more_costs, _ = _of_options(pool, resolved.scores, request, context, probe)
+        added, more_costs, _ = _of_options(pool, resolved.scores, request, context, how)
         shared = {p.fingerprint for p in added}
         parts = tuple(p for p in parts if p.fingerprint not in shared)
         if any(p.to_score for p in added):
@@ -188,6 +218,9 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         parts = (*added, *parts)
         other_costs += more_costs.values()
     every = [*other_costs, *costs.values()]
+    devices = scoring_devices(request)
+    if devices > 1:
+        parts = tuple(replace(p, hours=p.hours and p.hours / devices) for p in parts)
 
     eligible = engine.eligible
     usable = int(eligible.mask.sum())
@@ -237,13 +270,23 @@ def plan(task: SelectionTask, context: RunContext, *, probe: bool = True) -> Pla
         trainings=trainings,
         to_score=sum(p.to_score for p in parts),
         passes=sum(p.passes for p in parts),
+        requests=requests,
+        devices=devices,
+        memory="process" if device_peak_bytes() is None else "device",
         tokens=_total([p.tokens for p in parts]),
         hours=_total(
             [*(p.hours for p in parts), *(t.hours for t in trainings if t.rows is not None)]
         ),
+        least_hours=_total(
+            [
+                *(p.hours for p in parts if not p.conditional),
+                *(t.hours for t in trainings if t.rows is not None and not t.upper_bound),
+            ]
+        ),
         peak_bytes=max((c.peak_bytes for c in every if c.peak_bytes is not None), default=None),
         upper_bound=any(p.upper_bound for p in parts),
         row_seconds=_row_seconds(context.store, parts, every),
+        row_tokens=next((c.tokens for c in every if c.tokens), None),
         basis="; ".join(dict.fromkeys(c.basis for c in every if c.basis)) or NOTHING_LEFT,
         notes=tuple(spelled(text, as_flag) for text in notes),
     )
@@ -266,11 +309,11 @@ _Parts = tuple[
 ]
 
 
-def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool) -> _Parts:
+def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], how: Measuring) -> _Parts:
     """The signals, what a row costs with each model, and the models to train."""
     looked = _look(engine, with_inputs(signals))
     passes = _passes(looked)
-    costs = _costs(engine, looked, passes, probe)
+    costs = _costs(engine, looked, passes, how)
     first = {
         label: labels[0]
         for labels in _together(looked).values()
@@ -287,6 +330,8 @@ def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool) -> 
             passes[label],
             costs[_model(signal)],
             first.get(label, ""),
+            engine.models.handle(_model(signal)).name if passes[label] else "",
+            bound and not is_certain(engine, signal),
         )
         for label, (signal, all_rows, to_score, bound) in looked.items()
     )
@@ -295,7 +340,7 @@ def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], probe: bool) -> 
 
 
 def _embedding(
-    pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, probe: bool
+    pool: Pool, resolved: ResolvedMixture, request: RunRequest, context: RunContext, how: Measuring
 ) -> _Parts:
     """The signals of `--dedup semantic`, which are computed before the method's."""
     from thresher.duplicates.stage import embedding_signal
@@ -308,15 +353,15 @@ def _embedding(
         context,
         within=resolved.compared,
     )
-    return _parts(engine, {"dedup": signal}, probe)
+    return _parts(engine, {"dedup": signal}, how)
 
 
 def _of_options(
-    pool: Pool, scores: SignalScores, request: RunRequest, context: RunContext, probe: bool
+    pool: Pool, scores: SignalScores, request: RunRequest, context: RunContext, how: Measuring
 ) -> _Parts:
     """The signals of filters, quotas and `--drop-suspects`: computed before the method's."""
     engine = create_engine(pool, scores.signals, request, context, within=scores.rows)
-    return _parts(engine, scores.signals, probe)
+    return _parts(engine, scores.signals, how)
 
 
 def _look(engine: ColumnEngine, signals: dict[str, Signal]) -> dict[str, Looked]:
@@ -407,6 +452,8 @@ def _signal_plan(
     passes: int,
     cost: RowCost,
     asked_with: str,
+    model: str,
+    conditional: bool,
 ) -> SignalPlan:
     if isinstance(signal, SharedSignal):
         tokens, seconds = cost.of_fused_rows(passes, signal.batch_key())
@@ -429,7 +476,10 @@ def _signal_plan(
         passes=passes,
         tokens=None if tokens is None else round(tokens),
         hours=None if seconds is None else seconds / 3600,
+        conditional=conditional,
+        model=model,
         served=_served(signal),
+        writes=signal.needs is Capability.GENERATE,
         asked_with=asked_with,
         answer_tokens=0
         if not _served(signal)
@@ -447,7 +497,7 @@ def _demonstrations(signal: RowSignal, rows: int) -> int:
 
 
 def _costs(
-    engine: ColumnEngine, looked: Mapping[str, Looked], passes: Mapping[str, int], probe: bool
+    engine: ColumnEngine, looked: Mapping[str, Looked], passes: Mapping[str, int], how: Measuring
 ) -> dict[ModelIdentity | None, RowCost]:
     """What a row costs with each of the models, measured once a model."""
     out: dict[ModelIdentity | None, RowCost] = {}
@@ -461,7 +511,7 @@ def _costs(
             s for s, _, to_score, _ in looked.values() if to_score and isinstance(s, SharedSignal)
         ]
         out[model] = measure_cost(
-            engine, model, own, [s for s in shared if _model(s) == model], probe
+            engine, model, own, [s for s in shared if _model(s) == model], how
         )
     return out
 

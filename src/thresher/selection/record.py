@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,9 +21,10 @@ from thresher.request.spelling import as_flag
 from thresher.selection import paths as run_paths
 from thresher.selection.decisions import to_plain
 from thresher.selection.result import Outcome, Recipe
-from thresher.types import ModelIdentity
+from thresher.types import Method, ModelIdentity
 
 if TYPE_CHECKING:
+    from thresher.engine import RunContext
     from thresher.pools import Pool
     from thresher.request import RunRequest
 
@@ -99,8 +100,24 @@ def plain_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {k: "none" if v is None else v for k, v in settings.items() if isinstance(v, PLAIN)}
 
 
+def plain_request(request: RunRequest, method: Method) -> dict[str, Any]:
+    """The request as run.yaml holds it, with all settings of the method.
+
+    Arguments:
+        request: of the user.
+        method: with its settings.
+    """
+    given = request.to_mapping()
+    given["settings"] = plain_settings({f.name: getattr(method, f.name) for f in fields(method)})  # type: ignore[arg-type]
+    return given
+
+
 def run_record(
-    outcome: Outcome, pool: Pool, request: RunRequest | None, out: Path
+    outcome: Outcome,
+    pool: Pool,
+    request: RunRequest | None,
+    out: Path,
+    cost: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of run.yaml.
 
@@ -109,6 +126,7 @@ def run_record(
         pool: that it was made from.
         request: of the run.
         out: folder of the selection.
+        cost: its section `cost` (`cost_record`); None: there is none.
     """
     recipe = outcome.recipe
     given = config_section(pool, recipe, request)
@@ -164,6 +182,7 @@ def run_record(
             for t in outcome.trainings
         ],
         "counts": counts(outcome, pool),
+        **({} if cost is None else {"cost": dict(cost)}),
         "notes": [note.spelled(as_flag) for note in outcome.notes],
         "note_kinds": [note.kind for note in outcome.notes],
         "versions": _versions(bool(outcome.signals)),
@@ -260,3 +279,17 @@ def key_of(
     return fingerprint(
         (json.dumps(plain, sort_keys=True), rows, model, names, tuple(roles[n] for n in names))
     )
+
+
+def key_of_run(request: RunRequest, method: Method, pool: Pool, context: RunContext) -> str:
+    """`key_of` a run that has not started.
+
+    Arguments:
+        request: of the user.
+        method: with its settings.
+        pool: the rows.
+        context: the models.
+    """
+    main = None if context.model is None else context.model.identity
+    roles = {role: handle.identity for role, handle in context.roles.items()}
+    return key_of(plain_request(request, method), pool, main, roles)

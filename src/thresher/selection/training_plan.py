@@ -35,6 +35,7 @@ class TrainingPlan:
     rows: int | None  # None: known once columns are there that are not stored yet
     passes: float  # over these rows
     hours: float | None  # estimated from scoring; None if not measured or rows are not known
+    model: str = ""  # that is trained
     upper_bound: bool = False  # whether it is trained depends on scores that are not there yet
 
 
@@ -63,14 +64,25 @@ def trainings_of(
                 if rows is None or cost is None or cost.seconds is None
                 else TRAINING_PASSES * passes * rows * cost.seconds / 3600
             )
-            unsure = (
-                isinstance(signal, PartSignal)
-                and signal.among not in engine.table
-                and not getattr(signal.among, "certain", False)
-            )
+            unsure = not is_certain(engine, signal)
             fp = fingerprint(model)
-            out.setdefault(fp, TrainingPlan(fp, rows, passes, hours, unsure))
+            name = engine.models.handle(model.base).name
+            out.setdefault(fp, TrainingPlan(fp, rows, passes, hours, name, unsure))
     return tuple(out.values())
+
+
+def is_certain(engine: ColumnEngine, signal: Signal) -> bool:
+    """Whether rows of a signal that has rows to score are needed whatever the missing scores are.
+
+    Arguments:
+        engine: with the columns that are known.
+        signal: the signal.
+    """
+    return (
+        not isinstance(signal, PartSignal)
+        or signal.among in engine.table
+        or bool(getattr(signal.among, "certain", False))
+    )
 
 
 def _rows(engine: ColumnEngine, model: TrainedIdentity | TrainedModel) -> int | None:

@@ -212,11 +212,15 @@ class HFBackend(BlockPipeline):
         for _ in self.answer_loss(samples, pool):
             continue
         seconds = time.perf_counter() - start
+        return Probe(seconds, self.forward.tokens - before, self.peak_bytes())
+
+    def peak_bytes(self) -> int | None:
+        """Most memory so far: of the GPU by this process's tensors since the last `probe`, or of
+        the process; None if the system does not report it."""
+        device = self.forward.device
         if device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(device)
-        else:
-            peak = peak_bytes()
-        return Probe(seconds, self.forward.tokens - before, peak)
+            return int(torch.cuda.max_memory_allocated(device))
+        return peak_bytes()
 
 
 class _DemonstrationCache:
