@@ -3,6 +3,8 @@ planned."""
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from tests.text_pools import Model, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import RunContext
 from thresher.engine.graph import signals_of
-from thresher.errors import StoreError
+from thresher.errors import ModelError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
@@ -190,6 +192,39 @@ def test_the_plan_says_that_a_model_will_be_trained(
     assert p.signals[0].fingerprint == out.signals[0].fingerprint
     done = plan(pool, MllmSelector(epochs=2), Budget.parse("30%"), Model().handle, store)
     assert done.trainings == () and done.to_score == 0 and not done.notes
+
+
+def test_a_plan_tries_a_training_on_some_rows(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pool, method = pool_of(tmp_path, 2000), MllmSelector(epochs=2)
+    trainer = replace(training.trainer, import_packages=lambda: time.sleep(0.5))
+    p = plan(pool, method, Budget.parse("30%"), Model().handle, store, trainer=trainer)
+    (t,), (call,) = p.trainings, training.calls()
+    # 64 of its 100 rows in one pass; the fake training says 0.01 s a row
+    assert (t.rows, call["rows"], call["base"]) == (100, 64, "fake")
+    assert t.measured and t.hours is not None
+    assert 3600 * t.hours == pytest.approx(0.5 + 100 * 2 * 0.01, abs=0.4)
+    assert t.peak_bytes is not None and t.peak_bytes == p.peak_bytes
+    assert p.scoring_bytes == 1 << 20  # what the fake model says
+    assert not list((store.root / "models").iterdir())
+    assert any("2 passes, about" in n and "three times" not in n for n in p.notes)
+
+
+def test_a_training_that_fails_is_in_the_plan(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    def fit(*args: Any, **options: Any) -> Any:
+        raise ModelError("Training runs out of memory on cuda.")
+
+    trainer = replace(training.trainer, fit=fit, import_packages=lambda: None)
+    method = MllmSelector()
+    p = plan(
+        pool_of(tmp_path, 400), method, Budget.parse("30%"), Model().handle, store, trainer=trainer
+    )
+    assert any("failed: Training runs out of memory on cuda." in n for n in p.notes)
+    (t,) = p.trainings
+    assert not t.measured and t.hours == pytest.approx(3 * 20 * 0.01 / 3600)
 
 
 def test_a_selection_is_written_and_its_scores_are_read_back(

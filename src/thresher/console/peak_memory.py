@@ -39,3 +39,11 @@ def device_peak_bytes() -> int | None:
         return None
     devices = range(torch.cuda.device_count())
     return max((int(torch.cuda.max_memory_allocated(i)) for i in devices), default=None)
+
+
+def reset_device_peak() -> None:
+    """Let `device_peak_bytes` begin again with what is allocated now."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        for device in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(device)

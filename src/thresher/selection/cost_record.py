@@ -107,7 +107,10 @@ def _cost(plan: Plan, signals: Sequence[SignalPlan], trainings: Sequence[Trainin
         scoring_seconds=_seconds([s.hours for s in signals]),
         training_seconds=_seconds([t.hours for t in trainings]),
         requests=sum(s.passes for s in signals if s.served),
-        peak_bytes=plan.peak_bytes,
+        peak_bytes=max(
+            (b for b in (plan.scoring_bytes, *(t.peak_bytes for t in trainings)) if b is not None),
+            default=None,
+        ),
     )
 
 

@@ -43,6 +43,7 @@ from thresher.selection.devices import scoring_devices
 from thresher.selection.saving import Saving
 from thresher.selection.target import check
 from thresher.selection.task import SelectionTask
+from thresher.selection.training_cost import TrainingProbe
 from thresher.selection.training_plan import (
     TrainingPlan,
     is_certain,
@@ -64,7 +65,7 @@ from thresher.types import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
 
     from thresher.pools import Pool
 
@@ -135,6 +136,7 @@ class Plan:
     hours: float | None  # scoring on all devices, then training; opening models is not included
     least_hours: float | None  # of these, what does not depend on scores that are not there yet
     peak_bytes: int | None  # most memory of one process, or of one GPU if GPUs are used
+    scoring_bytes: int | None  # of these, without training
     memory: Memory
     upper_bound: bool
     row_seconds: float | None  # one pass over a row; None: nothing was measured
@@ -195,7 +197,8 @@ def plan(
         is_aside=resolved.is_unscorable,
     )
     resolved.check_always_taken(engine.eligible.pool_rows_aside, scored=False)
-    parts, costs, trainings = _parts(engine, signals, how)
+    training_probe = TrainingProbe(engine, context) if how == "model" else None
+    parts, costs, trainings = _parts(engine, signals, how, training_probe)
     other_costs: list[RowCost] = []
     if task.target is not None and check(method, task.target, context):
         target_signals = target_signals_of(method, context, request.seed)
@@ -218,6 +221,7 @@ def plan(
         parts = (*added, *parts)
         other_costs += more_costs.values()
     every = [*other_costs, *costs.values()]
+    scoring_bytes = _most([c.peak_bytes for c in every])
     devices = scoring_devices(request)
     if devices > 1:
         parts = tuple(replace(p, hours=p.hours and p.hours / devices) for p in parts)
@@ -228,6 +232,7 @@ def plan(
     aside = sum(map(len, eligible.set_aside))
     selected = min(budget, usable + resolved.n_outside_method(aside))
     notes = training_notes(trainings, len(pool))
+    notes += [] if training_probe is None else training_probe.problems
     if failed > eligible.considered // AUTO_LIMIT:
         notes.append(
             f"{failed:,} of {eligible.considered:,} rows cannot be used: more than 5%, so `select` "
@@ -283,7 +288,8 @@ def plan(
                 *(t.hours for t in trainings if t.rows is not None and not t.upper_bound),
             ]
         ),
-        peak_bytes=max((c.peak_bytes for c in every if c.peak_bytes is not None), default=None),
+        peak_bytes=_most([scoring_bytes, *(t.peak_bytes for t in trainings)]),
+        scoring_bytes=scoring_bytes,
         upper_bound=any(p.upper_bound for p in parts),
         row_seconds=_row_seconds(context.store, parts, every),
         row_tokens=next((c.tokens for c in every if c.tokens), None),
@@ -309,7 +315,12 @@ _Parts = tuple[
 ]
 
 
-def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], how: Measuring) -> _Parts:
+def _parts(
+    engine: ColumnEngine,
+    signals: Mapping[str, Signal],
+    how: Measuring,
+    training_probe: TrainingProbe | None = None,
+) -> _Parts:
     """The signals, what a row costs with each model, and the models to train."""
     looked = _look(engine, with_inputs(signals))
     passes = _passes(looked)
@@ -336,7 +347,8 @@ def _parts(engine: ColumnEngine, signals: Mapping[str, Signal], how: Measuring) 
         for label, (signal, all_rows, to_score, bound) in looked.items()
     )
     engine.close()
-    return parts, costs, trainings_of(engine, (s for s, _, due, _ in looked.values() if due), costs)
+    due = [signal for signal, _, to_score, _ in looked.values() if to_score]
+    return parts, costs, trainings_of(engine, due, costs, training_probe)
 
 
 def _embedding(
@@ -518,3 +530,7 @@ def _costs(
 
 def _total(values: list[Any]) -> Any:
     return None if any(v is None for v in values) else sum(values)
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((v for v in values if v is not None), default=None)

@@ -16,6 +16,7 @@ from thresher.engine.graph import model_of, models_to_train
 from thresher.fingerprint import fingerprint
 from thresher.selection.cost import RowCost
 from thresher.selection.saving import TRAINING_PASSES
+from thresher.selection.training_cost import MeasureTraining
 from thresher.training.registry import is_trained
 from thresher.types import (
     ModelIdentity,
@@ -34,15 +35,18 @@ class TrainingPlan:
     fingerprint: str
     rows: int | None  # None: known once columns are there that are not stored yet
     passes: float  # over these rows
-    hours: float | None  # estimated from scoring; None if not measured or rows are not known
+    hours: float | None  # None if nothing was measured or rows are not known
     model: str = ""  # that is trained
     upper_bound: bool = False  # whether it is trained depends on scores that are not there yet
+    peak_bytes: int | None = None  # most memory; None: not measured
+    measured: bool = False  # on some rows; otherwise `hours` are estimated from scoring
 
 
 def trainings_of(
     engine: ColumnEngine,
     to_score: Iterable[RowSignal],
     costs: Mapping[ModelIdentity | None, RowCost],
+    measure: MeasureTraining | None = None,
 ) -> tuple[TrainingPlan, ...]:
     """The models to train, each once.
 
@@ -50,8 +54,11 @@ def trainings_of(
         engine: with the columns that are known.
         to_score: signals that miss rows, resolved where their models are known.
         costs: what a row costs, by model.
+        measure: measures a training; None, or where it measures nothing: a step costs three times
+            a scored row.
     """
     out: dict[str, TrainingPlan] = {}
+    importing = True  # packages are imported by the first training
     for signal in to_score:
         models: list[TrainedIdentity | TrainedModel] = list(models_to_train(signal).values())
         if not models and isinstance(asked := model_of(signal), TrainedIdentity):
@@ -59,15 +66,26 @@ def trainings_of(
         for model in models:
             rows, passes = _rows(engine, model), float(getattr(model.recipe, "epochs", 1.0))
             cost = costs.get(model.base)
-            hours = (
-                None
-                if rows is None or cost is None or cost.seconds is None
-                else TRAINING_PASSES * passes * rows * cost.seconds / 3600
-            )
-            unsure = not is_certain(engine, signal)
             fp = fingerprint(model)
-            name = engine.models.handle(model.base).name
-            out.setdefault(fp, TrainingPlan(fp, rows, passes, hours, name, unsure))
+            if fp in out:
+                continue
+            found = None if measure is None or not rows else measure(model.base, model.recipe, rows)
+            seconds = None
+            if rows is not None and found is not None:
+                seconds = found.seconds(rows, passes) + importing * found.import_seconds
+                importing = False
+            elif rows is not None and cost is not None and cost.seconds is not None:
+                seconds = TRAINING_PASSES * passes * rows * cost.seconds
+            out[fp] = TrainingPlan(
+                fp,
+                rows,
+                passes,
+                None if seconds is None else seconds / 3600,
+                engine.models.handle(model.base).name,
+                not is_certain(engine, signal),
+                None if found is None else found.peak_bytes,
+                found is not None,
+            )
     return tuple(out.values())
 
 
@@ -123,7 +141,7 @@ def training_notes(trainings: Sequence[TrainingPlan], pool_rows: int) -> list[st
     """
     alike: dict[tuple[object, ...], list[TrainingPlan]] = {}
     for t in trainings:
-        alike.setdefault((t.rows, t.passes, t.upper_bound), []).append(t)
+        alike.setdefault((t.rows, t.passes, t.upper_bound, t.measured), []).append(t)
     return [_note(group[0], len(group), pool_rows) for group in alike.values()]
 
 
@@ -139,7 +157,8 @@ def _note(one: TrainingPlan, count: int, pool_rows: int) -> str:
     time = (
         ""
         if one.hours is None
-        else f", about {format_duration(3600 * one.hours)} if a step costs three times a scored row"
+        else f", about {format_duration(3600 * one.hours)}"
+        + ("" if one.measured else " if a step costs three times a scored row")
     )
     kept = "It is" if count == 1 else "They are"
     return (

@@ -84,6 +84,8 @@ class Trainer:
     fit: Fit
     open: Callable[[Path], ModelHandle]
     device: str = "auto"
+    import_packages: Callable[[], None] | None = None
+    """Imports what `fit` needs, so that `plan` can time it; None: `plan` tries no training."""
 
 
 def make_trainer(
@@ -145,7 +147,14 @@ def make_trainer(
             cache=cache,
         )
 
-    return Trainer(fit, open_, device)
+    def import_packages() -> None:
+        from thresher.extras import require
+        from thresher.training import fit as _  # noqa: F401
+
+        require("train", "Training")
+        import thresher.training.trainer  # noqa: F401
+
+    return Trainer(fit, open_, device, import_packages)
 
 
 @dataclass(frozen=True)
