@@ -59,6 +59,7 @@ from transformers.models.mllama.image_processing_pil_mllama import MllamaImagePr
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
+from tests import reference_names
 from thresher.backends.hf.processor import image_only, load_processor
 
 Size = Literal["tiny", "small"]
@@ -1010,3 +1011,15 @@ MODELS = {
 ARCHITECTURES = tuple(n for n, m in MODELS.items() if m.images and not m.both_ways)
 (BOTH_WAYS,) = (n for n, m in MODELS.items() if m.both_ways)
 (NO_IMAGES,) = (n for n, m in MODELS.items() if not m.images)
+
+
+# ------------------------------------------------------------------------ names for other builders
+
+# The scripts of ../shared/reference/families, which build tiny models of further families, import
+# these names; tests/test_reference_scripts.py holds them.
+_Words, _QWEN_WORDS, _qwen_ids, _save = Words, QWEN_WORDS, qwen_ids, save
+_QWEN2_5_CHAT, _QWEN3_CHAT = QWEN2_5_CHAT, QWEN3_CHAT
+_LLAVA_WORDS, _LLAVA_CHAT = LLAVA_WORDS, LLAVA_CHAT
+_SMOLVLM_WORDS, _SMOLVLM_CHAT = SMOLVLM_WORDS, SMOLVLM_CHAT
+_INTERNVL_WORDS, _INTERNVL_CHAT = INTERNVL_WORDS, INTERNVL_CHAT
+reference_names.install()
