@@ -126,8 +126,31 @@ def test_answers_are_read_as_generated_ones_by_default(tmp_path: Path) -> None:
     assert kept is not None, output
     rows = [r["id"] for r in json.loads(pool.read_text("utf-8"))]
     assert set(kept) == {rows[0], rows[2], rows[4]}
-    assert "1 row of 6 have no line in ocr.jsonl" in output
+    assert "1 row of 6 has no line in ocr.jsonl" in output
     assert "1 of 5 answers give no clear number" in output  # the row without a line is no answer
+
+
+@pytest.mark.parametrize("compat", ["none", "official"])
+def test_notes_on_styles_that_are_unknown_or_empty(compat: str, tmp_path: Path) -> None:
+    """Three rows with a style of the nine, two with another, one with an empty answer, none without
+    a line. With compat=official, any text between commas is a style."""
+    pool = official_pool(tmp_path / "qas.json", 6)
+    idx = [1000 + 7 * i for i in range(6)]
+    styles = ["yes/no", "made-up style", "", "yes/no", "made-up style", "comparison"]
+    answers: dict[str, dict[Any, str]] = {
+        "OCR": dict(zip(idx, ["4", "", "", "1", "2", "3"], strict=True)),
+        "style": dict(zip(idx, styles, strict=True)),
+    }
+    folder = write_results(tmp_path / "results", answers)
+    kept, output = select(pool, folder, tmp_path / "o", 6, f"compat={compat}")
+    assert kept is not None, output
+    text = " ".join(output.split())
+    assert "1 row of 6 has an empty answer in style.jsonl, and no style from it." in text
+    assert "2 rows of 6 have an empty answer in ocr.jsonl, and no score from it." in text
+    assert "no line" not in text
+    unknown = "styles: 2 of 5 generations (40.0%) name no known style" in text
+    assert unknown == (compat == "none"), text
+    assert ("no known style" in text) == unknown
 
 
 def test_ids_serve_where_records_have_no_idx(tmp_path: Path) -> None:

@@ -453,7 +453,7 @@ class Mmssr:
             taken = taken.reordered(order)
         capability_names = tuple(c.name for c in capabilities)
         imported = self.results is not None
-        notes = health(columns, capability_names, bits, imported=imported)
+        notes = health(columns, capability_names, ~styles[:, -1], imported=imported)
         if self.results is not None:
             notes += results_notes(columns, capability_names)
         if self.teacher is not None:

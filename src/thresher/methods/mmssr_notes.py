@@ -88,14 +88,14 @@ def taken_notes(
 
 
 def health(
-    columns: Columns, capabilities: tuple[str, ...], bits: np.ndarray, *, imported: bool = False
+    columns: Columns, capabilities: tuple[str, ...], named: np.ndarray, *, imported: bool = False
 ) -> list[str]:
     """Warnings about constant scores, low probability of the valid answers, and invalid answers.
 
     Arguments:
         columns: of the pool.
         capabilities: their names.
-        bits: int32 [n], the styles.
+        named: bool [n], the row has a style.
         imported: whether the answers are read from files, where "" is no answer.
     """
     if not len(columns):
@@ -116,10 +116,8 @@ def health(
         ),
     )
     if "styles" in columns.values:
-        named = bits != 0
-        if imported:
-            named = named[np.asarray(columns["styles"]["text"], object) != ""]
-        notes += style_warnings(named)
+        written_style = np.asarray(columns["styles"]["text"], object) != ""
+        notes += style_warnings(named[written_style] if imported else named)
     else:
         given = [columns[f"style_{k}"] for k in range(len(STYLES))]
         mass = float(
@@ -139,7 +137,7 @@ def health(
 
 
 def results_notes(columns: Columns, capabilities: tuple[str, ...]) -> list[str]:
-    """Rows without a result of the official program.
+    """Rows without a result of the official program: without a line, or with an empty answer.
 
     Arguments:
         columns: of the pool, with official results.
@@ -147,12 +145,18 @@ def results_notes(columns: Columns, capabilities: tuple[str, ...]) -> list[str]:
     """
     notes = []
     for label, name in (*((c, f"score_{c}") for c in capabilities), ("style", "styles")):
-        missing = int((np.asarray(columns[name]["text"], object) == "").sum())
-        if missing:
-            notes.append(
-                f"{pluralize(missing)} of {len(columns):,} have no line in {label}.jsonl, and no "
-                f"{'style' if label == 'style' else 'score'} from it."
-            )
+        listed = np.asarray(columns[name]["listed"], bool)
+        empty = listed & (np.asarray(columns[name]["text"], object) == "")
+        for count, what in (
+            (int((~listed).sum()), "no line"),
+            (int(empty.sum()), "an empty answer"),
+        ):
+            if count:
+                notes.append(
+                    f"{pluralize(count)} of {len(columns):,} {'has' if count == 1 else 'have'} "
+                    f"{what} in {label}.jsonl, and no "
+                    f"{'style' if label == 'style' else 'score'} from it."
+                )
     return notes
 
 

@@ -55,9 +55,10 @@ class OfficialScore:
     an answer."""
 
     kind: ClassVar[str] = "official_score"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: a row without a line is distinct from an empty answer
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("text", "str", 'what the model wrote; "": no result'),
+        Field("listed", "bool", "the file has a line for the row"),
+        Field("text", "str", 'what the model wrote; "": no line, or an empty answer'),
         Field("score", "float32", "the rating in it; NaN: unclear, or no result"),
         Field("parsed", "bool", "a rating is clear"),
     )
@@ -66,10 +67,10 @@ class OfficialScore:
         return {}
 
     def facts(self, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        text = _texts(self.file, facts["idx"])
+        listed, text = _texts(self.file, facts["idx"])
         read = _whole if self.strict else score_of
         score = np.array([read(t) if t else np.nan for t in text], np.float32)
-        return {"text": text, "score": score, "parsed": ~np.isnan(score)}
+        return {"listed": listed, "text": text, "score": score, "parsed": ~np.isnan(score)}
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,10 @@ class OfficialStyles:
     file: ResultFile
 
     kind: ClassVar[str] = "official_styles"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # 2: a row without a line is distinct from an empty answer
     fields: ClassVar[tuple[Field, ...]] = (
-        Field("text", "str", 'the written list; "": no result'),
+        Field("listed", "bool", "the file has a line for the row"),
+        Field("text", "str", 'the written list; "": no line, or an empty answer'),
         Field("styles", "int32", "bit k: style k of mmSSR's nine is in the list"),
         Field("parsed", "bool", "at least one of the nine is in the list"),
     )
@@ -90,9 +92,9 @@ class OfficialStyles:
         return {}
 
     def facts(self, facts: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        text = _texts(self.file, facts["idx"])
+        listed, text = _texts(self.file, facts["idx"])
         bits = np.array([style_bits(t, STYLES) if t else 0 for t in text], np.int32)
-        return {"text": text, "styles": bits, "parsed": bits != 0}
+        return {"listed": listed, "text": text, "styles": bits, "parsed": bits != 0}
 
 
 def result_files(folder: str) -> dict[str, Path]:
@@ -136,12 +138,13 @@ def _whole(text: str) -> float:
         return float("nan")
 
 
-def _texts(file: ResultFile, idx: np.ndarray) -> np.ndarray:
-    """The text of each row, object [n]; "" without a result. Raises ConfigError if no line belongs
-    to a row."""
+def _texts(file: ResultFile, idx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each row has a line, bool [n], and its text, object [n]; "" without a line. Raises
+    ConfigError if no line belongs to a row."""
     results = _results(file.path, file.content)
     text = np.array([results.get(key, "") for key in idx], object)
-    if not any(key in results for key in idx.tolist()):
+    listed = np.array([key in results for key in idx], bool)
+    if not listed.any():
         known = next((key for key in idx.tolist() if key), "none")
         raise ConfigError(
             f": no line of {os.path.basename(file.path)} belongs to a row. Its first idx is "
@@ -149,7 +152,7 @@ def _texts(file: ResultFile, idx: np.ndarray) -> np.ndarray:
             option="settings.results",
             value=os.path.dirname(file.path),
         )
-    return text
+    return listed, text
 
 
 @functools.lru_cache(maxsize=32)
