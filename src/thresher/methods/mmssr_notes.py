@@ -116,8 +116,9 @@ def health(
         ),
     )
     if "styles" in columns.values:
-        written_style = np.asarray(columns["styles"]["text"], object) != ""
-        notes += style_warnings(named[written_style] if imported else named)
+        if imported:
+            named = named[np.asarray(columns["styles"]["text"], object) != ""]
+        notes += style_warnings(named)
     else:
         given = [columns[f"style_{k}"] for k in range(len(STYLES))]
         mass = float(
