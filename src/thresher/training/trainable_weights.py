@@ -82,7 +82,7 @@ def _linear_layers_pattern(model: Any, module_path: str) -> str:
     names = {
         n[len(prefix) :]
         for n, m in model.named_modules()
-        if n.startswith(prefix) and isinstance(m, torch.nn.Linear)
+        if n.startswith(prefix) and isinstance(m, torch.nn.Linear) and not _has_own_results(m)
     }
     layer_names = sorted({n.rsplit(".", 1)[-1] for n in names} - {"lm_head", "embed_out"})
     if not layer_names:
@@ -91,3 +91,12 @@ def _linear_layers_pattern(model: Any, module_path: str) -> str:
             f"{opt('full', True)}."
         )
     return rf"{re.escape(prefix)}(?:.*\.)?(?:{'|'.join(map(re.escape, layer_names))})"
+
+
+def _has_own_results(layer: Any) -> bool:
+    """Whether a linear layer of transformers returns something else than its product, so that peft
+    cannot add to it: a router of experts (Llama 4)."""
+    import torch
+
+    own = type(layer).forward is not torch.nn.Linear.forward
+    return own and type(layer).__module__.startswith("transformers.models.")
