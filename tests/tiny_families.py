@@ -21,6 +21,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from transformers.models.llava_next.image_processing_pil_llava_next import (
     LlavaNextImageProcessorPil,
 )
+from transformers.models.ovis2.image_processing_pil_ovis2 import Ovis2ImageProcessorPil
 
 from tests import tiny_models as base
 from thresher.backends.hf.processor import image_only
@@ -392,6 +393,91 @@ def _save_pixtral(out: Path, config: Any, tokenizer: Any, merge: int) -> None:
     base.save(out, tf.AutoModelForImageTextToText.from_config(config), processor)
 
 
+_OVIS_INDICATORS = ("<IMG_START>", "<IMG_GRID>", "<IMG_COL>", "<IMG_ROW>", "<IMG_END>")
+_OVIS_WORDS = base.Words(
+    special=(
+        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<image>", "<IMG_ATOM>"),
+        *_OVIS_INDICATORS,
+    ),
+    eos="<|im_end|>",
+    pad="<|endoftext|>",
+)
+
+
+def _ovis2(out: Path, size: base.Size) -> None:
+    """Image tokens are mixtures of a visual vocabulary, of which the tokens around an image are
+    words, too."""
+    tokenizer = _OVIS_WORDS.byte_level()
+    config = tf.Ovis2Config(
+        vision_config=base.vision_config(
+            vocab_size=37, hidden_stride=2, num_visual_indicator_tokens=len(_OVIS_INDICATORS)
+        ),
+        text_config=base.text_config(tokenizer, model_type="qwen2"),
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_ATOM>"),
+        visual_indicator_token_ids=tokenizer.convert_tokens_to_ids(list(_OVIS_INDICATORS)),
+        vocab_size=len(tokenizer),
+        hidden_size=base.text_config(tokenizer)["hidden_size"],
+    )
+    processor = tf.Ovis2Processor(
+        image_processor=Ovis2ImageProcessorPil(
+            size={"height": 56, "width": 56}, crop_to_patches=True, min_patches=1, max_patches=4
+        ),
+        tokenizer=tokenizer,
+        image_seq_length=4,
+        chat_template=_marked_chat("<image>"),
+    )
+    base.save(out, tf.Ovis2ForConditionalGeneration(config), processor)
+
+
+_LLAMA4_WORDS = base.Words(
+    special=(
+        *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|image|>", "<|image_start|>"),
+        *("<|image_end|>", "<|patch|>", "<|tile_x_separator|>", "<|tile_y_separator|>"),
+    ),
+    eos="<|im_end|>",
+    pad="<|endoftext|>",
+)
+
+
+def _llama4(out: Path, size: base.Size) -> None:
+    """Images in tiles; experts; attention in chunks that are shorter than most rows."""
+    tokenizer = _LLAMA4_WORDS.byte_level()
+    number = tokenizer.convert_tokens_to_ids
+    width = base.text_config(tokenizer)["hidden_size"]
+    config = tf.Llama4Config(
+        vision_config={
+            **{"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 2},
+            **{"num_attention_heads": 2, "image_size": 56, "patch_size": 14},
+            **dict.fromkeys(
+                ("vision_output_dim", "projector_input_dim", "projector_output_dim"), 32
+            ),
+        },
+        text_config=base.text_config(
+            tokenizer,
+            hidden_size=width,
+            intermediate_size=64,
+            intermediate_size_mlp=128,
+            num_hidden_layers=4,
+            head_dim=16,
+            num_local_experts=2,
+            num_experts_per_tok=1,
+            interleave_moe_layer_step=2,
+            attention_chunk_size=WINDOW,
+            no_rope_layer_interval=4,
+        ),
+        boi_token_index=number("<|image_start|>"),
+        eoi_token_index=number("<|image_end|>"),
+        image_token_index=number("<|patch|>"),
+    )
+    processor = tf.Llama4Processor(
+        image_processor=tf.Llama4ImageProcessor(size={"height": 56, "width": 56}, max_patches=4),
+        tokenizer=tokenizer,
+        patch_size=14,
+        chat_template=_marked_chat("<|image|>"),
+    )
+    base.save(out, tf.Llama4ForConditionalGeneration(config), processor)
+
+
 SPECIAL = {
     "qwen3_5": base.TinyModel(_qwen3_5),
     "gemma4": base.TinyModel(_gemma4),
@@ -407,6 +493,8 @@ OTHERS = {
     "glm46v": base.TinyModel(partial(_glm, version="4.6v")),
     "llava_next": base.TinyModel(_llava_next),
     "idefics3": base.TinyModel(_idefics3),
+    "ovis2": base.TinyModel(_ovis2),
+    "llama4": base.TinyModel(_llama4, needs="torchvision"),
     "pixtral": base.TinyModel(_pixtral, needs="torchvision"),
     "mistral3": base.TinyModel(_mistral3, needs="torchvision"),
 }

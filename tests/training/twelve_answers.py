@@ -75,7 +75,7 @@ def learn(name: str, folder: Path, *, steps: int = STEPS, rate: float = LEARNING
             return_dict=True,
             return_tensors="pt",
             add_generation_prompt=True,
-        )
+        ).to(model.dtype)
         with torch.no_grad():
             out = model.generate(**inputs, max_new_tokens=12, do_sample=False, eos_token_id=stops)
         new = out[0, inputs["input_ids"].shape[1] :]

@@ -46,6 +46,7 @@ def reference_logprob(tiny: Loaded, row: Sample, query: Query, answer: str) -> f
     # the template writes a turn unlike its generation prompt: the answer follows the prompt
     tokenizer = tiny.processor.tokenizer
     inputs = tiny.processor(text=[prompt], images=[images] if images else None, return_tensors="pt")
+    inputs = inputs.to(torch.float32)  # Llama 4's are in bfloat16
     end = render(tiny.processor, messages + texts).rsplit(answer, 1)[1]
     more = tokenizer(answer, add_special_tokens=False)["input_ids"]
     counted = more if query.whole else more[:1]
@@ -92,7 +93,7 @@ def official_inputs(tiny: Loaded, sample: Sample, image_source: Images) -> Any:
         images=[images] if images else None,
         return_tensors="pt",
         add_special_tokens=special,
-    )
+    ).to(torch.float32)
 
 
 @torch.inference_mode()

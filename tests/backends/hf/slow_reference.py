@@ -271,8 +271,11 @@ def reference_encoding(
             filled, tokenize=True, return_dict=True, **_template_settings(processor), **more
         )
 
-    inputs = official(return_tensors="pt")
-    noted = official(processor_kwargs={"return_text_replacement_offsets": True})
+    inputs = official(return_tensors="pt").to(torch.float32)  # Llama 4's are in bfloat16
+    # as tensors, too: Ovis2's processor takes no other sizes of images
+    noted = official(
+        return_tensors="pt", processor_kwargs={"return_text_replacement_offsets": True}
+    )
     ids: list[int] = inputs["input_ids"][0].tolist()
     assert _row(noted["input_ids"]) == ids
 

@@ -132,7 +132,7 @@ def test_generated_text_is_that_of_plain_transformers(family: Loaded, n: int) ->
         inputs = family.processor.apply_chat_template(
             *(prompt,), tokenize=True, return_dict=True, return_tensors="pt",
             add_generation_prompt=True,
-        )  # fmt: skip
+        ).to(torch.float32)  # fmt: skip
         with torch.no_grad():
             out = family.model.generate(
                 **inputs, max_new_tokens=5, do_sample=False, eos_token_id=stops

@@ -65,17 +65,20 @@ class PreparedImage:
 @dataclass(slots=True)
 class ImageFeatures:
     """An image after the vision tower: `main` [tokens, hidden]; `deep` one [tokens, hidden] per
-    DeepStack layer. is_video: as of `PreparedImage`."""
+    DeepStack layer. is_video: as of `PreparedImage`. indicators: [kinds, hidden], what the model
+    puts at the tokens around an image, the same for every image (Ovis2); else None."""
 
     main: torch.Tensor
     deep: tuple[torch.Tensor, ...] = ()
     is_video: bool = False
+    indicators: torch.Tensor | None = None
 
     @property
     def nbytes(self) -> int:
         return self.main.nbytes + sum(t.nbytes for t in self.deep)
 
 
+INDICATORS = "visual_indicator_features"
 VIDEO_INPUT = "pixel_values_videos"
 _TEXT_KEYS = (
     "input_ids",
@@ -220,9 +223,9 @@ class Vision:
         self.device = device
         self.dtype = dtype
         self.together = True  # whether images of equal shapes may run in one call
-        # for images and for videos (True): the class of what the model returns, and how it arranges
-        # its features
-        self.output: dict[bool, tuple[type, Arrangement]] = {}
+        # for images and for videos (True): the class of what the model returns, the name of its
+        # field with the features, and how it arranges them
+        self.output: dict[bool, tuple[type, str, Arrangement]] = {}
         self.owner = vision_owner(model)
         self.accepts = self._accepts("get_image_features")
         self.accepts_video = self._accepts("get_video_features")
@@ -277,13 +280,18 @@ class Vision:
             )
         encode = self.owner.get_video_features if is_video else self.owner.get_image_features
         output = encode(**inputs, return_dict=True)
-        pooled = output.pooler_output
-        self.output[is_video] = type(output), _arrangement(pooled)
+        # Llama 4 projects the features later, and has them where others have the tower's own
+        pooled_here = getattr(output, "pooler_output", None) is not None
+        field = "pooler_output" if pooled_here else "last_hidden_state"
+        pooled = getattr(output, field)
+        self.output[is_video] = type(output), field, _arrangement(pooled)
+        indicators = getattr(output, INDICATORS, None)
         main = _per_image(pooled, n)  # n of [tokens, hidden]
         layers = getattr(output, "deepstack_features", None) or []
         deep = [_per_image(layer, n) for layer in layers]
         return [
-            ImageFeatures(main[i], tuple(layer[i] for layer in deep), is_video) for i in range(n)
+            ImageFeatures(main[i], tuple(layer[i] for layer in deep), is_video, indicators)
+            for i in range(n)
         ]
 
     def as_encoder_output(self, features: Sequence[ImageFeatures]) -> dict[str, Any]:
@@ -297,10 +305,14 @@ class Vision:
             main = [f.main for f in chosen]
             # An instance of the model's own output class: transformers calls its methods
             # (`to_tuple` since 5.24).
-            kind, arrangement = self.output.get(is_video, (BaseModelOutputWithPooling, "list"))
-            deep = {}
+            kind, field, arrangement = self.output.get(
+                is_video, (BaseModelOutputWithPooling, "pooler_output", "list")
+            )
+            more: dict[str, Any] = {}
+            if chosen[0].indicators is not None:
+                more[INDICATORS] = chosen[0].indicators
             if chosen[0].deep:
-                deep["deepstack_features"] = [
+                more["deepstack_features"] = [
                     [f.deep[k] for f in chosen] for k in range(len(chosen[0].deep))
                 ]
             pooled: Any = main
@@ -308,7 +320,7 @@ class Vision:
                 pooled = torch.cat(main)
             if is_video and arrangement == "batch":  # of rows that the model joins itself
                 pooled = pooled[None]
-            out[name] = kind(pooler_output=pooled, **deep)
+            out[name] = kind(**{field: pooled}, **more)
         return out
 
 
