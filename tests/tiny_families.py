@@ -478,6 +478,46 @@ def _llama4(out: Path, size: base.Size) -> None:
     base.save(out, tf.Llama4ForConditionalGeneration(config), processor)
 
 
+_MINICPM_NAMES = {
+    "image_token": "<image_pad>",
+    "video_token": "<video_pad>",
+    "image_start_token": "<image>",
+    "image_end_token": "</image>",
+    "slice_start_token": "<slice>",
+    "slice_end_token": "</slice>",
+    "image_id_start_token": "<image_id>",
+    "image_id_end_token": "</image_id>",
+}
+_MINICPM_WORDS = base.Words(
+    special=("<|endoftext|>", "<|im_start|>", "<|im_end|>", *_MINICPM_NAMES.values()),
+    eos="<|im_end|>",
+    pad="<|endoftext|>",
+    named=tuple(_MINICPM_NAMES.items()),
+)
+
+
+def _minicpmv4_6(out: Path, size: base.Size) -> None:
+    """Images are numbered in a conversation, and large ones are cut into slices."""
+    tokenizer = _MINICPM_WORDS.byte_level()
+    config = tf.MiniCPMV4_6Config(
+        text_config=base.text_config(tokenizer, model_type="qwen3"),
+        vision_config=base.vision_config(num_hidden_layers=3, image_size=112, insert_layer_id=1),
+        insert_layer_id=1,
+        image_size=112,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image_pad>"),
+        video_token_id=tokenizer.convert_tokens_to_ids("<video_pad>"),
+    )
+    processor = tf.MiniCPMV4_6Processor(
+        image_processor=tf.MiniCPMV4_6ImageProcessor(
+            scale_resolution=112, patch_size=14, max_slice_nums=2
+        ),
+        video_processor=tf.MiniCPMV4_6VideoProcessor(),
+        tokenizer=tokenizer,
+        chat_template=_marked_chat("<image_pad>"),
+    )
+    base.save(out, tf.MiniCPMV4_6ForConditionalGeneration(config), processor)
+
+
 SPECIAL = {
     "qwen3_5": base.TinyModel(_qwen3_5),
     "gemma4": base.TinyModel(_gemma4),
@@ -495,6 +535,7 @@ OTHERS = {
     "idefics3": base.TinyModel(_idefics3),
     "ovis2": base.TinyModel(_ovis2),
     "llama4": base.TinyModel(_llama4, needs="torchvision"),
+    "minicpmv4_6": base.TinyModel(_minicpmv4_6, needs="torchvision"),
     "pixtral": base.TinyModel(_pixtral, needs="torchvision"),
     "mistral3": base.TinyModel(_mistral3, needs="torchvision"),
 }

@@ -124,3 +124,36 @@ def test_image_among_two_has_the_tokens_of_one() -> None:
     one, of_two = (prepared.prepare(picture(), among) for among in (False, True))
     assert one.expansion == of_two.expansion == [5, 7, 7, 7, 7, 6]
     assert one.texts == of_two.texts == ("\n\n", "\n\n")
+
+
+def numbered() -> Any:
+    """A processor that numbers the images of a conversation, as MiniCPM-V's does."""
+    processor = crops()
+    replace = processor.get_text_with_replacements
+
+    def with_numbers(text: Any, images: Any = (), *more: Any, **options: Any) -> Any:
+        images = options.pop("images_replacements", images)
+        images = [f"<end_of_image>{k}<end_of_image>{one}" for k, one in enumerate(images or ())]
+        return replace(text, images, *more, **options)
+
+    processor.get_text_with_replacements = with_numbers
+    return processor
+
+
+def test_images_are_numbered_as_the_processor_numbers_them() -> None:
+    processor = numbered()
+    row = ask("Which is larger?", "The second one.", *(str(k % 5) for k in range(12)))
+    images = [Images().load_image(ref) for ref in row.images]
+    want = reference_encoding(processor, messages_of(row), images)
+    preparer = ImagePreparer(processor, processor.image_token)
+    preparer.prepare(images[0], True)  # as when a model is opened: shows that there are numbers
+    found = [preparer.prepare(image, False) for image in images]
+    conv = conversation(row)
+    (text,) = Encoder(processor).encode(
+        [type(conv)(conv.messages, conv.images, 0, tuple(p.texts for p in found))]
+    )
+    assert not isinstance(text, str), text
+    got = assemble(text, list(range(12)), dict(enumerate(found)))
+    assert got.ids.tolist() == want["input_ids"]
+    assert got.answer_positions.tolist() == want["answer_positions"]
+    assert ImagePreparer(gemma3(), gemma3().image_token).prepare(picture(), True).number is None

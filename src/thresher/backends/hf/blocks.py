@@ -290,11 +290,13 @@ def assemble(
     is_separator = np.isin(positions, text.separator_positions)
     shifted = positions.copy()
     grids = []
-    start = 0
+    start = place = 0
     for placeholder, key in zip(text.image_positions, keys, strict=True):
         image = images[key]
-        ids += text.ids[start:placeholder] + image.expansion
-        shifted += np.where(positions > placeholder, len(image.expansion) - 1, 0)
+        expansion = image.expansion_at(place)
+        place += not image.is_video
+        ids += text.ids[start:placeholder] + expansion
+        shifted += np.where(positions > placeholder, len(expansion) - 1, 0)
         start = placeholder + 1
         if image.grid is not None:
             grids.append(image.grid)

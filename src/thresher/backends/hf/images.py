@@ -9,7 +9,7 @@ other images of its batch.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -33,6 +33,20 @@ Grid = tuple[int, int, int] | VideoGrid
 """(t, h, w) in patches of an image, or a video's."""
 
 
+@dataclass(frozen=True, slots=True)
+class NumberSpan:
+    """Where the number of an image stands among its token ids: MiniCPM-V numbers the images of a
+    conversation from 0.
+
+    start, end: the ids of the number 0.
+    ids_of: number -> its token ids.
+    """
+
+    start: int
+    end: int
+    ids_of: Callable[[int], list[int]]
+
+
 @dataclass(slots=True)
 class PreparedImage:
     """An image, or a video, before the vision tower.
@@ -43,6 +57,7 @@ class PreparedImage:
     multi_image: prepared as in a conversation of several images.
     texts: what the processor writes before and after these tokens. It can merge with the text
         around the image, so it is tokenised with the conversation.
+    number: where `expansion` holds the image's number in the conversation; None: nowhere.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -50,6 +65,15 @@ class PreparedImage:
     grid: Grid | None
     multi_image: bool
     texts: tuple[str, str] = ("", "")
+    number: NumberSpan | None = None
+
+    def expansion_at(self, place: int) -> list[int]:
+        """The token ids that replace the placeholder of the image at `place`, from 0, among the
+        images of a conversation."""
+        if self.number is None or place == 0:
+            return self.expansion
+        before, after = self.expansion[: self.number.start], self.expansion[self.number.end :]
+        return [*before, *self.number.ids_of(place), *after]
 
     @property
     def is_video(self) -> bool:
@@ -106,6 +130,9 @@ class ImagePreparer:
     def __init__(self, processor: Any, image_token: str) -> None:
         self.processor = processor
         self.image_token = image_token
+        # what the processor writes before the number of an image; None: it writes no numbers, as
+        # far as is known before it has got two images
+        self._before_number: str | None = None
 
     def prepare(self, image: Any, multi_image: bool) -> PreparedImage:
         """Run the image processor.
@@ -130,10 +157,15 @@ class ImagePreparer:
         }
         if multi_image:
             inputs = {k: _first_half(v) for k, v in inputs.items()}
-        ids, texts = self._expansion(out, copies)
+        ids, texts, number = self._expansion(out, copies)
         grid = inputs.get("image_grid_thw")
         return PreparedImage(
-            inputs, ids, tuple(grid[0].tolist()) if grid is not None else None, multi_image, texts
+            inputs,
+            ids,
+            tuple(grid[0].tolist()) if grid is not None else None,
+            multi_image,
+            texts,
+            number,
         )
 
     def prepare_video(self, video: Video, video_token: str) -> PreparedImage:
@@ -157,7 +189,7 @@ class ImagePreparer:
         inputs = {
             k: v for k, v in out.items() if k not in _TEXT_KEYS and isinstance(v, torch.Tensor)
         }
-        ids, texts = self._expansion(out, 1)
+        ids, texts, _ = self._expansion(out, 1)
         grid = None
         if "video_grid_thw" in inputs:
             # Qwen2.5-VL's positions along the time axis are in seconds
@@ -166,8 +198,11 @@ class ImagePreparer:
             grid = VideoGrid(time, height, width, float(seconds[0]))
         return PreparedImage(inputs, ids, grid, False, texts)
 
-    def _expansion(self, out: Any, copies: int) -> tuple[list[int], tuple[str, str]]:
-        """The token ids of the first image, and the texts before and after them.
+    def _expansion(
+        self, out: Any, copies: int
+    ) -> tuple[list[int], tuple[str, str], NumberSpan | None]:
+        """The token ids of the first image, the texts before and after them, and where they hold
+        its number.
 
         Tokenizers split a text at their added tokens, so what is between the first and the last one
         is tokenised in the same way wherever the image is.
@@ -177,17 +212,47 @@ class ImagePreparer:
         if not replacements:  # the processor replaces nothing in the text
             # Mllama's processor adds a BOS token after the image
             ids = [i for i in out["input_ids"][0].tolist() if i != tokenizer.bos_token_id]
-            return ids[: len(ids) // copies], ("", "")
+            return ids[: len(ids) // copies], ("", ""), None
         text: str = replacements[0]["replacement"]
+        if copies == 2:
+            self._before_number = before_number(text, replacements[1]["replacement"])
         encoding = tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         ids, offsets = encoding["input_ids"], encoding["offset_mapping"]
         added = [k for k, i in enumerate(ids) if i in tokenizer.added_tokens_decoder]
         if not added:
-            return ids, ("", "")
+            return ids, ("", ""), None
         first, last = added[0], added[-1]
-        return ids[first : last + 1], (text[: offsets[first][0]], text[offsets[last][1] :])
+        number = None
+        if self._before_number is not None and text.startswith(self._before_number):
+            place = len(self._before_number)
+            digits = [k - first for k, (a, b) in enumerate(offsets) if a <= place < b]
+            number = NumberSpan(digits[0], digits[-1] + 1, self._number_ids)
+        texts = (text[: offsets[first][0]], text[offsets[last][1] :])
+        return ids[first : last + 1], texts, number
+
+    def _number_ids(self, number: int) -> list[int]:
+        ids: list[int] = self.processor.tokenizer(str(number), add_special_tokens=False)[
+            "input_ids"
+        ]
+        return ids
+
+
+def before_number(first: str, second: str) -> str | None:
+    """What is written before the number of an image; None if no number is written.
+
+    Arguments:
+        first: what replaces the placeholder of an image.
+        second: what replaces that of the same image after it.
+
+    >>> before_number("<id>0</id><image>", "<id>1</id><image>"), before_number("<a>", "<a>")
+    ('<id>', None)
+    """
+    place = next((k for k, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), None)
+    if place is None or f"{first[:place]}1{first[place + 1 :]}" != second or first[place] != "0":
+        return None
+    return first[:place]
 
 
 def video_metadata(video: Video) -> dict[str, Any]:
