@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
-from thresher.errors import ConfigError, Spell, in_python, spelled
+from thresher.errors import ConfigError, ImageError, Spell, in_python, spelled
 
 DIGEST = np.dtype("S32")  # SHA-256; indexing one element strips NULs: use `digests_to_bytes`
 IMAGE_PLACEHOLDER = "<image>"
@@ -145,6 +145,18 @@ class RowError:
         kind, _, detail = text.partition(":")
         return cls(kind, detail.lstrip())
 
+    @classmethod
+    def of(cls, error: ImageError) -> RowError:
+        """The error of a row whose image or video cannot be used.
+
+        >>> str(RowError.of(ImageError("a.png: empty file (0 bytes)", kind="empty-image")))
+        'empty-image: a.png: empty file (0 bytes)'
+        """
+        given = cls.parse(str(error))
+        if given.kind in (error.kind, CHANGED):
+            return given
+        return cls(error.kind, str(error).replace(f"{error.kind}: ", "", 1))
+
 
 @dataclass(frozen=True)
 class Note:
@@ -219,6 +231,9 @@ class TrainingRows(SampleSource, Protocol):
     @property
     def problems(self) -> Mapping[int, str]:
         """Row -> why it cannot be trained on; rows without a problem are absent."""
+
+    def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """Why each row's first missing image is missing; "" if none is."""
 
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]: ...
     def samples(self, rows: Sequence[int] | np.ndarray) -> list[Sample]: ...

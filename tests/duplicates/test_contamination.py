@@ -209,7 +209,7 @@ def test_rows_that_cannot_be_compared_are_counted(tmp_path: Path, make_row: Any)
     assert checked.unchecked == checked.other_unchecked
     assert sorted(checked.unchecked) == [1, 2, 3, 4, 5, 6]
     expected = {
-        1: "gone.png: no such image in ",
+        1: "missing-image: gone.png: no such image in ",
         2: "missing-video: gone.mp4: no such video in ",
         3: "missing-video: 1.mp4: no such video in ",
         4: "it has audio",

@@ -17,7 +17,7 @@ from thresher.errors import ImageError
 from thresher.pools import Pool, open_pool, videos
 from thresher.types import ImageRef, VideoRef
 
-NOT_READ = "video: not read unless the number of frames to read is given (option video-frames)"
+NOT_READ = "video: not read unless the number of frames to read is given (--video-frames N)"
 
 
 @pytest.fixture(scope="module")

@@ -392,13 +392,15 @@ def test_missing_images_fail_before_a_model_is_opened(tmp_path: Path, store: Sto
         record(i, f"gone{i}.jpg") for i in range(90, 100)
     ]
     pool, model = pool_of(tmp_path, records), Model()
-    with pytest.raises(TooManyFailures, match=r"10 × no such image in .*: gone90\.jpg"):
+    with pytest.raises(
+        TooManyFailures, match=r"10 × missing-image: gone90\.jpg: no such image in "
+    ):
         select(pool, HighestLoss(), "10", store, model)
     assert model.opened == 0
     outcome = select(pool, HighestLoss(), "100%", store, model, on_missing="exclude")
     assert outcome.excluded == 10 and model.scored == 90 and outcome.failures[0].signal == "pool"
     assert [f.error for f in outcome.failures] == [
-        f"no such image in {tmp_path}: gone{i}.jpg" for i in range(90, 100)
+        f"missing-image: gone{i}.jpg: no such image in {tmp_path}" for i in range(90, 100)
     ]
     plain = select(pool, FirstTies(), "100%", store)
     assert len(plain.rows) == 100 and plain.excluded == 0
@@ -417,9 +419,9 @@ def test_unsafe_image_path_is_not_called_missing(tmp_path: Path, store: Store) -
     ]
     pool = pool_of(tmp_path, records)
     errors = [f.error for f in select(pool, HighestLoss(), "10", store, Model()).failures]
-    assert errors[0].startswith("../up.jpg: unsafe-path: .. could leave")
-    assert errors[1].startswith("/etc/passwd: unsafe-path: an absolute path")
-    assert errors[2].startswith("http://x.org/a.jpg: remote-url")
+    assert errors[0].startswith("unsafe-path: ../up.jpg: .. could leave")
+    assert errors[1].startswith("unsafe-path: /etc/passwd: an absolute path")
+    assert errors[2].startswith("remote-url: http://x.org/a.jpg: ")
     assert pool.missing_image_reasons([0, 97]) == ["", errors[0]]
 
 

@@ -232,7 +232,7 @@ def test_rows_whose_images_cannot_be_removed(backend: HFBackend) -> None:
         for i, error in zip(piece.index.tolist(), piece.errors, strict=True):
             results[i] = error
     assert np.isnan(nll[0]) and np.isfinite(nll[2]) and results[0] == results[2] == ""
-    assert "inside an answer" in results[1] and "no answer token" in results[3]
+    assert "inside an answer" in results[1] and "no-answer: " in results[3]
 
 
 @each_kind
@@ -404,8 +404,8 @@ def test_non_finite_states_are_a_row_error() -> None:
             yield Scored(np.array([2, 0, 1]), values, ["", "", ""])
 
     _, errors = asked([Embedding(MODEL), AnswerLoss(MODEL)], [ask("a", "b")] * 3, Backend())
-    assert errors[0] == ["the model's hidden states are not finite numbers", "", ""]
-    assert errors[1] == ["", "the loss is not a finite number", ""]
+    assert errors[0] == ["not-finite: the model's hidden states are not finite numbers", "", ""]
+    assert errors[1] == ["", "not-finite: the loss is not a finite number", ""]
 
 
 @pytest.mark.parametrize(

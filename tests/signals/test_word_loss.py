@@ -154,7 +154,7 @@ def test_a_loss_that_is_no_number_is_an_error_of_that_row_only() -> None:
             yield Scored(np.arange(3), values, ["", "", "truncated image"])
 
     _, errors = columns_of(WordLoss(MODEL), [ask("a", "b")] * 3, Backend())
-    assert errors == ["", "the loss is not a finite number", "truncated image"]
+    assert errors == ["", "not-finite: the loss is not a finite number", "truncated image"]
 
 
 @pytest.mark.parametrize(

@@ -259,7 +259,10 @@ def test_rows_that_cannot_be_encoded_are_named(tmp_path: Path) -> None:
     reasons = [
         json.loads(line) for line in (tmp_path / "m" / "failures.jsonl").read_text().splitlines()
     ]
-    assert "control token" in reasons[0]["error"] and "missing" in reasons[1]["error"]
+    assert [r["error"].partition(":")[0] for r in reasons] == [
+        *("control-token", "missing-image", "unreadable", "not-an-image")
+    ]
+    assert reasons[1]["error"] == f"missing-image: gone.png: no such image in {pool.images_folder}"
     assert [r["row"] for r in reasons] == [3, 5, 6, 8]
     assert json.loads((tmp_path / "m" / "training.json").read_text())["rows"]["unusable"] == 4
 

@@ -213,7 +213,7 @@ def _without_videos(
             try:
                 keys[ref.identity] = pool.video_key(ref)
             except ImageError as error:
-                keys[ref.identity] = str(error)
+                keys[ref.identity] = str(RowError.of(error))
     contents = []
     others = tuple(medium for medium in sample.media if not medium.startswith("video:"))
     sample = replace(sample, media=others)

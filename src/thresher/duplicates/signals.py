@@ -22,6 +22,7 @@ from thresher.types import (
     Columns,
     Field,
     ImageRef,
+    RowError,
     Sample,
     SampleSource,
     Scored,
@@ -310,7 +311,7 @@ def _signature_or_error(
     try:
         return signature(pool.load_image(ref))
     except ImageError as error:
-        return str(error)
+        return str(RowError.of(error))
 
 
 def _row_signatures(

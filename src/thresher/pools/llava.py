@@ -162,9 +162,7 @@ def parse(record: Any, problem: str, raw: str) -> Parsed:
         media = (*media, *_media_identities(kind, record[key]))
         video, audio = video or kind == "video", audio or kind == "audio"
     if video and not problem:
-        problem = (
-            "video: not read unless the number of frames to read is given (option video-frames)"
-        )
+        problem = "video: not read unless the number of frames to read is given (--video-frames N)"
     if audio and not problem:
         problem = "audio: kept and counted, scored by no model yet"
 

@@ -305,8 +305,8 @@ class Pool:
         return self._image_ref(number).identity
 
     def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
-        """For each of `rows`, why its first missing image is missing: no such file, or a path that
-        may not be read. "" if no image is missing (`facts["missing_images"]`).
+        """For each of `rows`, why its first missing image is missing, as a `RowError`: no such
+        file, or a path that may not be read. "" if no image is missing (`facts["missing_images"]`).
         """
         i = self.index
         references = np.flatnonzero(i.image_size[i.image_ref] < 0)
@@ -319,12 +319,11 @@ class Pool:
 
     def _why_missing(self, path: str) -> str:
         if reason := unsafe_path_reason(path):
-            return f"{printable(path)}: {reason}"
+            error = RowError.parse(reason)
+            return str(RowError(error.kind, f"{printable(path)}: {error.detail}"))
         spelling = self.spellings.describe(path)
-        return (
-            f"no such image in {self.images_folder}: "
-            f"{printable(path)}{f' ({spelling})' if spelling else ''}"
-        )
+        detail = f"{printable(path)}: no such image in {self.images_folder}"
+        return str(RowError("missing-image", f"{detail} ({spelling})" if spelling else detail))
 
     @cached_property
     def spellings(self) -> SpellingFinder:

@@ -20,7 +20,7 @@ from thresher.types import AnyModel, Capability, Field
 
 Part = Literal["question", "answer", "image", "all"]
 PARTS: tuple[Part, ...] = ("question", "answer", "image", "all")
-NOT_FINITE = "the model's hidden states are not finite numbers"
+NOT_FINITE = "not-finite: the model's hidden states are not finite numbers"
 
 
 @dataclass(frozen=True)

@@ -181,4 +181,4 @@ def finite(values: dict[str, np.ndarray], what: str) -> tuple[dict[str, np.ndarr
         what: the subject of the error.
     """
     odd = ~np.all([np.isfinite(column) for column in values.values()], axis=0)
-    return values, [f"{what} is not a finite number" if o else "" for o in odd.tolist()]
+    return values, [f"not-finite: {what} is not a finite number" if o else "" for o in odd.tolist()]

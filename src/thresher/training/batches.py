@@ -72,13 +72,10 @@ def split_usable(
     if len(requested) == 0:
         raise PoolError(f"{pool.path}: there are no rows to train on.")
     requested = requested[np.argsort(rank[requested], kind="stable")]
-    missing = pool.facts["missing_images"]
-    reasons: dict[int, str] = {}
-    for row in np.unique(requested).tolist():
-        if reason := pool.problems.get(row, ""):
-            reasons[row] = reason
-        elif missing[row]:
-            reasons[row] = f"an image is missing in {pool.images_folder}"
+    distinct = np.unique(requested)
+    missing = distinct[np.asarray(pool.facts["missing_images"])[distinct].astype(bool)]
+    reasons = dict(zip(missing.tolist(), pool.missing_image_reasons(missing), strict=True))
+    reasons |= {row: pool.problems[row] for row in distinct.tolist() if row in pool.problems}
     usable = requested[~np.isin(requested, np.array(sorted(reasons), np.int64))]
     unusable = describe_unusable(pool, reasons)
     if len(usable) == 0:

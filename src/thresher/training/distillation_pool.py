@@ -68,6 +68,10 @@ class DistillationPool:
     def problems(self) -> Mapping[int, str]:
         return {}
 
+    def missing_image_reasons(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """ "" for each example: none lacks an image."""
+        return [""] * len(rows)
+
     def ids(self, rows: Sequence[int] | np.ndarray) -> list[str]:
         """The ids of the pool rows that the examples are built from."""
         return self._pool.ids(self._rows[self._origin[np.asarray(rows, np.int64), 0]])

@@ -348,8 +348,8 @@ def test_row_that_exceeds_the_rendering_limit_fails_alone() -> None:
 @pytest.mark.parametrize(
     ("message", "error"),
     [
-        ("", "the model's chat template refuses these turns: TemplateError"),
-        ("No cats.", "the model's chat template refuses these turns: No cats"),
+        ("", "chat-template: the model's chat template refuses these turns: TemplateError"),
+        ("No cats.", "chat-template: the model's chat template refuses these turns: No cats"),
     ],
 )
 def test_what_a_template_raises_is_the_reason_of_the_row(message: str, error: str) -> None:

@@ -163,7 +163,10 @@ def test_broken_image_sends_no_request(opened: Any, images: Images) -> None:
     server, backend = opened()
     samples = [shown("<image>\nWhat?", "broken.png"), *rows(2)]
     _, errors = collect(backend.ask(samples, [SCORE], images), 3)
-    assert errors == ["broken.png: broken image: cut off", "", ""] and len(server.asked) == 2
+    assert (
+        errors == ["broken-image: broken.png: broken image: cut off", "", ""]
+        and len(server.asked) == 2
+    )
 
 
 def test_server_outage_stops_the_run_without_row_failures(opened: Any, images: Images) -> None:

@@ -116,8 +116,8 @@ def test_rows_without_a_loss() -> None:
     with serving(Plan(model="tiny:qwen2_5_vl", name="m", context=120)) as server:
         values, errors = collect(opened(server.url).answer_loss(rows, Pictures()), len(rows))
     assert errors[0] == "" and np.isfinite(values["nll"][0])
-    assert errors[1] == "the text contains the model's control token '<|im_end|>'"
-    assert errors[2] == "no answer token: every assistant turn is empty"
+    assert errors[1] == "control-token: the text contains the model's control token '<|im_end|>'"
+    assert errors[2] == "no-answer: every assistant turn is empty"
     assert "broken image" in errors[3]
     assert errors[4].startswith("too long: the server refuses it (HTTP 400): This model's maximum")
     assert np.isnan(values["nll"][1:]).all()

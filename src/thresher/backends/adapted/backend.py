@@ -33,7 +33,7 @@ from thresher.backends.hf.outputs import entropy_and_gap
 from thresher.console.formatting import pluralize
 from thresher.console.peak_memory import peak_bytes
 from thresher.errors import CapabilityError, ImageError, ModelError, named_reason, opt, reason_of
-from thresher.types import Query, Sample, SampleSource, Scored
+from thresher.types import Query, RowError, Sample, SampleSource, Scored
 
 PIECE_SECONDS = 1.0
 
@@ -191,7 +191,7 @@ class AdaptedBackend:
             if spread:
                 entropy, gap = (float(x.mean()) for x in entropy_and_gap(before, answer))
             if not np.isfinite(float(nll)):
-                raise ValueError("the loss is not a finite number")
+                raise ValueError("not-finite: the loss is not a finite number")
             return float(nll), len(targets), greedy, entropy, gap
 
         failed = (np.nan, 0, False, np.nan, np.nan)
@@ -349,7 +349,9 @@ class AdaptedBackend:
         for i, item in enumerate(items):
             try:
                 result, error = score(item), ""
-            except (ValueError, ImageError) as e:
+            except ImageError as e:
+                result, error = failed, str(RowError.of(e))
+            except ValueError as e:
                 result, error = failed, reason_of(e)
             index.append(i)
             found.append(result)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 YIELD_SECONDS = 1.0
 # tokens; the mask of a longer sequence would cost more memory than packing saves time
 MAX_PACKED_TOKENS = 8192
-NOT_FINITE = "the likelihood of an answer is not a finite number"
+NOT_FINITE = "not-finite: the likelihood of an answer is not a finite number"
 
 Result = np.ndarray | str
 """float64 log-probabilities of a row, in nats; or the row's error."""

@@ -98,7 +98,7 @@ def ask_incrementally(
             else:
                 out[k, : len(result)] = result
                 if not np.isfinite(result).all():
-                    errors[k] = "the likelihood of an answer is not a finite number"
+                    errors[k] = "not-finite: the likelihood of an answer is not a finite number"
         yield Scored(np.array(index, np.int64), {"logprob": out}, errors)
 
 

@@ -21,7 +21,7 @@ from thresher.backends.hf.forward import EncodedRow, Forward, available_cores
 from thresher.backends.hf.images import ImageFeatures, ImagePreparer, PreparedImage
 from thresher.backends.hf.videos import VideoSupport
 from thresher.errors import ImageError, reason_of
-from thresher.types import ImageRef, SampleSource, VideoRef
+from thresher.types import ImageRef, RowError, SampleSource, VideoRef
 
 if TYPE_CHECKING:
     from thresher.backends.hf.ask_encode import AskEncoder
@@ -224,12 +224,13 @@ class BlockPipeline:
             assert self._videos is not None
             return self._videos.problem or self._videos.prepare(pool.load_image(ref))
         except ImageError as e:
-            return str(e)
+            return str(RowError.of(e))
         # a processor that refuses a shape, such as 1 x 4000
         except (ValueError, ZeroDivisionError) as e:
             what = "video" if isinstance(ref, VideoRef) else "image"
             name = ref.path or f"the embedded {what}"
-            return f"the model's {what} processor refuses {name}: {reason_of(e)}"
+            detail = f"the model's {what} processor refuses {name}: {reason_of(e)}"
+            return str(RowError(f"{what}-processor", detail))
 
     def features(self, block: Block) -> dict[ImageKey, ImageFeatures]:
         """Vision features of the block's images. Frees the processed images; rows whose image does

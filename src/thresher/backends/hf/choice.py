@@ -113,7 +113,7 @@ def scored_choices(index: list[int], scores: list[list[float | str]]) -> Scored:
         if failures:
             errors.append(failures[0])
         elif not np.isfinite(logprobs).all():
-            errors.append("the likelihood of a candidate is not a finite number")
+            errors.append("not-finite: the likelihood of a candidate is not a finite number")
         else:
             errors.append("")
             picked[j] = int(logprobs.argmax())

@@ -28,7 +28,7 @@ from thresher.types import Sample, SampleSource, Scored
 if TYPE_CHECKING:
     from thresher.backends.hf.blocks import BlockPipeline
 
-NOT_FINITE = "the model's hidden states are not finite numbers"
+NOT_FINITE = "not-finite: the model's hidden states are not finite numbers"
 PARTS = {"images": "image", "question": "question", "answer": "answer"}  # field -> part
 
 

@@ -195,7 +195,7 @@ class Encoder:
         return (
             EncodedText(ids, image_positions, answers, separators)
             if len(answers) > len(separators)
-            else ("no answer token: every assistant turn is empty")
+            else "no-answer: every assistant turn is empty"
         )
 
     def _image_positions(self, conv: Conversation, ids: list[int]) -> list[int] | str:
@@ -203,7 +203,7 @@ class Encoder:
         positions = [p for p, t in enumerate(ids) if t == self.image_token_id]
         if len(positions) != len(conv.images):
             return (
-                f"the chat template shows {len(positions)} images where the row has "
+                f"chat-template: the chat template shows {len(positions)} images where the row has "
                 f"{len(conv.images)}"
             )
         return positions
@@ -216,11 +216,14 @@ class Encoder:
         texts = [p for m in conv.messages for p in m.parts if p is not None]
         for text in texts:
             if hit := self._special_token.search(text):
-                raise RenderError(f"the text contains the model's control token {hit[0]!r}")
+                raise RenderError(
+                    f"the text contains the model's control token {hit[0]!r}", kind="control-token"
+                )
             if MARK in text or "\x00" in text:
                 raise RenderError(
                     "the text contains a NUL or a private-use character (U+E000) that cannot be "
-                    "encoded"
+                    "encoded",
+                    kind="nul-byte",
                 )
         skeleton = self._skeleton_of(conv)
         # stripping a blank text may continue into its neighbour
@@ -244,12 +247,13 @@ class Encoder:
         elif [place[0] == self.video_token for place in found] != list(conv.videos):
             written = sum(place[0] == self.video_token for place in found)
             raise RenderError(
-                "video: the model's chat template "
+                "the model's chat template "
                 + (
                     "does not write the videos and images of this row in their order"
                     if written == sum(conv.videos)
                     else f"has places for {written} of the row's {sum(conv.videos)} videos"
-                )
+                ),
+                kind="video",
             )
         out: list[str] = []
         starts, shifts = [0], [0]  # shifts[k]: of what is at or after starts[k]

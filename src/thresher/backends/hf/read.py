@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from thresher.backends.hf.images import ImageFeatures
 
 YIELD_SECONDS = 1.0
-NOT_FINITE = "the loss is not a finite number"
+NOT_FINITE = "not-finite: the loss is not a finite number"
 
 
 def read(

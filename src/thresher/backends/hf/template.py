@@ -33,6 +33,7 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from thresher.errors import ModelError, reason_of
+from thresher.types import RowError
 
 MARK = "\ue000"  # begins a mark that replaces a text; rows whose text contains it are refused
 MAX_STEPS = 2_000_000  # of one rendering: loop steps, KiB of strings, and calls
@@ -104,7 +105,15 @@ _SUPPORTED_NODES = (
 
 
 class RenderError(Exception):
-    """A conversation cannot be rendered; the message becomes the row's error."""
+    """A conversation cannot be rendered. `str` gives the row's error, "kind: detail".
+
+    Arguments:
+        detail: what is wrong with the row.
+        kind: of the row's error.
+    """
+
+    def __init__(self, detail: str, kind: str = "chat-template") -> None:
+        super().__init__(str(RowError(kind, detail)))
 
 
 class RenderLimitExceeded(RenderError):

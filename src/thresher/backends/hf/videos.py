@@ -122,7 +122,7 @@ def _difference(pipeline: Any) -> str:
     try:
         text = pipeline.encoder.official_text(conv)
     except RenderError as e:
-        return str(e)
+        return RowError.parse(str(e)).detail
     block = pipeline.prepare([conv], range(1), pool, False)
     if block.errors:
         return RowError.parse(block.errors[0]).detail or block.errors[0]

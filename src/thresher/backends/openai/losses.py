@@ -36,8 +36,8 @@ from thresher.backends.openai.prompt_logprobs import (
 from thresher.errors import CapabilityError, opt
 from thresher.types import ImageRef
 
-NOT_FINITE = "the loss is not a finite number"
-NO_ANSWER = "no answer token: every assistant turn is empty"
+NOT_FINITE = "not-finite: the loss is not a finite number"
+NO_ANSWER = "no-answer: every assistant turn is empty"
 _QUESTION, _ANSWER = "Say yes.", "Yes"
 _WHOLE = {"add_generation_prompt": False}
 _PROMPT = {"add_generation_prompt": True}
@@ -160,7 +160,9 @@ class LossReader:
         """Raises Refused for a text that the server would read as control tokens."""
         for control in () if self._marks is None else self._marks.controls:
             if any(control in part for m in conv.messages for part in m.parts if part):
-                raise Refused(f"the text contains the model's control token {control!r}")
+                raise Refused(
+                    f"control-token: the text contains the model's control token {control!r}"
+                )
 
     # -------------------------------------------------------------------------------- what is sent
 

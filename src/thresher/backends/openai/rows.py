@@ -21,6 +21,7 @@ from typing import Any
 from thresher.backends.openai.failures import Refused, TimedOut, Transient
 from thresher.backends.openai.options import ServerOptions
 from thresher.errors import CapReached, ImageError, ServerError, opt
+from thresher.types import RowError
 
 MAX_GIVEN_UP = 8  # consecutive rows given up, after which the server is considered down
 MAX_UNREACHABLE = 3  # the same, for rows without even a connection
@@ -136,7 +137,9 @@ def ask_rows(
                     ready.append(RowResult(row, value))
                 elif isinstance(error, Refused) and error.maybe_all:
                     unanswered.refused.append(RowResult(row, None, str(error)))
-                elif isinstance(error, Refused | ImageError):
+                elif isinstance(error, ImageError):
+                    ready.append(RowResult(row, None, str(RowError.of(error))))
+                elif isinstance(error, Refused):
                     ready.append(RowResult(row, None, str(error)))
                 elif isinstance(error, Transient) and error.row_at_fault:
                     ready.append(RowResult(row, None, _given_up(error)))
