@@ -522,7 +522,26 @@ def test_wrong_budgets(thresher_: Thresher, pool: str, budget: str, words: tuple
         ),
         ("select POOL -m perplexity -b 30% -o a --batch-tokens 0", ("--batch-tokens 0",)),
         ("select POOL -m random -b 30% -o a --seed -1", ("--seed -1",)),
-        ("select POOL -m random -b 30% -o a --seed one", ("--seed", "valid int")),
+        *(
+            (f"{command} {flag} {given}", (f"{flag} {given}: expected {expected}.",))
+            for command, flag, given, expected in (
+                ("select POOL -m random -b 3 -o a", "--seed", "one", "a whole number"),
+                ("select POOL -m random -b 3 -o a", "--seed", "1e3", "a whole number"),
+                ("select POOL -m random -b 3 -o a", "--max-cost", "free", "a number"),
+                ("select POOL -m random -b 3 -o a", "--video-frames", "2.5", "a whole number"),
+                (
+                    *("select POOL -m random -b 3 -o a", "--video-frames", "99999999"),
+                    "a number of frames from 1 to 10,000",
+                ),
+                (
+                    *("doctor POOL", "--video-frames", "0"),
+                    "a number of frames from 1 to 10,000",
+                ),
+                ("train POOL --model x -o a", "--steps", "2.5", "a whole number"),
+                ("train POOL --model x -o a", "--lr", "x", "a number"),
+                ("demo", "--seed", "-1", "a number of at least 0"),
+            )
+        ),
         ("select POOL -m random -b 30% -o pool.json", ("pool.json", "is a file")),
         ("select --config none.yaml", ("none.yaml", "no such file")),
         ("select POOL --metod random", ("--metod", "--method")),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import re
 import sys
 import warnings
 from typing import Annotated, Any
@@ -86,6 +87,37 @@ def program() -> Any:
     return typer.main.get_command(app)
 
 
+def _wrong_number(error: Any) -> str:
+    """The message of an error of typer about an option's number; "" for other errors.
+
+    The message of typer 0.29 is that of its validation library and does not repeat the value.
+    """
+    parameter = getattr(error, "param", None)
+    validation = getattr(error.__cause__, "errors", None)
+    older = re.search("'(.*)' is not a valid (int|float)", error.format_message())
+    wrong: dict[str, Any]
+    if parameter is not None and validation is not None:
+        wrong = validation()[0]
+    elif parameter is not None and older is not None:
+        wrong = {"input": older[1], "type": f"{older[2]}_parsing"}
+    else:
+        return ""
+    kind, bound = wrong["type"], next(iter(wrong.get("ctx", {}).values()), None)
+    expected = {
+        "int_parsing": "a whole number",
+        "int_parsing_size": "a whole number of fewer digits",
+        "int_from_float": "a whole number",
+        "float_parsing": "a number",
+        "greater_than_equal": f"a number of at least {bound}",
+        "less_than_equal": f"a number of at most {bound}",
+    }.get(kind)
+    if expected is None:
+        return ""
+    name = max(parameter.opts, key=len)
+    given = wrong["input"] or '""'
+    return f"{name} {given}: expected {expected}."
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code. Mistakes in the command itself (typer's errors) exit
     2."""
@@ -100,7 +132,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = program()(words, prog_name="thresher", standalone_mode=False)
     except typer.TyperException as error:
-        message = error.format_message()
+        message = _wrong_number(error) or error.format_message()
         context = getattr(error, "ctx", None)
         if context is not None and getattr(error, "option_name", "") == "--adapter":
             message = why_no_adapter(context.info_name) or message

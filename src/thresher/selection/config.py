@@ -282,11 +282,18 @@ def check_ray(config: RunRequest) -> None:
         parse_address(config.ray_address)
 
 
+# Models see at most some hundreds or thousands of frames; the frames of a video are in memory at
+# one time.
+MAX_VIDEO_FRAMES = 10_000
+
+
 def check_video_frames(frames: int | None) -> None:
-    """Raises ConfigError for a number of frames that no video can have."""
-    if frames is not None and frames < 1:
+    """Raises ConfigError for a number of frames outside 1 to MAX_VIDEO_FRAMES."""
+    if frames is not None and not 1 <= frames <= MAX_VIDEO_FRAMES:
         raise ConfigError(
-            ": expected a number of frames, at least 1.", option="video_frames", value=frames
+            f": expected a number of frames from 1 to {MAX_VIDEO_FRAMES:,}.",
+            option="video_frames",
+            value=frames,
         )
 
 
