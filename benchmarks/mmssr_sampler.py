@@ -49,14 +49,9 @@ def made_up(rows: int) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, np.nda
     return scores, styles, source, rng.integers(0, 2**63, rows).astype(np.uint64)
 
 
-def published(
-    scores: list[np.ndarray], styles: np.ndarray, source: np.ndarray, k: int
-) -> tuple[list[int], float]:
-    """Rows selected by the published algorithm, and its time in seconds without building its
-    table."""
+def published_table(scores: list[np.ndarray], styles: np.ndarray, source: np.ndarray) -> Any:
+    """The table that the published algorithm selects from, a pandas DataFrame."""
     import pandas as pd
-
-    from tests.samplers.published_mmssr import select
 
     rows, (n, kinds) = {}, styles.shape
     most = int(styles.sum(axis=1).max())
@@ -68,7 +63,17 @@ def published(
         listed[has, place[has, s]] = names[source[has]]
     rows.update({c.name: score for c, score in zip(CAPABILITIES, scores, strict=True)})
     rows.update({f"sty_{j + 1}": listed[:, j] for j in range(most)})
-    table = pd.DataFrame(rows)
+    return pd.DataFrame(rows)
+
+
+def published(
+    scores: list[np.ndarray], styles: np.ndarray, source: np.ndarray, k: int
+) -> tuple[list[int], float]:
+    """Rows selected by the published algorithm, and its time in seconds without building its
+    table."""
+    from tests.samplers.published_mmssr import select
+
+    table = published_table(scores, styles, source)
     start = time.perf_counter()
     chosen = select(table, [c.name for c in CAPABILITIES], k)
     return chosen, time.perf_counter() - start
