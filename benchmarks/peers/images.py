@@ -1,0 +1,90 @@
+"""Near-duplicate images: imagededup."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+from benchmarks.peers.comparison import Comparison, Job, Tool
+from benchmarks.peers.copies import Planted, judge_copies
+
+COPIES = 10  # one image in so many is a copy
+TORCHVISION = (
+    *("torchvision", "torchvision.transforms", "torchvision.models"),
+    "torchvision.models.vision_transformer",
+)
+
+
+def make(folder: Path, rows: int) -> None:
+    from benchmarks.peers.pictures import picture, write_copy
+
+    (folder / "images").mkdir()
+    rng = random.Random(0)
+    copies = []
+    with (folder / "pool.jsonl").open("w", encoding="utf-8") as out:
+        for row in range(rows):
+            name = f"{row:06d}.jpg"
+            if row % COPIES == COPIES - 1:
+                original = rng.randrange(row)
+                original -= original % COPIES == COPIES - 1
+                write_copy(picture(original), folder / "images" / name, row // COPIES)
+                copies.append((row, original))
+            else:
+                picture(row).save(folder / "images" / name, quality=90)
+            turns = [
+                {"from": "human", "value": "<image>\nWhat is in the image?"},
+                {"from": "gpt", "value": "Several shapes of different colours."},
+            ]
+            out.write(json.dumps({"id": row, "image": name, "conversations": turns}) + "\n")
+    Planted(rows, copies, sorted({row for pair in copies for row in pair})).write(folder)
+
+
+def thresher(folder: Path, scratch: Path) -> Job:
+    from benchmarks.peers.ours import deduplicate
+
+    return lambda: deduplicate(folder / "pool.jsonl", scratch, "near", folder / "images")
+
+
+def imagededup(folder: Path, scratch: Path) -> Job:
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):  # RuntimeError: made for another torch
+        # imported by the package for its CNN, which is not used here
+        for name in TORCHVISION:
+            sys.modules[name] = MagicMock()
+    from imagededup.methods import PHash
+
+    def run() -> list[int]:
+        duplicates = PHash(verbose=False).find_duplicates(
+            image_dir=str(folder / "images"), num_enc_workers=0, num_dist_workers=0
+        )
+        dropped: set[str] = set()
+        for name in sorted(duplicates):  # the first of each group stays
+            if name not in dropped:
+                dropped.update(duplicates[name])
+        return sorted(int(Path(name).stem) for name in duplicates if name not in dropped)
+
+    return run
+
+
+def judge(folder: Path, ours: Any, theirs: Any) -> tuple[str, bool]:
+    return judge_copies(Planted.read(folder), ours, theirs)
+
+
+COMPARISON = Comparison(
+    title="Near-duplicate images",
+    job="Keep one of each group of similar images: made-up pictures of 320 × 240 pixels, one in "
+    f"{COPIES} written again as a JPEG of lower quality, as it is, smaller or slightly darker. "
+    "thresher: `--dedup near` on a pool with one row per image, including opening the pool. "
+    "imagededup: `PHash().find_duplicates` with its default distance.",
+    rows=500,
+    make=make,
+    thresher=Tool("thresher", thresher),
+    peers=(Tool("imagededup", imagededup, "imagededup", "imagededup"),),
+    judge=judge,
+    few=20,
+)
