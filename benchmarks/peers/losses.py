@@ -69,7 +69,12 @@ def make(folder: Path, rows: int) -> None:
     alone.tie_weights()
     alone.save_pretrained(folder / "language_model")
     tokenizer.save_pretrained(folder / "language_model")
-    (folder / "language_model" / "chat_template.jinja").unlink(missing_ok=True)
+    settings = folder / "language_model" / "tokenizer_config.json"
+    described = json.loads(settings.read_text())
+    described.pop(
+        "processor_class", None
+    )  # that of the whole model, which AutoProcessor would open
+    settings.write_text(json.dumps(described))
 
     rng = random.Random(0)
     words = ["".join(rng.choices("aeinorst", k=rng.randint(2, 6))) for _ in range(500)]
@@ -191,7 +196,7 @@ COMPARISON = Comparison(
     "messages as it does. DataFlex 1.1.0 is not installed: it requires torchaudio 2.6 or older and "
     "with it a torch 2.6 for CUDA, and scores rows only inside a training of LLaMA-Factory. The "
     "loop of its `LossSelector` is written from its source.",
-    rows=60,
+    rows=30,
     few=2,
     make=make,
     thresher=Tool("thresher", thresher),

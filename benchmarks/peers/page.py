@@ -64,7 +64,7 @@ def _row(each: Measured, ours: Measured) -> str:
     cells = f"| {name} | {each.cpu:.2f} | {each.memory / 1e6:,.0f}"
     if each is ours:
         return f"{cells} | | | {each.text} |"
-    time, memory = each.cpu / max(ours.cpu, 0.01), each.memory / ours.memory
+    time, memory = each.cpu / ours.cpu, each.memory / ours.memory
     text = each.text if each.good else f"{each.text} (not as good)"
     return f"{cells} | {ratio(time)} | {ratio(memory)} | {text} |"
 
