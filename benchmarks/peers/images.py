@@ -102,7 +102,7 @@ COMPARISON = Comparison(
             "file (the identity under which results are stored) and all pixels (exact copies), "
             "computes a second hash, and compares the colours of 8 × 8 fields, because hashes of "
             "grey pictures do not tell a red shape from a blue one. That is about half of its "
-            "time per image; most of the rest is decoding.",
+            "time.",
         ),
     ),
     judge=judge,

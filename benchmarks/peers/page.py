@@ -42,7 +42,7 @@ def page(
         "algorithm where the table says so."
     )
     lines = ["# thresher beside other packages", "", *_wrapped(about), "", f"    {command}", ""]
-    lines += _wrapped(rules)
+    lines += [*_wrapped(rules), "", *_wrapped(_summary(found))]
     for comparison, rows, measured in found.values():
         lines += ["", f"## {comparison.title}: {rows:,} rows", "", *_wrapped(comparison.job), ""]
         lines += [HEADER, "|---|---:|---:|---:|---:|---|"]
@@ -51,6 +51,15 @@ def page(
             if peer.why and each.good is not None:
                 lines += ["", *_wrapped(f"{peer.name}: {peer.why}")]
     return "\n".join(lines) + "\n"
+
+
+def _summary(found: Mapping[str, tuple[Comparison, int, Sequence[Measured]]]) -> str:
+    """Which peers need less time than thresher, or could not be measured."""
+    peers = [(each, measured[0]) for *_, measured in found.values() for each in measured[1:]]
+    faster = [each.tool for each, ours in peers if each.good is not None and each.cpu < ours.cpu]
+    absent = [each.tool for each, _ in peers if each.good is None]
+    text = f"Faster than thresher: {', '.join(faster) or 'none'}."
+    return f"{text} Not measured: {', '.join(absent)}." if absent else text
 
 
 def _wrapped(text: str) -> list[str]:
