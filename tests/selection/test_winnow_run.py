@@ -13,7 +13,7 @@ from tests.fake_training import FakeTraining
 from tests.sighted_models import Blind, Sighted, with_images
 from tests.text_pools import Model, record, write_pool
 from thresher.backends import ModelHandle, resolve
-from thresher.backends.fake import IDENTITY, FakeBackend
+from thresher.backends.fake import IDENTITY, FakeBackend, Measured
 from thresher.demo.pool import make_pool
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
@@ -231,6 +231,39 @@ def test_rounds_on_copies_of_few_rows(
     pool = open_pool(write_pool(tmp_path / "pool.json", records))
     out = select(pool, store, training, settings={"rounds": "3", "guard": "off"})
     assert len(out.rows) == 12 and np.isfinite(out.evidence["round_loss"]).all()
+
+
+def test_a_plan_prices_rows_without_images_and_parts_of_the_pool(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    class Timed(FakeBackend):
+        """A row takes 10 ms and ten tokens, without its images 2 ms and three tokens."""
+
+        reuses_prefix = False  # a demonstration would be encoded again with each row
+
+        def probe(self, samples: Any, pool: Any) -> Measured:
+            if any(sample.images for sample in samples):
+                return Measured(0.01 * len(samples), 10 * len(samples), 1 << 20)
+            return Measured(0.002 * len(samples), 3 * len(samples), 1 << 20)
+
+        def one_shot(self, *args: Any) -> Any:
+            raise AssertionError("no signal of winnow uses demonstrations")
+
+    handle = ModelHandle("fake", IDENTITY, Timed)
+    method = load("winnow", {"guard": "off"})
+    made = run.plan(with_images(tmp_path, 200), method, Budget.parse("30%"), handle, store)
+    by_label = {p.label: p for p in made.signals}
+    bare, seed = by_label["judgement.without_image"], by_label["trust.seed.first"]
+    assert bare.hours == pytest.approx(100 * 0.002 / 3600)
+    assert (bare.tokens, bare.images) == (300, False)
+    assert seed.hours == pytest.approx(100 * 0.01 / 3600) and seed.tokens == 1000
+    # what is needed in any case, and with the two seed models
+    assert bare.conditional is False and seed.conditional is True
+    assert made.hours is not None and made.least_hours is not None
+    second = by_label["trust.seed.second"].to_score
+    trainings = 2 * 3 * 50 * 0.01
+    more = (100 + second) * 0.01 + trainings
+    assert made.hours - made.least_hours == pytest.approx(more / 3600)
 
 
 @pytest.mark.parametrize(("eyes", "seeds"), [(Sighted, False), (Blind, True)])

@@ -11,15 +11,17 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from thresher.console.timing import typical_seconds
 from thresher.engine import ColumnEngine
 from thresher.mixture.tokens import media_tokens
 from thresher.pools import Pool
 from thresher.pools.token_estimate import TOKENS_PER_FRAME, TOKENS_PER_IMAGE, TOKENS_PER_WORD
-from thresher.signals.answer_loss import AnswerLoss
+from thresher.signals.answer_loss import AnswerLoss, without_images
 from thresher.signals.query import QuerySignalBase
 from thresher.types import (
     Capability,
@@ -68,11 +70,21 @@ class RowCost:
     seconds_asked: Mapping[Hashable, float] = field(default_factory=dict)
     # of generating text about a row, by signal
     seconds_written: Mapping[str, float] = field(default_factory=dict)
+    # of a row without its images: tokens and seconds
+    bare_tokens: float | None = None
+    bare_seconds: float | None = None
     query_mode: str = ""  # how queries about a row run: packed, batched or full; "": no queries
 
     def of(self, rows: int) -> tuple[float | None, float | None]:
         """(tokens, seconds) of `rows` rows."""
         return _times(self.tokens, rows), _times(self.seconds, rows)
+
+    def of_bare_rows(self, rows: int) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of `rows` rows without their images; as with them where that is not
+        known."""
+        tokens = self.tokens if self.bare_tokens is None else self.bare_tokens
+        seconds = self.seconds if self.bare_seconds is None else self.bare_seconds
+        return _times(tokens, rows), _times(seconds, rows)
 
     def of_generations(self, rows: int, signal: str) -> tuple[float | None, float | None]:
         """(tokens, seconds) of `rows` rows about which the model generates text for `signal`. The
@@ -154,6 +166,9 @@ def measure_cost(
             each = measured.tokens / n, measured.seconds / n
             asked = any(isinstance(signal, QuerySignalBase) for signal in shared)
             mode = str(getattr(backend, "query_mode", "") or "") if asked else ""
+            bare_rows = _without_images(samples) if any(map(is_bare, due)) else []
+            bare = backend.probe(bare_rows, pool) if bare_rows else measured
+            size = len(bare_rows) or n
             peak = measured.peak_bytes
             if peak is not None and hasattr(backend, "peak_bytes"):
                 peak = max(peak, backend.peak_bytes())  # of the other passes, too
@@ -165,6 +180,8 @@ def measure_cost(
                 after_demonstration,
                 together,
                 written,
+                bare.tokens / size,
+                bare.seconds / size,
                 mode,
             )
     words = sum(len(turn.text.split()) for sample in samples for turn in sample.turns)
@@ -188,7 +205,7 @@ def measure_cost(
         f"counted on {len(samples)} rows: {TOKENS_PER_WORD} tokens a word{media}; the model was "
         "not measured, so hours and memory are not known"
     )
-    return RowCost(tokens, None, None, basis)
+    return RowCost(tokens, None, None, basis, bare_tokens=TOKENS_PER_WORD * words / len(samples))
 
 
 def _seconds_written(
@@ -230,26 +247,33 @@ def _seconds_asked(
         ):  # signals that depend on other columns cannot be measured before these
             groups.setdefault(signal.batch_key(), []).append(signal)
     seconds: dict[Hashable, float] = {}
-    for _ in range(2):  # the first time to warm up, the second to measure
-        for together, group in groups.items():
-            if all(isinstance(signal, AnswerLoss) and signal.image for signal in group):
-                continue
-            began = time.perf_counter()
-            for _ in group[0].batch_rows(group, samples, None, backend, pool):
-                continue
-            seconds[together] = (time.perf_counter() - began) / len(samples)
+    for together, group in groups.items():
+        if all(isinstance(signal, AnswerLoss) and signal.image for signal in group):
+            continue
+        run = partial(group[0].batch_rows, group, samples, None, backend, pool)
+        for _ in run():  # to warm up
+            continue
+        seconds[together] = typical_seconds(run) / len(samples)
     return seconds
 
 
 def _seconds_one_shot(backend: Any, samples: Sequence[Sample], pool: SampleSource) -> float:
     """Seconds to score n `samples` after one of them as the demonstration, with a warm model."""
-    seconds = 0.0
-    for _ in range(2):  # the first time to warm up, the second to measure
-        began = time.perf_counter()
-        for _ in backend.one_shot(samples, [samples[0]] * len(samples), pool):
-            continue
-        seconds = time.perf_counter() - began
-    return seconds
+    run = partial(backend.one_shot, samples, [samples[0]] * len(samples), pool)
+    for _ in run():  # to warm up
+        continue
+    return typical_seconds(run)
+
+
+def _without_images(samples: Sequence[Sample]) -> list[Sample]:
+    """Those rows with images that can be scored without them, without them."""
+    bare = [without_images(sample) for sample in samples if sample.images]
+    return [row for row in bare if isinstance(row, Sample)]
+
+
+def is_bare(signal: RowSignal) -> bool:
+    """Whether a signal scores rows without their images."""
+    return getattr(signal, "image", True) is False
 
 
 def _prompt(signal: RowSignal) -> str:
@@ -259,8 +283,10 @@ def _prompt(signal: RowSignal) -> str:
 
 
 def uses_demonstrations(signal: RowSignal) -> bool:
-    """Whether each row is scored after a demonstration, which an input of the signal chooses."""
-    return signal.needs is not Capability.NONE and bool(signal.inputs().keys() - {"trained_on"})
+    """Whether each row is scored after a demonstration: another row, which an input of the signal
+    names by its digest."""
+    keys = getattr(type(signal), "key_fields", ()) if signal.inputs() else ()
+    return signal.needs is not Capability.NONE and any(field == "digest" for _, field in keys)
 
 
 def _times(each: float | None, count: int) -> float | None:

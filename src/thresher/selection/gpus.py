@@ -154,7 +154,7 @@ def work_of(
     for s in plan.signals:
         if s.passes and s.tokens and s.model in sizes:
             size, row = sizes[s.model], rows[s.model]
-            scoring += size.flops(s.tokens, row.image_tokens * s.passes)
+            scoring += size.flops(s.tokens, row.image_tokens * s.passes * s.images)
             peaks.append(scoring_bytes(size, row, batch_tokens))
     for t in plan.trainings:
         if t.rows is not None and t.model in sizes:

@@ -36,6 +36,7 @@ from thresher.selection.cost import (
     SHORT_ANSWER,
     Measuring,
     RowCost,
+    is_bare,
     measure_cost,
     uses_demonstrations,
 )
@@ -106,6 +107,7 @@ class SignalPlan:
     conditional: bool = False  # whether it is needed depends on scores that are not there yet
     model: str = ""  # the model that is asked, or the base of one to be trained; "": none
     served: bool = False  # the model is behind a server
+    images: bool = True  # the model sees the rows' images
     writes: bool = False  # the model generates text, whose tokens are not counted
     # label of the first of the signals that are asked about a row together; "": it is asked alone
     asked_with: str = ""
@@ -477,6 +479,10 @@ def _signal_plan(
             if uses_demonstrations(signal)
             else cost.of(passes)
         )
+    if is_bare(signal):
+        tokens, bare_seconds = cost.of_bare_rows(passes)
+        if not isinstance(signal, SharedSignal):
+            seconds = bare_seconds
     return SignalPlan(
         label=label,
         signal=signal.kind,
@@ -491,6 +497,7 @@ def _signal_plan(
         conditional=conditional,
         model=model,
         served=_served(signal),
+        images=not is_bare(signal),
         writes=signal.needs is Capability.GENERATE,
         asked_with=asked_with,
         answer_tokens=0

@@ -32,6 +32,7 @@ from thresher.backends.hf.conversation import (
 from thresher.backends.hf.outputs import entropy_and_gap
 from thresher.console.formatting import pluralize
 from thresher.console.peak_memory import peak_bytes
+from thresher.console.timing import typical_seconds
 from thresher.errors import CapabilityError, ImageError, ModelError, named_reason, opt, reason_of
 from thresher.types import Query, RowError, Sample, SampleSource, Scored
 
@@ -154,18 +155,18 @@ class AdaptedBackend:
             yield Scored(index, {"logprob": np.array(found, np.float32)}, errors)
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
-        """Score some rows once to warm up and once to measure; nothing is stored.
+        """Score some rows once to warm up, and then to measure; nothing is stored.
 
         Arguments:
             samples: the rows to score.
             pool: where their images are loaded from.
         """
+        before = self.tokens
         for _ in self.answer_loss(samples, pool):
             continue
-        before, start = self.tokens, time.perf_counter()
-        for _ in self.answer_loss(samples, pool):
-            continue
-        return Probe(time.perf_counter() - start, self.tokens - before, peak_bytes())
+        tokens = self.tokens - before
+        seconds = typical_seconds(lambda: self.answer_loss(samples, pool))
+        return Probe(seconds, tokens, peak_bytes())
 
     # ------------------------------------------------------------------------------------- one row
 

@@ -6,7 +6,6 @@ little is lost when the run is killed.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +27,7 @@ from thresher.backends.hf.outputs import LOSS
 from thresher.backends.hf.prefix import Prefix
 from thresher.backends.hf.read import read, require_finite, score
 from thresher.console.peak_memory import peak_bytes
+from thresher.console.timing import typical_seconds
 from thresher.types import Sample, SampleSource, Scored, digests_to_array
 
 if TYPE_CHECKING:
@@ -197,22 +197,21 @@ class HFBackend(BlockPipeline):
         return embed_rows(self, samples, pool)
 
     def probe(self, samples: Sequence[Sample], pool: SampleSource) -> Probe:
-        """Score some rows once to warm up and once to measure; nothing is stored.
+        """Score some rows once to warm up, and then to measure; nothing is stored.
 
         Arguments:
             samples: n rows.
             pool: where images are loaded from.
         """
+        before = self.forward.tokens
         for _ in self.answer_loss(samples, pool):
             continue
         device = self.forward.device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
-        before, start = self.forward.tokens, time.perf_counter()
-        for _ in self.answer_loss(samples, pool):
-            continue
-        seconds = time.perf_counter() - start
-        return Probe(seconds, self.forward.tokens - before, self.peak_bytes())
+        tokens = self.forward.tokens - before
+        seconds = typical_seconds(lambda: self.answer_loss(samples, pool))
+        return Probe(seconds, tokens, self.peak_bytes())
 
     def peak_bytes(self) -> int | None:
         """Most memory so far: of the GPU by this process's tensors since the last `probe`, or of
