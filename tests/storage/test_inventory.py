@@ -104,6 +104,8 @@ def test_older_than_uses_the_last_write(tmp_path: Path) -> None:
     (tmp_path / "models" / "done.json").write_text('{"base": "demo", "rows": 3}')
     (tmp_path / "pools").mkdir()
     (tmp_path / "pools" / "p.pool").write_bytes(b"p")
+    (tmp_path / "plans").mkdir()
+    (tmp_path / "plans" / "k.json").write_bytes(b"{}")
     assert reasons(tmp_path, older_than=2) == {}
     past = os.stat(store.folder(fp)).st_mtime - 3 * DAY
     for path in tmp_path.rglob("*"):
@@ -111,6 +113,7 @@ def test_older_than_uses_the_last_write(tmp_path: Path) -> None:
     assert sorted(reasons(tmp_path, older_than=2)) == [
         f"columns/{fp}",
         "models/half",
+        "plans/k.json",
         "pools/p.pool",
     ]
     assert reasons(tmp_path, older_than=4) == {}

@@ -110,8 +110,8 @@ def leftovers(
     Arguments:
         root: the store's folder.
         versions: kind -> current version. Columns of other kinds (plug-ins) are left alone.
-        older_than: days; also columns, unfinished trainings and pool caches that were not written
-            to for so long. None: none of these.
+        older_than: days; also columns, unfinished trainings, pool caches and estimates of `plan`
+            that were not written to for so long. None: none of these.
         clock: the time now, in seconds since the epoch.
 
     Raises StoreError if a folder cannot be read.
@@ -123,8 +123,8 @@ def leftovers(
     def add(path: Path, reason: str) -> None:
         found.append(Leftover(path, usage(path)[0], reason))
 
-    for folder in (root, root / "columns", root / "models", root / "pools", root / "claims"):
-        _add_temporary(folder, add)
+    for name in ("", "columns", "models", "pools", "plans", "claims"):
+        _add_temporary(root / name, add)
     for path in dead_claims(root):
         add(path, "the claim of a process that has ended")
     for folder in _folders(root / "columns"):
@@ -147,6 +147,10 @@ def leftovers(
             path = Path(entry.path)
             if usage(path)[1] < limit and not _is_temporary(path):
                 add(path, f"the cache of a pool that was last read from its files {days} days ago")
+        for entry in _entries(root / "plans"):
+            path = Path(entry.path)
+            if usage(path)[1] < limit and not _is_temporary(path):
+                add(path, f"what plan estimated {days} days ago, for run.yaml")
     inside = {item.path for item in found}
     outer = [item for item in found if not inside & set(item.path.parents)]
     return sorted(outer, key=lambda item: (-item.size, str(item.path)))
