@@ -98,8 +98,8 @@ def gc(
             "--older-than",
             metavar="DAYS",
             min=0,
-            help="Delete also columns, unfinished trainings and pool caches that were not written "
-            "to for so many days.",
+            help="Delete also columns, unfinished trainings, pool caches and estimates of plan "
+            "that were not written to for so many days.",
             show_default=False,
         ),
     ] = None,
