@@ -164,8 +164,8 @@ class Note:
 
     The text may refer to options (`errors.opt`): `str` writes them as in Python, `spelled` in any
     other way. Kinds of a selection's notes: "left-out", "missing-images",
-    "fewer-rows", "store", "model", "validation", "leak", "mixture", "method", "round"; "" if a
-    run.yaml of an earlier version names none.
+    "fewer-rows", "store", "model", "validation", "leak", "mixture", "method", "round", "subset"; ""
+    if a run.yaml of an earlier version names none.
     """
 
     kind: str

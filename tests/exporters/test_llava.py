@@ -50,7 +50,11 @@ def pretty(tmp_path: Path) -> Path:
 
 
 def test_jsonl_to_jsonl_keeps_every_byte(lines, tmp_path):
-    export(open_pool(lines), [0, 1, 2, 3], tmp_path / "out.jsonl")
+    (note,) = export(open_pool(lines), [0, 1, 2, 3], tmp_path / "out.jsonl")
+    assert note.startswith(
+        "1 row has text that is not valid UTF-8 (rows by field: 'conversations' 1)."
+    )
+    assert export(open_pool(lines), [0, 1, 2], tmp_path / "valid.jsonl") == ()
     assert (tmp_path / "out.jsonl").read_bytes() == lines.read_bytes().replace(b"\r\n", b"\n")
 
 

@@ -112,6 +112,30 @@ def test_columns_of_text_hold_every_text() -> None:
     assert plain_column(np.array([], object)).type == pa.string()
 
 
+def test_invalid_utf8_is_copied_with_a_note(tmp_path: Path) -> None:
+    """The subset has the pool's bytes, so that nothing is lost; the note says that a trainer cannot
+    read them. It is given once, also if the selection is written twice."""
+    file = tmp_path / "pool.jsonl"
+    turns = b'"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": "%b"}]'
+    lines = [b'{"id": "r%d", %b}' % (i, turns % (b"caf\xe9" if i == 1 else b"tea")) for i in (0, 1)]
+    file.write_bytes(b"\n".join(lines) + b"\n")
+    pool = open_pool(file, tmp_path)
+    outcome = run.select(
+        pool, methods.load("random", {}), Budget.parse("2"), store=Store(tmp_path / "store")
+    )
+    out = tmp_path / "out"
+    for _ in range(2):
+        output.write(outcome, pool, RunRequest(pool=str(file), method="random", budget="2"), out)
+    assert (out / "subset.jsonl").read_bytes() == file.read_bytes()
+    notes = [note.text for note in outcome.notes if note.kind == "subset"]
+    assert len(notes) == 1 and notes[0].startswith(
+        "subset.jsonl: 1 row has text that is not valid UTF-8 (rows by field: 'conversations' 1)."
+    )
+    record = output.read(out)
+    assert record["notes"].count(notes[0]) == 1
+    assert record["note_kinds"].count("subset") == 1
+
+
 def test_run_yaml_is_complete_and_replays(pool: Pool, tmp_path: Path) -> None:
     method = methods.load("clipper", {"prefer": "none", "bins": "7"})
     outcome = made(pool, tmp_path, method, Model(), seed=3)

@@ -109,13 +109,14 @@ def export_as_declared(pool: Pool, rows: np.ndarray, path: Path) -> tuple[str, .
     path = target.file(path)
     pieces = raw.jsonl if raw.is_lines("llamafactory", path) else raw.json_list
     info = read_dataset_info(path.with_name(INFO))
-    target.write(path, pieces(pool.raw(rows)))
+    copies = raw.Copies(pool, rows)
+    target.write(path, pieces(copies))
     name = pool.file_specs[0].source
     if name in info and info[name].get("file_name") != path.name:
         name = path.stem
     info[name] = {"file_name": path.name, **json.loads(pool.pool_files[0].columns)}
     _write_dataset_info(path.with_name(INFO), info)
-    return ()
+    return copies.notes()
 
 
 def remove_entries(folder: Path, files: Container[str]) -> None:

@@ -8,6 +8,7 @@ one record.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.exporters import target
+from thresher.exporters.rows import clean, encodable
+from thresher.pools.llava import decode
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -52,8 +55,48 @@ def export(pool: Pool, rows: np.ndarray, path: Path, format: str) -> tuple[str, 
         format: one that `fits`; without -json or -jsonl, the file name decides.
     """
     pieces = jsonl if is_lines(format, path) else json_list
-    target.write(target.file(path), pieces(pool.raw(rows)))
-    return ()
+    copies = Copies(pool, rows)
+    target.write(target.file(path), pieces(copies))
+    return copies.notes()
+
+
+class Copies:
+    """The exact bytes of rows, and a note on those that are not valid UTF-8.
+
+    Arguments:
+        pool: the pool.
+        rows: int64 [k], pool rows in the order of the export.
+    """
+
+    def __init__(self, pool: Pool, rows: np.ndarray) -> None:
+        self.pool, self.rows = pool, rows
+        self._invalid = 0  # rows
+        self._fields: Counter[str] = Counter()  # rows by the field that is not valid
+
+    def __iter__(self) -> Iterator[bytes]:
+        for record in self.pool.raw(self.rows):
+            if not record.isascii():
+                try:
+                    record.decode("utf-8")
+                except UnicodeDecodeError:
+                    self._invalid += 1
+                    fields = decode(record)
+                    if isinstance(fields, dict):
+                        self._fields.update(k for k, v in fields.items() if not encodable({k: v}))
+            yield record
+
+    def notes(self) -> tuple[str, ...]:
+        """A note if rows are not valid UTF-8; complete after the last row."""
+        if not self._invalid:
+            return ()
+        fields = ", ".join(f"{clean(name)!r} {n:,}" for name, n in self._fields.most_common(5))
+        one = self._invalid == 1
+        return (
+            f"{self._invalid:,} {'row has' if one else 'rows have'} text that is not valid UTF-8"
+            f"{f' (rows by field: {fields})' if fields else ''}. The file has the same bytes as "
+            "the pool, so a reader that checks the encoding, as trainers do, refuses it. `thresher "
+            "doctor POOL --fix COPY` writes a repaired copy of the pool, to select from.",
+        )
 
 
 def is_lines(format: str, path: Path) -> bool:

@@ -16,13 +16,17 @@ import pyarrow.parquet as pq
 from thresher.exporters.llamafactory import INFO, read_dataset_info
 from thresher.mixture.row_lists import MARK
 from thresher.selection.result import Outcome
+from thresher.types import Note
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
 
 
-def write_subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[str]:
-    """Write the selected records in the format and order of the pool.
+def write_subset(
+    outcome: Outcome, pool: Pool, folder: Path, out: Path
+) -> tuple[list[str], list[Note]]:
+    """Write the selected records in the format and order of the pool. Returns the files' names, and
+    notes on what the file lacks.
 
     Arguments:
         outcome: the selection.
@@ -37,8 +41,8 @@ def write_subset(outcome: Outcome, pool: Pool, folder: Path, out: Path) -> list[
     if described and (out / INFO).is_file():  # keep its other entries
         read_dataset_info(out / INFO)  # an error names this file, not the copy
         shutil.copyfile(out / INFO, folder / INFO)
-    exporters.export(pool, np.sort(outcome.rows), folder / name)
-    return [name, INFO] if described else [name]
+    notes = exporters.export(pool, np.sort(outcome.rows), folder / name)
+    return [name, INFO] if described else [name], [Note("subset", f"{name}: {t}") for t in notes]
 
 
 def write_selection(outcome: Outcome, pool: Pool, folder: Path) -> str:

@@ -38,6 +38,7 @@ import yaml
 from thresher.errors import ConfigError, StoreError, opt
 from thresher.exporters.llamafactory import INFO, remove_entries
 from thresher.pools.layouts import LAYOUTS
+from thresher.request.spelling import as_flag
 from thresher.selection import paths as run_paths
 from thresher.selection.files import (
     write_duplicates,
@@ -133,8 +134,13 @@ def _write(outcome: Outcome, pool: Pool, content: dict[str, Any], out: Path) -> 
     temporary = temporary_path(out)
     try:
         temporary.mkdir()
+        subset, found = write_subset(outcome, pool, temporary, out)
+        notes = [note for note in found if note not in outcome.notes]
+        outcome.notes += notes
+        content["notes"] += [note.spelled(as_flag) for note in notes]
+        content["note_kinds"] += [note.kind for note in notes]
         names = [
-            *write_subset(outcome, pool, temporary, out),
+            *subset,
             write_selection(outcome, pool, temporary),
             write_evidence(outcome, temporary),
         ]
