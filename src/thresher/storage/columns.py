@@ -34,9 +34,17 @@ import pyarrow.parquet as pq
 
 from thresher.errors import ConfigError, StoreError, opt
 from thresher.fingerprint import canonical, fingerprint
+from thresher.storage.arrow_values import (
+    arrow_type,
+    blank,
+    from_digests,
+    to_arrow,
+    to_digests,
+    to_numpy,
+)
 from thresher.storage.atomic import atomic_write, remove_stale, temporary_path
 from thresher.storage.writable import nearest_folder
-from thresher.types import DIGEST, Field, Signal
+from thresher.types import Field, Signal
 
 MERGE_ABOVE = 64  # parts per fingerprint; more would make every load open many small files
 PROBE_BYTES = 4096  # one block of most file systems
@@ -175,11 +183,11 @@ class Store:
             return
         failed = np.fromiter((e != "" for e in errors), dtype=bool, count=len(keys))
         columns = {
-            "key": pa.array(_raw(keys), pa.binary(32)),
+            "key": pa.array(from_digests(keys), pa.binary(32)),
             "error": pa.array(errors, pa.string()),
         }
         for f in fields:
-            columns[f.name] = _to_arrow(np.asarray(values[f.name]), failed, f)
+            columns[f.name] = to_arrow(np.asarray(values[f.name]), failed, f)
         self._write_part(fp, pa.table(columns), time.time_ns())
         parts = self.parts(fp)
         if len(parts) > MERGE_ABOVE:
@@ -232,15 +240,15 @@ class Store:
         """
         tables = self._read_all(fp, fields)
         m = len(keys)
-        values = {f.name: _blank(m, f) for f in fields}
+        values = {f.name: blank(m, f) for f in fields}
         errors = np.full(m, "", dtype=object)
         found = np.zeros(m, dtype=bool)
         if not tables or not m:
             return values, errors, found
         table = pa.concat_tables(tables)
-        stored = _keys(table["key"])
+        stored = to_digests(table["key"])
         error = table["error"]
-        columns = {f.name: _to_numpy(table[f.name], f) for f in fields}
+        columns = {f.name: to_numpy(table[f.name], f) for f in fields}
         order = _deduplicate(stored, error, columns, _row_times(tables))
         ordered = stored[order]
         if len(ordered) == m and (ordered == keys).all():  # a whole pool, whose keys are sorted
@@ -261,7 +269,7 @@ class Store:
             texts[bad] = error.filter(pa.array(bad)).to_pylist()
             errors[target] = texts[origin]
             for f in fields:
-                values[f.name][target[bad[origin]]] = _blank(1, f)[0]
+                values[f.name][target[bad[origin]]] = blank(1, f)[0]
         return values, errors, found
 
     def new_keys(self, fp: str, seen: set[str]) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -283,7 +291,7 @@ class Store:
                 table = pq.ParquetFile(path, page_checksum_verification=True).read(["key", "error"])
             except (OSError, pa.ArrowException):
                 continue
-            out.append((_keys(table["key"]), ~_has_error(table["error"])))
+            out.append((to_digests(table["key"]), ~_has_error(table["error"])))
         return out
 
     # ---------------------------------------------------------------------------------------- files
@@ -378,8 +386,8 @@ class Store:
             return
         each = list(tables.values())
         table = pa.concat_tables(each)
-        columns = {f.name: _to_numpy(table[f.name], f) for f in fields}
-        keep = _deduplicate(_keys(table["key"]), table["error"], columns, _row_times(each))
+        columns = {f.name: to_numpy(table[f.name], f) for f in fields}
+        keep = _deduplicate(to_digests(table["key"]), table["error"], columns, _row_times(each))
         self._write_part(
             fp, table.take(pa.array(keep)).combine_chunks(), max(_write_time(t) for t in each)
         )
@@ -456,89 +464,9 @@ def _has_error(error: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(pc.not_equal(error, ""), dtype=bool)
 
 
-def _raw(keys: np.ndarray) -> pa.Array:
-    data = np.ascontiguousarray(keys, dtype=DIGEST)
-    return pa.Array.from_buffers(pa.binary(32), len(data), [None, pa.py_buffer(data.tobytes())])
-
-
-def _keys(column: pa.ChunkedArray) -> np.ndarray:
-    """A fixed-size binary column -> DIGEST [n]."""
-    chunks = [_fixed_bytes(c, 32) for c in column.chunks]
-    return np.concatenate(chunks) if chunks else np.zeros(0, DIGEST)
-
-
-def _fixed_bytes(chunk: pa.Array, width: int) -> np.ndarray:
-    buffer = chunk.buffers()[1]
-    if buffer is None:
-        return np.zeros(len(chunk), f"S{width}")
-    return np.frombuffer(buffer, dtype=f"S{width}", count=len(chunk), offset=chunk.offset * width)
-
-
-def _arrow_type(f: Field) -> pa.DataType:
-    """float32, int32, bool, …; `S32` = fixed bytes; `str` = text."""
-    if f.dtype == "str":
-        return pa.string()
-    dtype = np.dtype(f.dtype)
-    if dtype.kind == "S":
-        return pa.binary(dtype.itemsize)
-    if dtype.kind not in "biuf":
-        raise StoreError(
-            f"Field {f.name!r} has dtype {f.dtype!r}; the store keeps numbers, bool, S<n> and str."
-        )
-    return pa.from_numpy_dtype(dtype)
-
-
-def _blank(m: int, f: Field) -> np.ndarray:
-    """Placeholder values for rows without a result, [m]."""
-    if f.dtype == "str":
-        return np.full(m, "", dtype=object)
-    dtype = np.dtype(f.dtype)
-    return np.full(m, np.nan, dtype) if dtype.kind == "f" else np.zeros(m, dtype)
-
-
-def _to_arrow(array: np.ndarray, failed: np.ndarray, f: Field) -> pa.Array:
-    """Field values as an Arrow array, null where the row failed."""
-    kind = _arrow_type(f)
-    if f.dtype == "str":
-        return pa.array(array.tolist(), kind, mask=failed)
-    array = np.ascontiguousarray(array, dtype=f.dtype)
-    if np.dtype(f.dtype).kind == "S":
-        width = np.dtype(f.dtype).itemsize
-        raw = array.tobytes()
-        return pa.array(
-            [raw[i * width : (i + 1) * width] for i in range(len(array))], kind, mask=failed
-        )
-    return pa.array(array, kind, mask=failed)
-
-
-def _to_numpy(column: pa.ChunkedArray, f: Field) -> np.ndarray:
-    """An Arrow column -> array [n]; nulls become blanks."""
-    if f.dtype == "str":
-        # equal texts, such as the words of a skill, become one object
-        encoded = column.fill_null("").dictionary_encode().combine_chunks()
-        texts = np.array(encoded.dictionary.to_pylist(), dtype=object)
-        return texts[encoded.indices.to_numpy()]
-    dtype = np.dtype(f.dtype)
-    if dtype.kind == "S":
-        out = np.concatenate(
-            [_fixed_bytes(c, dtype.itemsize) for c in column.chunks] or [np.zeros(0, dtype)]
-        )
-        if column.null_count:
-            out = np.where(np.asarray(column.is_null(), dtype=bool), np.zeros(1, dtype), out)
-        return out
-    blank = False if dtype.kind == "b" else 0
-    null = np.asarray(column.is_null(), dtype=bool) if column.null_count else None
-    array = np.asarray(
-        column.fill_null(pa.scalar(blank, column.type)) if null is not None else column
-    ).astype(dtype)
-    if null is not None:
-        array[null] = _blank(1, f)[0]
-    return array
-
-
 def _check_columns(path: Path, table: pa.Table, fields: Sequence[Field]) -> None:
     expected = {"key": pa.binary(32), "error": pa.string()} | {
-        f.name: _arrow_type(f) for f in fields
+        f.name: arrow_type(f) for f in fields
     }
     given = dict(zip(table.schema.names, table.schema.types, strict=True))
     if given == expected:
