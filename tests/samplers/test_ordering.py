@@ -35,6 +35,16 @@ def test_order_by_beyond_63_bits() -> None:
     assert order_by(major, minor).tolist() == np.lexsort((minor, major)).tolist()
 
 
+def test_order_of_numbers_is_lexsort() -> None:
+    rng = np.random.default_rng(3)
+    special = [np.nan, -np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-45, -1e-45, 1.5, -1.5]
+    for dtype in (np.float32, np.float64):
+        values = np.array(special, dtype)[rng.integers(0, len(special), 500)]
+        assert stable_order(values).tolist() == np.lexsort((values,)).tolist()
+        normal = rng.normal(size=500).astype(dtype)
+        assert stable_order(normal).tolist() == np.argsort(normal, kind="stable").tolist()
+
+
 def test_inverse_permutation() -> None:
     order = np.random.default_rng(2).permutation(40)
     assert inverse_permutation(order)[order].tolist() == list(range(40))

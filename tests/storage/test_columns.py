@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -19,7 +21,7 @@ from thresher.backends.fake import IDENTITY
 from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.storage.atomic import STALE_AFTER
-from thresher.storage.columns import MERGE_ABOVE, DamagedPart, Store
+from thresher.storage.columns import MERGE_ABOVE, DamagedPart, Store, sorted_order
 from thresher.types import DIGEST, Field, digests_to_array
 
 FIELDS = (
@@ -114,8 +116,11 @@ def test_equal_texts_of_several_parts_are_one_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("parts", [1, 3])
-def test_a_whole_pool_is_loaded_as_its_rows_one_by_one(tmp_path: Path, parts: int) -> None:
-    store, k, given = Store(tmp_path), keys(60), values(60)
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_whole_pool_is_loaded_as_its_rows_one_by_one(
+    tmp_path: Path, parts: int, in_order: bool
+) -> None:
+    store, k, given = Store(tmp_path), np.sort(keys(60)) if in_order else keys(60), values(60)
     errors = np.array(["no" if i % 7 == 0 else "" for i in range(60)], object)
     for rows in np.array_split(np.arange(60), parts):
         of_rows = {name: array[rows] for name, array in given.items()}
@@ -129,6 +134,82 @@ def test_a_whole_pool_is_loaded_as_its_rows_one_by_one(tmp_path: Path, parts: in
                 got[name][i] == one[name][0] or (np.isnan(got[name][i]) and np.isnan(one[name][0]))
                 for name in given
             )
+
+
+def test_every_kind_of_field_survives_failures_and_merges(tmp_path: Path) -> None:
+    fields = (
+        Field("text", "str", ""),
+        Field("raw", "S3", ""),
+        Field("yes", "bool", ""),
+        Field("big", "int64", ""),
+        Field("x", "float32", ""),
+    )
+    n = 11 * (MERGE_ABOVE + 1)  # no multiple of 8: truth values and nulls are stored as bits
+    k, store = keys(n), Store(tmp_path)
+    row = np.arange(n)
+    given = {
+        "text": np.array([f"text {i % 7}" if i % 3 else "" for i in range(n)], object),
+        "raw": np.array([b"%03d" % (i % 1000) for i in range(n)], "S3"),
+        "yes": row % 5 == 0,
+        "big": row.astype(np.int64) << 40,
+        "x": (row / 7).astype(np.float32),
+    }
+    failed = row % 4 == 1
+    errors = np.array([f"broken {i % 3}" if failed[i] else "" for i in range(n)], object)
+    blanks = {"text": "", "raw": b"", "yes": False, "big": 0, "x": np.nan}
+
+    def check(rows: int) -> None:
+        for asked in (np.argsort(k[:rows]), row[:rows][::-1], row[5:10]):
+            got, errors_, found = store.load(FP, fields, k[asked])
+            assert found.all() and errors_.tolist() == errors[asked].tolist()
+            for f in fields:
+                expected = given[f.name].copy()
+                expected[failed] = blanks[f.name]
+                assert got[f.name].dtype == expected.dtype
+                np.testing.assert_array_equal(got[f.name], expected[asked])
+
+    for start in range(0, n, 11):
+        if start == n - 11:
+            check(start)  # many parts; the next one merges them
+        at = slice(start, start + 11)
+        part = {name: array[at] for name, array in given.items()}
+        store.append(FP, fields, k[at], part, errors[at].tolist())
+    (merged,) = store.parts(FP)
+    check(n)
+    schema = pq.read_schema(merged)  # as the other parts, so that earlier versions read it too
+    assert schema.field("text").type == schema.field("error").type == pa.string()
+
+
+def test_keys_are_sorted_as_bytes() -> None:
+    rng = np.random.default_rng(0)
+    random = np.frombuffer(rng.bytes(32 * 200), DIGEST)
+    begin = rng.integers(0, 2, (300, 32)).astype(np.uint8)  # equal in their first bytes, and NULs
+    begin[:, 2:30] = 0
+    for k in (
+        random,
+        random[rng.integers(0, 200, 300)],
+        begin.reshape(-1).view(DIGEST),
+        random[:0],
+    ):
+        assert sorted_order(k).tolist() == np.argsort(k, kind="stable").tolist()
+
+
+def test_loading_does_not_import_pandas(tmp_path: Path) -> None:
+    pytest.importorskip("pandas")
+    fields = (*FIELDS, Field("words", "str", ""))
+    given = values(9) | {"words": np.array(["a, b"] * 9, object)}
+    Store(tmp_path).append(FP, fields, keys(9), given, ["", "", "broken"] * 3)
+    code = (
+        "import sys, numpy as np\n"
+        "from thresher.storage.columns import Store\n"
+        "from thresher.types import DIGEST, Field\n"
+        f"fields = [Field(n, t, '') for n, t in {[(f.name, f.dtype) for f in fields]}]\n"
+        f"keys = np.frombuffer(bytes.fromhex({keys(9).tobytes().hex()!r}), DIGEST)\n"
+        f"_, errors, found = Store({str(tmp_path)!r}).load({FP!r}, fields, keys)\n"
+        "assert found.all() and (errors == 'broken').sum() == 3\n"
+        "sys.exit('pandas' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_success_takes_precedence_over_error(tmp_path: Path) -> None:

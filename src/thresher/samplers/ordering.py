@@ -83,7 +83,24 @@ def stable_order(values: np.ndarray, ties: np.ndarray | None = None) -> np.ndarr
         ties: uint64 [n], smallest first among equal values.
     """
     arrays = (values,) if ties is None else (values, ties)
-    return cached("order", arrays, lambda: np.lexsort(arrays[::-1]))
+
+    def make() -> np.ndarray:
+        if ties is None and values.dtype == np.float32:
+            return order_by(_ordinals(values))
+        return np.lexsort(arrays[::-1])
+
+    return cached("order", arrays, make)
+
+
+def _ordinals(values: np.ndarray) -> np.ndarray:
+    """Integers in the order of numbers, int64 [n], >= 0; equal for equal numbers, largest for NaN.
+
+    values: float32 [n].
+    """
+    bits = (values + np.float32(0)).view(np.int32).astype(np.int64)  # -0.0 becomes 0.0
+    ordinals = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits) + 0x80000000
+    ordinals[np.isnan(values)] = 0xFFFFFFFF
+    return ordinals
 
 
 def order_by(major: np.ndarray, minor: np.ndarray | None = None) -> np.ndarray:

@@ -85,7 +85,7 @@ def trusted_strata(
     quota += largest_remainder(min(k, n) - int(quota.sum()), weight, size - quota)
     order = order_by(group, np.where(trusted, tie_rank, n + rank))
     taken = np.flatnonzero(rank_within(group, order) < quota[group])
-    rows = taken[np.lexsort((ties[taken], ~trusted[taken]))]
+    rows = taken[order_by(~trusted[taken], tie_rank[taken])]
     return TrustedStrata(rows.astype(np.int64), trusted, rank, by_loss, size, quota)
 
 

@@ -24,14 +24,14 @@ def arrow_type(f: Field) -> pa.DataType:
 
 
 def from_digests(keys: np.ndarray) -> pa.Array:
+    """DIGEST [n] -> a fixed-size binary array."""
     data = np.ascontiguousarray(keys, dtype=DIGEST)
     return pa.Array.from_buffers(pa.binary(32), len(data), [None, pa.py_buffer(data.tobytes())])
 
 
 def to_digests(column: pa.ChunkedArray) -> np.ndarray:
     """A fixed-size binary column -> DIGEST [n]."""
-    chunks = [_fixed_bytes(c, 32) for c in column.chunks]
-    return np.concatenate(chunks) if chunks else np.zeros(0, DIGEST)
+    return _concatenate([_numbers(c, DIGEST) for c in column.chunks], DIGEST)
 
 
 def blank(m: int, f: Field) -> np.ndarray:
@@ -58,32 +58,72 @@ def to_arrow(array: np.ndarray, failed: np.ndarray, f: Field) -> pa.Array:
 
 
 def to_numpy(column: pa.ChunkedArray, f: Field) -> np.ndarray:
-    """An Arrow column -> array [n]; nulls become blanks."""
+    """An Arrow column -> array [n]; nulls become blanks. It may be a read-only view of the column.
+
+    Arguments:
+        column: of the type `arrow_type(f)`; texts may be dictionary-encoded.
+        f: the field.
+    """
     if f.dtype == "str":
-        # equal texts, such as the words of a skill, become one object
-        encoded = column.fill_null("").dictionary_encode().combine_chunks()
-        texts = np.array(encoded.dictionary.to_pylist(), dtype=object)
-        return texts[encoded.indices.to_numpy()]
+        texts, codes = encoded_texts(column)  # equal texts, such as words of a skill: one object
+        return texts[codes]
     dtype = np.dtype(f.dtype)
-    if dtype.kind == "S":
-        out = np.concatenate(
-            [_fixed_bytes(c, dtype.itemsize) for c in column.chunks] or [np.zeros(0, dtype)]
-        )
-        if column.null_count:
-            out = np.where(np.asarray(column.is_null(), dtype=bool), np.zeros(1, dtype), out)
-        return out
-    zero = False if dtype.kind == "b" else 0
-    null = np.asarray(column.is_null(), dtype=bool) if column.null_count else None
-    array = np.asarray(
-        column.fill_null(pa.scalar(zero, column.type)) if null is not None else column
-    ).astype(dtype)
-    if null is not None:
-        array[null] = blank(1, f)[0]
+    array = _concatenate([_numbers(c, dtype) for c in column.chunks], dtype)
+    if column.null_count:
+        array = np.where(_nulls(column), blank(1, f), array)
     return array
 
 
-def _fixed_bytes(chunk: pa.Array, width: int) -> np.ndarray:
-    buffer = chunk.buffers()[1]
-    if buffer is None:
-        return np.zeros(len(chunk), f"S{width}")
-    return np.frombuffer(buffer, dtype=f"S{width}", count=len(chunk), offset=chunk.offset * width)
+def encoded_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """(texts: object [k], codes: int32 [n]): the text of row i is `texts[codes[i]]`; null is "".
+
+    Arguments:
+        column: of strings, dictionary-encoded or not.
+    """
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    chunks = encoded.unify_dictionaries().chunks
+    dictionary = chunks[0].dictionary.to_pylist() if chunks else []
+    texts = np.array([*dictionary, ""], dtype=object)
+    codes = _concatenate([_numbers(c.indices, np.int32) for c in chunks], np.int32)
+    if column.null_count:
+        codes = np.where(_nulls(column), np.int32(len(dictionary)), codes)
+    return texts, codes
+
+
+# Arrow's own conversion to NumPy (`to_numpy`, `np.asarray`) and its scalars import pandas where it
+# is installed, which takes as long as reading a million rows. Hence the buffers.
+
+
+def _numbers(chunk: pa.Array, dtype: np.dtype | str | type) -> np.ndarray:
+    """The values of an array of numbers, truth values or fixed-size bytes, [n]; any value where
+    they are null."""
+    dtype, data = np.dtype(dtype), chunk.buffers()[1]
+    if not len(chunk) or data is None:
+        return np.zeros(len(chunk), dtype)
+    if dtype.kind == "b":
+        return _bits(data, chunk.offset, len(chunk))
+    return np.frombuffer(data, dtype, len(chunk), chunk.offset * dtype.itemsize)
+
+
+def _nulls(column: pa.ChunkedArray) -> np.ndarray:
+    """bool [n]: which values are null."""
+    known = [
+        np.ones(len(c), bool)
+        if (valid := c.buffers()[0]) is None
+        else _bits(valid, c.offset, len(c))
+        for c in column.chunks
+    ]
+    return ~_concatenate(known, bool)
+
+
+def _bits(data: pa.Buffer, offset: int, n: int) -> np.ndarray:
+    """n bits of a bitmap, bool [n]."""
+    bits = np.unpackbits(np.frombuffer(data, np.uint8), count=offset + n, bitorder="little")
+    return bits[offset:].view(bool)
+
+
+def _concatenate(chunks: list[np.ndarray], dtype: np.dtype | str | type) -> np.ndarray:
+    """The chunks in one array; a single one is not copied."""
+    if len(chunks) == 1:
+        return chunks[0]
+    return np.concatenate(chunks) if chunks else np.zeros(0, dtype)
