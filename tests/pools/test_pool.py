@@ -15,6 +15,7 @@ import pytest
 
 from thresher.errors import ImageError, PoolError
 from thresher.pools import open_pool
+from thresher.pools import pool as pool_module
 from thresher.types import CHANGED, RowError, digests_to_bytes
 
 
@@ -295,3 +296,20 @@ def test_digest_lookup_prefers_a_row_without_problems(tmp_path, make_row):
     pool = open_pool(save(tmp_path / "p.json", rows))
     assert len(set(pool.digest.tolist())) == 1 and int(pool.order[0]) != 8
     assert pool.by_digest(pool.sample(0).digest).id == "8"
+
+
+def test_ids_and_raw_records_of_any_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool_module, "RAW_ROWS", 3)  # several blocks
+    names = ["plain", 'q"uote', "back\\slash", "\ud800", "ä\n", 7, None, "", [1, "x"], "true"]
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
+    rows = [{"id": name, "conversations": turns} for name in names]
+    save(tmp_path / "a.json", rows[:4])
+    save(tmp_path / "b.jsonl", rows[4:], lines=True)
+    pool = open_pool(f"{tmp_path / 'a.json'},{tmp_path / 'b.jsonl'}")
+    shown = ["plain", 'q"uote', "back\\slash", "\ud800", "ä\n", "7", "null", "", '[1, "x"]', "true"]
+    for asked in (range(10), [9, 0, 5, 5, 1], np.array([3, 8], np.int32), [], range(0)):
+        assert pool.ids(asked) == [shown[r] for r in asked]
+        assert [json.loads(raw) for raw in pool.raw(asked)] == [rows[r] for r in asked]
+    for outside in (-1, 10):
+        with pytest.raises(IndexError, match=f"row {outside} of a pool of 10"):
+            list(pool.raw([0, outside]))

@@ -68,7 +68,9 @@ def export(
         raise ConfigError(
             f"There is no format {name!r}. Known: {known}.{did_you_mean(name, list(FORMATS))}"
         )
-    sorted_rows = np.sort(np.fromiter((int(r) for r in rows), np.int64))
+    sorted_rows = np.sort(
+        np.asarray(rows if isinstance(rows, np.ndarray) else list(rows), np.int64)
+    )
     check(pool, sorted_rows, path)
     use_declared = format is None and declared(pool)
     plain = options.plain and raw.fits(pool, name, path)

@@ -28,6 +28,8 @@ from thresher.pools.spellings import SpellingFinder
 from thresher.samplers.ordering import inverse_permutation
 from thresher.types import DIGEST, ImageRef, RowError, Sample, Turn, VideoRef
 
+RAW_ROWS = 10_000  # that `raw` looks up at a time
+
 
 class Pool:
     """n rows. Arrays are in pool order (that of the files) and read-only; use `open_pool` to create
@@ -187,7 +189,7 @@ class Pool:
         """The ids of `rows` for display: strings as they are, other values as JSON (7, null), "" if
         a record has none.
         """
-        return [_readable_id(self.index.ids[int(row)]) for row in rows]
+        return [_readable_id(identity) for identity in self.index.ids.take(_row_numbers(rows))]
 
     def sample(self, row: int) -> Sample:
         """One row, read from its file."""
@@ -244,9 +246,10 @@ class Pool:
         A record of a file that is not JSON is written as JSON, with hashes in place of bytes.
         """
         self._check_unchanged()
-        for row in rows:
-            reader, offset, length, _ = self._locate(int(row))
-            yield reader.raw(offset, length)
+        requested = _row_numbers(rows)
+        for start in range(0, len(requested), RAW_ROWS):
+            for reader, offset, length in self._locate_all(requested[start : start + RAW_ROWS]):
+                yield reader.raw(offset, length)
 
     def load_image(self, ref: ImageRef) -> Any:
         """The image as RGB, with its EXIF orientation applied; of a `VideoRef`, its `Video`. Raises
@@ -349,6 +352,19 @@ class Pool:
         part = int(i.part[row])
         return self._open_files.reader(part), int(i.offset[row]), int(i.length[row]), part
 
+    def _locate_all(self, rows: np.ndarray) -> Iterator[tuple[RecordReader, int, int]]:
+        """As `_locate`, for many rows (int64 [r]); the reader of a file is fetched once for rows
+        that follow each other."""
+        i = self.index
+        if len(outside := rows[(rows < 0) | (rows >= len(self))]):
+            raise IndexError(f"row {outside[0]} of a pool of {len(self)}")
+        columns = (i.part[rows].tolist(), i.offset[rows].tolist(), i.length[rows].tolist())
+        number = -1
+        for part, offset, length in zip(*columns, strict=True):
+            if part != number:
+                number, reader = part, self._open_files.reader(part)
+            yield reader, offset, length
+
     def record(self, row: int) -> dict[str, Any]:
         """The row as a record in the LLaVA layout, whatever its format: `conversations`, `image` (a
         path, bytes, or a list of them, as in the file) and its other fields.
@@ -438,4 +454,11 @@ def _common_format(formats: Sequence[str]) -> str:
 
 def _readable_id(identity: str) -> str:
     """JSON text of an id -> the id as people write it."""
-    return str(json.loads(identity)) if identity.startswith('"') else identity
+    if not identity.startswith('"'):
+        return identity
+    return str(json.loads(identity)) if "\\" in identity else identity[1:-1]
+
+
+def _row_numbers(rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """int64 [r]."""
+    return np.asarray(rows, np.int64)

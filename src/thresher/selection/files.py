@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -158,9 +159,17 @@ def row_columns(pool: Pool, rows: np.ndarray) -> dict[str, pa.Array]:
     raw = np.ascontiguousarray(pool.digest[rows]).tobytes().hex()
     return {
         "row": pa.array(np.asarray(rows, dtype=np.int64)),
-        "id": pa.array(map(_storable, pool.ids(rows)), pa.string()),
+        "id": _texts(pool.ids(rows)),
         "digest": pa.array([raw[i : i + 64] for i in range(0, len(raw), 64)], pa.string()),
     }
+
+
+def _texts(texts: Iterable[str], mask: np.ndarray | None = None) -> pa.Array:
+    """A column of texts; null where `mask` (bool [n]) is true."""
+    given = list(texts)
+    with suppress(UnicodeEncodeError):  # a lone surrogate
+        return pa.array(given, pa.string(), mask=mask)
+    return pa.array([_storable(text) for text in given], pa.string(), mask=mask)
 
 
 def _storable(text: str) -> str:
@@ -185,8 +194,5 @@ def plain_column(values: np.ndarray, known: np.ndarray | None = None) -> pa.Arra
         return pa.array([t if t.strip("0") else "" for t in texts], pa.string(), mask=mask)
     if values.dtype.kind in "OU":
         given = values.tolist()
-        if set(map(type, given)) <= {str}:
-            with suppress(UnicodeEncodeError):  # a lone surrogate
-                return pa.array(given, pa.string(), mask=mask)
-        return pa.array([_storable(str(v)) for v in given], pa.string(), mask=mask)
+        return _texts(given if set(map(type, given)) <= {str} else map(str, given), mask)
     return pa.array(values, mask=mask)
