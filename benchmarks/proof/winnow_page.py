@@ -60,7 +60,7 @@ questions. What the numbers mean: [notes](proof_notes.md#the-third-edition).
 
 
 def _glance(found: Sequence[PoolResult]) -> str:
-    rows = []
+    rows, below = [], []
     for budget in BUDGETS:
         names = dict.fromkeys(
             name for p in found for name, b in p.main if b == budget and name != RANDOM
@@ -68,9 +68,21 @@ def _glance(found: Sequence[PoolResult]) -> str:
         for name in names:
             verdicts = [from_random(p.main, (name, budget)) for p in found]
             rows.append([f"{name}, {budget}", *map(marked, verdicts)])
+            by_kind = {
+                kind: [p.name for p, v in zip(found, verdicts, strict=True) if v and v.kind == kind]
+                for kind in ("worse", "no gain")
+            }
+            lost = [
+                f"{text} on {', '.join(by_kind[kind])}"
+                for kind, text in (("worse", "random is better"), ("no gain", "no difference"))
+                if by_kind[kind]
+            ]
+            if lost:
+                below.append(f"- {name}, {budget}: {'; '.join(lost)}.")
     return (
         "## At a glance\n\nDifference from random, in points (bold: the interval excludes 0):\n\n"
         + table(["", *(p.name for p in found)], rows)
+        + ("\n\n**Where random is as good or better:**\n\n" + "\n".join(below) if below else "")
     )
 
 

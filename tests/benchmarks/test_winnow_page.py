@@ -74,6 +74,12 @@ def test_gains_are_bold_and_losses_too(page: str) -> None:
     assert "| web, 10% | winnow | 5 |" in page and "worse than random" in page
 
 
+def test_it_says_where_random_is_better(page: str) -> None:
+    glance = page[page.index("## At a glance") : page.index("## Accuracy")]
+    assert "- visnec, 10%: random is better on web." in glance
+    assert "- winnow, 10%: no difference on own_mix." in glance
+
+
 def test_the_other_tables(page: str) -> None:
     part = line(page, "## Parts of winnow", "keep=1")
     assert not part[1].startswith("**") and part[2].startswith("**-1") and part[3] == "10%"
