@@ -35,7 +35,12 @@ def to_digests(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def blank(m: int, f: Field) -> np.ndarray:
-    """Placeholder values for rows without a result, [m]."""
+    """Placeholder values for rows without a result, [m].
+
+    Arguments:
+        m: number of rows.
+        f: the field that they are of.
+    """
     if f.dtype == "str":
         return np.full(m, "", dtype=object)
     dtype = np.dtype(f.dtype)
@@ -43,7 +48,13 @@ def blank(m: int, f: Field) -> np.ndarray:
 
 
 def to_arrow(array: np.ndarray, failed: np.ndarray, f: Field) -> pa.Array:
-    """Field values as an Arrow array, null where the row failed."""
+    """Field values as an Arrow array, null where the row failed.
+
+    Arguments:
+        array: [n], values of the field.
+        failed: bool [n].
+        f: the field.
+    """
     kind = arrow_type(f)
     if f.dtype == "str":
         return pa.array(array.tolist(), kind, mask=failed)
