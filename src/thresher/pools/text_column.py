@@ -55,7 +55,7 @@ class TextColumn:
         Arguments:
             rows: int64 [r], each 0 to n - 1.
         """
-        blob = memoryview(self.blob)
+        blob = self.blob.data
         starts = np.where(rows > 0, self.ends[rows - 1], 0) if len(self) else rows
         return [
             str(blob[start:end], "utf-8", "surrogatepass")
