@@ -25,9 +25,11 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
-    command = [
-        "select",
+def run(
+    capsys: pytest.CaptureFixture[str], *words: str, command: str = "select"
+) -> tuple[int, str]:
+    start = [
+        command,
         "pool.json",
         "--method",
         "mmssr",
@@ -37,7 +39,7 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
         "3",
     ]
     with pytest.raises(SystemExit) as ended:
-        cli.main([*command, *words])
+        cli.main([*start, *words])
     printed = capsys.readouterr()
     assert "Traceback" not in printed.err
     return int(ended.value.code or 0), printed.out + printed.err
@@ -94,6 +96,10 @@ def test_the_built_in_model_is_no_judge(capsys: pytest.CaptureFixture[str]) -> N
     assert code == 2 and "the judge puts 0.0" in printed and "add --force" in printed
     code, printed = run(capsys, "--model", "demo", "--out", "o", "--force")
     assert code == 0 and "8 reused" in printed
+    code, printed = run(capsys, "--model", "demo", command="plan")
+    text = " ".join(printed.split())
+    assert code == 0 and "Nothing is left to score" in text, printed
+    assert "mean nothing, so `select` stops unless --force is given. score_" in text
 
 
 def test_other_failures_do_not_count_against_the_judge() -> None:
@@ -101,4 +107,9 @@ def test_other_failures_do_not_count_against_the_judge() -> None:
     mass = {"mass": np.array([0.9, 0.0, np.nan, 0.0], np.float32)}
     assert judge.fault(mass, ["", "HTTP 500", "", "HTTP 500"]) == ""
     assert "0.00% of its probability" in judge.fault(mass, [NO_ANSWER, "HTTP 500", "", NO_ANSWER])
+    almost = {"mass": np.full(4, 0.00998, np.float32)}  # below the limit, and 1.00% if rounded
+    assert (
+        "puts 0.99% of its probability on the answers 0 to 5 (mean of 4 rows; at least 1% is"
+        in (judge.fault(almost, [""] * 4))
+    )
     assert judge.fault({"mass": np.zeros(2)}, ["HTTP 500", "HTTP 500"]) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,21 @@ def format_bytes(size: int) -> str:
             return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1000
     return f"{value:,.1f} TB"
+
+
+def percent_below(share: float, digits: int = 1) -> str:
+    """A share that is below a limit, in percent, rounded down, so that it does not read as the
+    limit.
+
+    Arguments:
+        share: 0 … 1.
+        digits: after the point.
+
+    >>> percent_below(0.00998, 2), percent_below(0.4999)
+    ('0.99%', '49.9%')
+    """
+    factor = 10 ** (digits + 2)
+    return f"{math.floor(share * factor) / factor:.{digits}%}"
 
 
 def format_percent(part: int, whole: int) -> str:

@@ -20,16 +20,27 @@ def check_values(
     """Raise CapabilityError if the signal reports that its column is meaningless.
 
     Arguments:
+        signal, label, values, errors: as in `fault_of`.
+    """
+    if fault := fault_of(signal, label, values, errors):
+        raise CapabilityError(
+            f"{fault}. What was scored is stored; to continue anyway, add {opt('force', True)}."
+        )
+
+
+def fault_of(
+    signal: RowSignal, label: str, values: Mapping[str, np.ndarray], errors: Sequence[str]
+) -> str:
+    """Why a column is meaningless, with its name in front; "": it is not.
+
+    Arguments:
         signal: the signal; only a `CheckedSignal` is checked.
         label: its name in the message.
         values: field -> array [m].
         errors: m texts, "" or why a row has no values.
     """
-    if isinstance(signal, CheckedSignal) and (fault := signal.fault(values, errors)):
-        raise CapabilityError(
-            f"{label}: {fault}. What was scored is stored; to continue anyway, add "
-            f"{opt('force', True)}."
-        )
+    fault = signal.fault(values, errors) if isinstance(signal, CheckedSignal) else ""
+    return f"{label}: {fault}" if fault else ""
 
 
 class EarlyCheck:

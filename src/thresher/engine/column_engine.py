@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.engine.cache import CacheQuery, ColumnCache, RowColumn
-from thresher.engine.checks import check_values
+from thresher.engine.checks import check_values, fault_of
 from thresher.engine.context import RunContext
 from thresher.engine.eligible import EligibleRows, FailureLimit
 from thresher.engine.graph import memo_key, model_of, needs_model, walk
@@ -86,6 +86,7 @@ class ColumnEngine:
         self.table = ColumnTable(self.numbering)
         self.models = Models(pool, context)
         self.runs: list[SignalRun] = []
+        self.faults: list[str] = []  # why columns are meaningless that `force` lets through
         self._scorer: Scorer
         if scorer is not None:
             self._scorer = scorer
@@ -246,8 +247,11 @@ class ColumnEngine:
                 self._scored.setdefault(keys.fingerprint, []).append(keys)
             request = request.loaded(self.store)
         fp, fields = request.fingerprint, request.signal.fields
+        errors = request.errors.tolist()
         if not self._request.force:
-            check_values(request.signal, label, request.values, request.errors.tolist())
+            check_values(request.signal, label, request.values, errors)
+        elif fault := fault_of(request.signal, label, request.values, errors):
+            self.faults.append(fault)
         scored = self._scored.pop(fp, [])
         m = len(request.keys)
         failed = request.errors != ""  # [m] bool

@@ -186,10 +186,12 @@ def plan(
     how: Measuring = "model" if probe else "processor" if count_images else "text"
     pool, method, model = task.pool, task.method, context.model
     context = replace(context, progress=None)
-    resolved = resolve_mixture(pool, task.budget, task.request, context, score=False)
+    # a plan reports columns that mean nothing instead of stopping at them
+    wanted = replace(task.request, force=True)
+    resolved = resolve_mixture(pool, task.budget, wanted, context, score=False)
     budget = resolved.budget
     signals = signals_of(method, context, task.request.seed, budget)
-    request = replace(task.request, on_missing="exclude")
+    request = replace(wanted, on_missing="exclude")
     engine = create_engine(
         pool,
         signals,
@@ -235,6 +237,11 @@ def plan(
     selected = min(budget, usable + resolved.n_outside_method(aside))
     notes = training_notes(trainings, len(pool))
     notes += [] if training_probe is None else training_probe.problems
+    if engine.faults and not task.request.force:
+        notes.append(
+            f"The stored scores of {pluralize(len(engine.faults), 'signal')} mean nothing, so "
+            f"`select` stops unless {opt('force', True)} is given. {engine.faults[0]}."
+        )
     if failed > eligible.considered // AUTO_LIMIT:
         notes.append(
             f"{failed:,} of {eligible.considered:,} rows cannot be used: more than 5%, so `select` "

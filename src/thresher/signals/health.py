@@ -10,6 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from thresher.console.formatting import percent_below
+
 LOW_MASS = 0.5
 """Mean probability of the valid answers below which the user is warned."""
 
@@ -45,7 +47,7 @@ def warnings(
             answered = masses[name][good].astype(np.float64)
             mean = float(answered.mean())
             if mean < LOW_MASS:
-                low.append(f"{name} {mean:.1%}")
+                low.append(f"{name} {percent_below(mean)}")
                 answers, doubtful = (
                     answers + len(answered),
                     doubtful + int((answered < LOW_MASS).sum()),

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from thresher.console.formatting import percent_below
 from thresher.signals.capabilities import Capability
 from thresher.signals.prompts import read
 from thresher.signals.query import Query, QuerySignalBase, relative_probabilities
@@ -83,7 +84,8 @@ class Judge(QuerySignalBase):
         if not len(mass) or mass.mean() >= NO_MASS:
             return ""
         return (
-            f"the judge puts {mass.mean():.2%} of its probability on the answers 0 to 5 (mean of "
-            f"{len(mass):,} rows), so it answers something else and its scores mean nothing. Use "
-            "a model that was trained for these questions, or a larger instruct model"
+            f"the judge puts {percent_below(mass.mean(), 2)} of its probability on the answers 0 "
+            f"to 5 (mean of {len(mass):,} rows; at least {NO_MASS:.0%} is needed), so it answers "
+            "something else and its scores mean nothing. Use a model that was trained for these "
+            "questions, or a larger instruct model"
         )
