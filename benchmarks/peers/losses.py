@@ -96,6 +96,8 @@ def _messages(folder: Path) -> list[tuple[str, str]]:
 
 
 def thresher(folder: Path, scratch: Path) -> Job:
+    from dataclasses import replace
+
     import numpy as np
 
     from thresher.backends import resolve
@@ -106,9 +108,12 @@ def thresher(folder: Path, scratch: Path) -> Job:
     from thresher.signals.answer_loss import AnswerLoss
     from thresher.storage.columns import Store
 
+    model = resolve(str(folder / "model"), device="cpu")
+    backend = model.open()
+    model = replace(model, open=lambda: backend)
+
     def run() -> list[float]:
         pool = open_pool(folder / "pool.jsonl")
-        model = resolve(str(folder / "model"), device="cpu")
         context = RunContext(Store(scratch / "store"), model)
         signal = AnswerLoss(model.identity)
         (column,) = compute_all({"loss": signal}, pool, RunRequest(), context).values()
@@ -122,9 +127,12 @@ def thresher(folder: Path, scratch: Path) -> Job:
 def data_juicer(folder: Path, scratch: Path) -> Job:
     from data_juicer.ops.filter.llm_perplexity_filter import LLMPerplexityFilter
     from data_juicer.utils.constant import Fields, StatsKeys
+    from data_juicer.utils.model_utils import get_model
+
+    perplexity = LLMPerplexityFilter(hf_model=str(folder / "language_model"), accelerator="cpu")
+    get_model(perplexity.model_key, None, perplexity.use_cuda())  # opens it
 
     def run() -> list[float]:
-        perplexity = LLMPerplexityFilter(hf_model=str(folder / "language_model"), accelerator="cpu")
         out = []
         for question, answer in _messages(folder):
             sample = {
@@ -147,9 +155,10 @@ def loop(folder: Path, scratch: Path, batch: int = 1) -> Job:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    model = AutoModelForCausalLM.from_pretrained(folder / "language_model").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder / "language_model")
+
     def run() -> list[float]:
-        model = AutoModelForCausalLM.from_pretrained(folder / "language_model").eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder / "language_model")
         rows = []
         for question, answer in _messages(folder):
             ids = tokenizer(f"{question} {answer}").input_ids
@@ -186,30 +195,36 @@ def judge(folder: Path, ours: Any, theirs: Any) -> tuple[str, bool]:
     return text, worst <= TOLERANCE
 
 
-WHY = (
-    "starts at once, while thresher first compares the opened model's numbers with those of an "
-    "ordinary pass: about 1.3 of its CPU seconds here, whatever the number of rows. The rows have "
-    "nothing in common that could be computed once, so that every tool does the same "
-    "multiplications for them. For rows with images see [scoring](scoring.md)."
-)
-
 COMPARISON = Comparison(
     title="Perplexity of answers",
     job="The mean loss of each row's answer under a Qwen2.5-VL of 26 M random weights, in fp32; "
     f"questions of {QUESTION[0]} to {QUESTION[1]} random words, answers of {ANSWER[0]} to "
-    f"{ANSWER[1]}, no images, loading the model included. thresher: the signal of `perplexity`, "
+    f"{ANSWER[1]}, no images; models are opened beforehand. thresher: the signal of `perplexity`, "
     "with an empty store. Data-Juicer: `LLMPerplexityFilter`, which takes text only and no chat "
     "template; it runs the language model alone, and the template that thresher uses joins "
     "messages as it does. DataFlex 1.1.0 is not installed: it requires torchaudio 2.6 or older and "
     "with it a torch 2.6 for CUDA, and scores rows only inside a training of LLaMA-Factory. The "
     "loop of its `LossSelector` is written from its source.",
-    rows=30,
+    rows=60,
     few=2,
     make=make,
     thresher=Tool("thresher", thresher),
     peers=(
-        Tool("Data-Juicer", data_juicer, "py-data-juicer", "data_juicer", why=WHY),
-        Tool("DataFlex's loss selector, from its source", loop, why="As Data-Juicer."),
+        Tool(
+            "Data-Juicer",
+            data_juicer,
+            "py-data-juicer",
+            "data_juicer",
+            why="as fast, because these rows have nothing in common that could be computed once: "
+            "every tool does the same multiplications for each of them, and on a single core "
+            "they take nearly all of the time. For rows with images see [scoring](scoring.md).",
+        ),
+        Tool(
+            "DataFlex's loss selector, from its source",
+            loop,
+            why="needs less memory, because it opens the language model alone. thresher opens the "
+            "whole model with its image processor, and compares it with an ordinary pass first.",
+        ),
         Tool(f"the same in batches of {BATCH}", batches),
     ),
     judge=judge,

@@ -38,8 +38,10 @@ def page(
         "differences of a fifth mean nothing. Peak MB: memory of the whole process and its "
         "children, packages included. "
         "Ratios: the peer's over thresher's; above 1, thresher needs less, and what is below 1 is "
-        "bold. Peers are the newest versions from the package index, or written from the published "
-        "algorithm where the table says so."
+        "bold. Peers come from the package index, or are written from the published algorithm "
+        "where the table says so. text-dedup and Data-Juicer are installed without packages that "
+        "the measured parts do not import; torchvision, which imagededup needs for its CNN, is "
+        "replaced by an empty module where it does not fit the installed torch."
     )
     lines = ["# thresher beside other packages", "", *_wrapped(about), "", f"    {command}", ""]
     lines += [*_wrapped(rules), "", *_wrapped(_summary(found))]
@@ -56,7 +58,11 @@ def page(
 def _summary(found: Mapping[str, tuple[Comparison, int, Sequence[Measured]]]) -> str:
     """Which peers need less time than thresher, or could not be measured."""
     peers = [(each, measured[0]) for *_, measured in found.values() for each in measured[1:]]
-    faster = [each.tool for each, ours in peers if each.good is not None and each.cpu < ours.cpu]
+    faster = [
+        f"{each.tool} ({each.cpu / ours.cpu:.2f})"
+        for each, ours in peers
+        if each.good is not None and each.cpu < ours.cpu
+    ]
     absent = [each.tool for each, _ in peers if each.good is None]
     text = f"Faster than thresher: {', '.join(faster) or 'none'}."
     return f"{text} Not measured: {', '.join(absent)}." if absent else text

@@ -146,7 +146,7 @@ def test_the_page_marks_what_is_better_than_thresher() -> None:
     assert "| slow 2.0 | 30.00 | 200 | 15 | 2.00 | all |" in text
     assert "| gone | – | – | – | – | not installed: no wheel |" in text
     assert "| poor 3.0 | 1.00 | 100 | **0.50** | 1.00 | half (not as good) |" in text
-    assert "\nFaster than thresher: quick, poor. Not measured: gone.\n" in text
+    assert "\nFaster than thresher: quick (0.50), poor (0.50). Not measured: gone.\n" in text
     assert "\nquick: It checks nothing.\n" in text
     assert unexplained(job, measured) == []
     slow = [measured[0], *measured[1:2], replace(measured[2], cpu=1.0), *measured[3:]]
