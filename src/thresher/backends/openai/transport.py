@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import socket
 import ssl
 import threading
@@ -52,11 +54,14 @@ class Transport:
 
     def __init__(self, address: Address, key: str | None, timeout: float, connections: int) -> None:
         self.address, self.timeout = address, timeout
+        # a proxy and certificates from the environment are for remote hosts
+        trust_env = not address.is_local
         self._http = httpx.AsyncClient(
+            verify=_certificates(trust_env),
             headers={} if key is None else {"Authorization": f"Bearer {key}"},
             timeout=httpx.Timeout(None, connect=min(CONNECT_SECONDS, timeout)),
             limits=httpx.Limits(max_connections=connections),
-            trust_env=not address.is_local,  # a proxy from the environment is for remote hosts
+            trust_env=trust_env,
         )
         self._redirects: dict[str, str] = {}  # URL -> where the server redirected it
         self._answered = False
@@ -252,6 +257,18 @@ def _loop() -> asyncio.AbstractEventLoop:
             _running = asyncio.new_event_loop()
             threading.Thread(target=_running.run_forever, daemon=True, name="thresher-http").start()
         return _running
+
+
+def _certificates(trust_env: bool) -> ssl.SSLContext:
+    """What httpx accepts by default. Shared by all transports: reading the certificates takes
+    longer than most requests."""
+    names = ("SSL_CERT_FILE", "SSL_CERT_DIR") if trust_env else ()
+    return _read_certificates(trust_env, tuple(os.environ.get(name) for name in names))
+
+
+@functools.cache
+def _read_certificates(trust_env: bool, _variables: tuple[str | None, ...]) -> ssl.SSLContext:
+    return httpx.create_ssl_context(trust_env=trust_env)
 
 
 def _close(http: httpx.AsyncClient) -> None:
