@@ -24,7 +24,8 @@ _ANSWER = re.compile(
     r"(?:\b(?:final|correct|right)\s+(?:answer|option|choice)|\banswer)\b\**\s*(?:\([^)]*\)\s*)?(?:is\b|[:=])\s*:?\s*\**\s*(?=\S)",
     re.IGNORECASE,
 )
-_END = 200  # characters at the end of a sentence that are searched for an abbreviation
+_END = 200  # characters at the end of a sentence that are searched for an answer
+_LAST = 8  # those that the longest abbreviation or initial needs, with what stands before it
 _EMPHASIS = re.compile(r"\*\*|__|`")
 
 
@@ -145,8 +146,10 @@ def _sentences(line: str) -> list[str]:
     out: list[list[str]] = []  # the pieces of each sentence
     end = ""  # of the last sentence
     for piece in _SENTENCE_END.split(line):
-        initial = _INITIAL.search(end) and not _ANSWER.search(end)  # "The answer is A." ends there
-        if out and (initial or _ABBREVIATION.search(end)):
+        last = max(len(end) - _LAST, 0)
+        # "The answer is A." ends there
+        initial = _INITIAL.search(end, last) and not _ANSWER.search(end)
+        if out and (initial or _ABBREVIATION.search(end, last)):
             out[-1].append(piece)
             end = f"{end} {piece}"[-_END:]
         else:
