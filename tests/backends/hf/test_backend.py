@@ -3,6 +3,7 @@ shape of row."""
 
 from __future__ import annotations
 
+import functools
 import random
 import shutil
 from collections.abc import Iterator
@@ -17,12 +18,11 @@ from safetensors.torch import load_file, save_file
 from tests.backends.hf.random_rows import Images, ask, collect, some_rows
 from tests.backends.hf.slow_reference import (
     messages_of,
-    reference_encoding,
     reference_one_shot,
     reference_rows,
 )
 from tests.model_families import kinds
-from tests.tiny_models import Loaded, build, picture
+from tests.tiny_models import Loaded, build, load, picture
 from thresher.backends import resolve
 from thresher.backends.hf.answer_ends import AnswerEnds
 from thresher.backends.hf.backend import HFBackend
@@ -36,13 +36,24 @@ each_kind = kinds("tiny")
 # ---------------------------------------------------------------------------- against the reference
 
 
-def test_answer_loss_matches_reference(tiny: Loaded, backend: HFBackend) -> None:
-    rows, image_source = some_rows(24, seed=1), Images()
-    values, errors = collect(backend.answer_loss(rows, image_source), len(rows))
-    assert not errors
-    for i, row in enumerate(rows):
+@functools.cache
+def referenced_rows(name: str) -> list[tuple[Sample, dict[str, Any]]]:
+    """Rows of every shape and what the slow reference gives for them."""
+    tiny, image_source = load(name), Images()
+
+    def reference(row: Sample) -> dict[str, Any]:
         images = [image_source.load_image(ref) for ref in row.images]
-        want = reference_rows(tiny.processor, tiny.model, messages_of(row), images)
+        return reference_rows(tiny.processor, tiny.model, messages_of(row), images)
+
+    return [(row, reference(row)) for row in some_rows(28, seed=1)]
+
+
+def test_answer_loss_matches_reference(tiny: Loaded, backend: HFBackend) -> None:
+    known = referenced_rows(tiny.name)
+    rows = [row for row, _ in known]
+    values, errors = collect(backend.answer_loss(rows, Images()), len(rows))
+    assert not errors
+    for i, (row, want) in enumerate(known):
         assert values["tokens"][i] == want["tokens"], row
         assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), row
         assert values["greedy_match"][i] == (
@@ -58,7 +69,9 @@ def ends_as_said(backend: HFBackend, want: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("question", ["What is there?", "How many cats are red?"])
-def test_prefix_of_a_longer_answer_is_no_greedy_match(backend: HFBackend, question: str) -> None:
+def test_prefix_of_a_longer_answer_is_no_greedy_match(
+    tiny: Loaded, backend: HFBackend, question: str
+) -> None:
     """The model's own next token as the answer: a match only if the token that it would say then
     ends an answer."""
     image_source = Images()
@@ -66,6 +79,11 @@ def test_prefix_of_a_longer_answer_is_no_greedy_match(backend: HFBackend, questi
     (made,) = backend.prepare([conversation(row)], range(1), image_source, False).rows
     start = int(made.answer_positions[0])
     words = [t for t in range(backend.forward.vocabulary) if t != backend.forward.image_token_id]
+
+    def next_word(ids: np.ndarray) -> int:
+        with torch.no_grad():
+            logits = tiny.model(input_ids=torch.from_numpy(ids)[None]).logits[0, -1]
+        return words[int(logits[words].argmax())]
 
     def matches(token: int, ends: AnswerEnds | None) -> EncodedRow:
         return EncodedRow(np.append(made.ids[:start], token), np.array([start]), (), ends=ends)
@@ -78,27 +96,49 @@ def test_prefix_of_a_longer_answer_is_no_greedy_match(backend: HFBackend, questi
             if x.greedy_match
         ]
 
-    (predicted,) = matching([matches(t, None) for t in words])
-    (following,) = matching(
-        [matches(words[predicted], AnswerEnds(((start,),), frozenset({t}))) for t in words]
-    )
-    other = frozenset(words) - {words[following]}
+    predicted = next_word(made.ids[:start])
+    following = next_word(np.append(made.ids[:start], predicted))
+    some = [t for t in words[::40] if t not in (predicted, following)]
+    assert matching([matches(t, None) for t in (*some, predicted)]) == [len(some)]
+    ends = [AnswerEnds(((start,),), frozenset({t})) for t in (*some, following)]
+    assert matching([matches(predicted, end) for end in ends]) == [len(some)]
+    other = frozenset(words) - {following}
     assert matching(
-        [
-            matches(words[predicted], AnswerEnds(((start,),), stops))
-            for stops in (other, frozenset(words))
-        ]
+        [matches(predicted, AnswerEnds(((start,),), stops)) for stops in (other, frozenset(words))]
     ) == [1]
 
 
 def test_answer_positions_match_reference(tiny: Loaded, backend: HFBackend) -> None:
     image_source = Images()
-    for row in some_rows(30, seed=2):
-        images = [image_source.load_image(ref) for ref in row.images]
-        want = reference_encoding(tiny.processor, messages_of(row), images)
+    for row, want in referenced_rows(tiny.name):
         block = backend.prepare([conversation(row)], range(1), image_source, False)
         assert block.rows[0].ids.tolist() == want["input_ids"]
         assert block.rows[0].answer_positions.tolist() == want["answer_positions"]
+
+
+@functools.cache
+def demonstrated_rows(name: str) -> tuple[list[Sample], list[Sample], list[float]]:
+    """Rows, a demonstration for each, and the reference's loss of the row after it."""
+    tiny, image_source = load(name), Images()
+    queries = some_rows(16, seed=3)
+    demos = [some_rows(4, seed=4)[i % 4] for i in range(len(queries))]
+    # encodes a single image otherwise: see test_single_image_is_encoded_as_among_several
+    if name == "llava_onevision":
+        queries = [q for q in queries if len(q.images) != 0]
+        demos = [d for d in some_rows(12, seed=4) if d.images][:1] * len(queries)
+
+    def reference(query: Sample, demo: Sample) -> float:
+        want = reference_one_shot(
+            tiny.processor,
+            tiny.model,
+            messages_of(demo),
+            [image_source.load_image(ref) for ref in demo.images],
+            messages_of(query),
+            [image_source.load_image(ref) for ref in query.images],
+        )
+        return float(want["nll"])
+
+    return queries, demos, [reference(q, d) for q, d in zip(queries, demos, strict=True)]
 
 
 @pytest.mark.parametrize("reuse", [True, False])
@@ -110,24 +150,10 @@ def test_one_shot_matches_reference(tiny: Loaded, backend: HFBackend, reuse: boo
             "always run"
         )
     backend.forward.reuses_prefix = reuse
-    queries, image_source = some_rows(16, seed=3), Images()
-    demos = [some_rows(4, seed=4)[i % 4] for i in range(len(queries))]
-    # encodes a single image otherwise: see test_single_image_is_encoded_as_among_several
-    if tiny.name == "llava_onevision":
-        queries = [q for q in queries if len(q.images) != 0]
-        demos = [d for d in some_rows(12, seed=4) if d.images][:1] * len(queries)
-    values, errors = collect(backend.one_shot(queries, demos, image_source), len(queries))
+    queries, demos, want = demonstrated_rows(tiny.name)
+    values, errors = collect(backend.one_shot(queries, demos, Images()), len(queries))
     assert not errors
-    for i, (query, demo) in enumerate(zip(queries, demos, strict=True)):
-        want = reference_one_shot(
-            tiny.processor,
-            tiny.model,
-            messages_of(demo),
-            [image_source.load_image(ref) for ref in demo.images],
-            messages_of(query),
-            [image_source.load_image(ref) for ref in query.images],
-        )
-        assert values["nll"][i] == pytest.approx(want["nll"], abs=1e-4), (demo, query)
+    np.testing.assert_allclose(values["nll"], want, atol=1e-4, rtol=0)
 
 
 def test_cached_demonstration_equals_whole_sequence(backend: HFBackend) -> None:
