@@ -60,6 +60,9 @@ print(json.dumps(done))
 """
 
 
+ROWS = 90  # of the pool
+
+
 @dataclass(frozen=True)
 class Done:
     code: int
@@ -94,12 +97,12 @@ def run(
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pool of 240 rows, and a selection by a model's loss, whose columns are stored."""
+    """A pool, and a selection by a model's loss, whose columns are stored."""
     from thresher.cli import main
     from thresher.demo.pool import make_pool
 
     folder = tmp_path_factory.mktemp("light")
-    make_pool(folder / "pool", rows=240, seed=3)
+    make_pool(folder / "pool", rows=ROWS, seed=3)
     pool, out, store = folder / "pool" / "pool.json", folder / "scored", folder / "store"
     with pytest.raises(SystemExit) as stop:
         main(
@@ -255,7 +258,7 @@ def test_core_commands_need_neither_torch_nor_transformers(
     assert done.code in ((0, 1) if name.startswith("doctor") else (0,)), done.err
     assert "Traceback" not in done.err
     if name == "doctor as JSON":
-        assert json.loads(done.out)["rows"] == 240
+        assert json.loads(done.out)["rows"] == ROWS
 
 
 def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
@@ -270,7 +273,7 @@ def test_the_viewer_browses_stored_columns_without_a_model(made: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "240"
+    assert done.stdout.strip() == str(ROWS)
 
 
 def test_served_model_needs_no_torch(made: Path, tmp_path: Path) -> None:
