@@ -72,9 +72,8 @@ def test_without_a_plan_the_first_rows_predict(pool: Pool, tmp_path: Path) -> No
     assert cost is not None
     predicted = cost["predicted"]
     assert predicted["by"] == "first rows" and predicted["scores"] == 200
-    assert predicted["scoring_seconds"] == pytest.approx(
-        cost["measured"]["scoring_seconds"], rel=0.9
-    )
+    # a row takes at least a millisecond
+    assert predicted["scoring_seconds"] == pytest.approx(context.meter.estimated_seconds) >= 0.2
     assert predicted["training_seconds"] is None and predicted["peak_bytes"] is None
 
 

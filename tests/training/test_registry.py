@@ -3,9 +3,9 @@ planned."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from thresher.fingerprint import fingerprint
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
+from thresher.selection import training_cost
 from thresher.selection.result import Outcome
 from thresher.selection.signals_table import signals_table
 from thresher.selection.summary import cost_lines
@@ -195,16 +196,23 @@ def test_the_plan_says_that_a_model_will_be_trained(
 
 
 def test_a_plan_tries_a_training_on_some_rows(
-    tmp_path: Path, store: Store, training: FakeTraining
+    tmp_path: Path, store: Store, training: FakeTraining, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    now = 0.0
+    monkeypatch.setattr(training_cost, "time", SimpleNamespace(perf_counter=lambda: now))
+
+    def import_packages() -> None:
+        nonlocal now
+        now += 0.5
+
     pool, method = pool_of(tmp_path, 2000), MllmSelector(epochs=2)
-    trainer = replace(training.trainer, import_packages=lambda: time.sleep(0.5))
+    trainer = replace(training.trainer, import_packages=import_packages)
     p = plan(pool, method, Budget.parse("30%"), Model().handle, store, trainer=trainer)
     (t,), (call,) = p.trainings, training.calls()
     # 64 of its 100 rows in one pass; the fake training says 0.01 s a row
     assert (t.rows, call["rows"], call["base"]) == (100, 64, "fake")
     assert t.measured and t.hours is not None
-    assert 3600 * t.hours == pytest.approx(0.5 + 100 * 2 * 0.01, abs=0.4)
+    assert 3600 * t.hours == pytest.approx(0.5 + 100 * 2 * 0.01)
     assert t.peak_bytes is not None and t.peak_bytes == p.peak_bytes
     assert p.scoring_bytes == 1 << 20  # what the fake model says
     assert not list((store.root / "models").iterdir())
