@@ -34,20 +34,17 @@ def declared() -> set[str]:
 
 def imported(path: Path) -> Iterator[str]:
     """Top-level packages that a file imports, but for type checking only."""
-    tree = ast.parse(path.read_text("utf-8"))
-    typing = {
-        id(inner)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if id(node) in typing:
+    waiting: list[ast.AST] = [ast.parse(path.read_text("utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module.partition(".")[0]
+        # no expression has an import inside
+        waiting += [n for n in ast.iter_child_nodes(node) if not isinstance(n, ast.expr)]
 
 
 def foreign(packages: Iterator[str]) -> set[str]:
