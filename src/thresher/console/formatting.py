@@ -64,7 +64,8 @@ def percent_below(share: float, digits: int = 1) -> str:
     ('0.99%', '49.9%')
     """
     factor = 10 ** (digits + 2)
-    return f"{math.floor(share * factor) / factor:.{digits}%}"
+    whole = math.floor(share * factor + 1e-4)  # 0.3 as float32 is below 0.3
+    return f"{whole / factor:.{digits}%}"
 
 
 def format_percent(part: int, whole: int) -> str:
