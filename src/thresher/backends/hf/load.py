@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterator, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -269,11 +270,13 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
         official = _official_inputs(processor, row, pool)
         ids = official["input_ids"][0].numpy()  # (tokens,)
         if not np.array_equal(ids, block.rows[0].ids):
+            n_images = pluralize(len(row.images), "image")
             raise ModelError(
-                f"{typed}: thresher's encoding of a row with "
-                f"{pluralize(len(row.images), 'image')} differs from the model's own processor "
-                f"({len(block.rows[0].ids)} instead of {len(ids)} tokens). Please report the "
-                "model's name."
+                f"{typed} cannot be used: its {type(processor).__name__} "
+                f"{_what_differs(processor, block.rows[0].ids, ids.tolist())}, which thresher does not "
+                f"reproduce (a row with {n_images}: {len(block.rows[0].ids)} instead of "
+                f"{len(ids)} tokens). Give another model, or a class of yours that encodes its "
+                f"rows by {opt('adapter', 'module:Class')}."
             )
         loss = next(backend.forward.losses(block.rows, backend.features(block)))[1][0]
         expected = _official_loss(backend, official, block.rows[0].answer_positions)
@@ -291,6 +294,28 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
     official = _official_inputs(processor, prompt, pool, add_generation_prompt=True)
     official_ids = official["input_ids"][0].tolist()
     backend.forward.query_mode = fastest_exact_mode(backend, prompt, official_ids, pool, tolerance)
+
+
+def _what_differs(processor: Any, ours: Sequence[int], official: Sequence[int]) -> str:
+    """What the model's processor does with the text of a row that the fast path does not.
+
+    Arguments:
+        processor: of the model.
+        ours: token ids [t] of the fast path.
+        official: token ids [u] of the processor.
+    """
+    ours = [int(i) for i in ours]
+    changes = [
+        (kind, processor.tokenizer.decode(official[first:last]))
+        for kind, _, _, first, last in SequenceMatcher(
+            None, ours, official, autojunk=False
+        ).get_opcodes()
+        if kind != "equal"
+    ]
+    if all(kind == "insert" for kind, _ in changes) and len(changes) <= 3:
+        added = " and ".join(dict.fromkeys(repr(text) for _, text in changes))
+        return f"adds {added} to the text of the chat template"
+    return "changes the text of the chat template beside the images' tokens"
 
 
 def _images_run_together(backend: HFBackend, pool: _ProbePool) -> bool:
