@@ -42,6 +42,14 @@ def train(
     return call
 
 
+def test_help_speaks_of_training(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "The model to fine-tune" in text and "Train on rows with videos" in text
+    assert "of a server" not in text and "Score rows" not in text
+
+
 def test_train_writes_a_model_and_a_summary(train: Train, tmp_path: Path) -> None:
     words = (
         "pool.json",

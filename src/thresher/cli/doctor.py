@@ -80,7 +80,14 @@ def doctor(
         ),
     ] = None,
     image_pixels: Annotated[str | None, o.option("image_pixels")] = None,
-    video_frames: Annotated[int | None, o.option("video_frames")] = None,
+    video_frames: Annotated[
+        int | None,
+        o.option(
+            "video_frames",
+            help="Read N frames of each video and report videos that cannot be read (default: "
+            "rows with videos are reported as not scored).",
+        ),
+    ] = None,
     trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
     format: Annotated[str | None, o.option("format")] = None,
     trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,

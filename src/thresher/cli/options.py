@@ -43,15 +43,16 @@ Config = Annotated[
 ]
 
 
-def option(name: str, request: type[RunRequest] = RunRequest) -> Any:
+def option(name: str, request: type[RunRequest] = RunRequest, *, help: str = "") -> Any:
     """The option of a field, with its documentation as help text.
 
     Arguments:
         name: of the field.
         request: the class that has it.
+        help: a text instead, for a command to which the documentation does not apply.
     """
     f = fields_of(request)[name]
-    keywords: dict[str, Any] = {"help": help_of(request, name), "show_default": False}
+    keywords: dict[str, Any] = {"help": help or help_of(request, name), "show_default": False}
     if f.type is not bool:
         keywords["metavar"] = f.option.metavar or f.type.__name__.upper()
     if name == "pool":

@@ -30,7 +30,12 @@ def train(
     ],
     images: Annotated[str | None, o.option("images")] = None,
     trust_paths: Annotated[bool | None, o.option("trust_paths")] = None,
-    model: Annotated[str | None, o.option("model")] = None,
+    model: Annotated[
+        str | None,
+        o.option(
+            "model", help="The model to fine-tune: a folder, a hub id, or demo (built in, tiny)."
+        ),
+    ] = None,
     epochs: Annotated[
         float,
         typer.Option(
@@ -102,7 +107,14 @@ def train(
         ),
     ] = "auto",
     image_pixels: Annotated[str | None, o.option("image_pixels")] = None,
-    video_frames: Annotated[int | None, o.option("video_frames")] = None,
+    video_frames: Annotated[
+        int | None,
+        o.option(
+            "video_frames",
+            help="Train on rows with videos, too: on N frames of each at equal distances, the "
+            "first and the last among them (default: such rows are left out).",
+        ),
+    ] = None,
     device: Annotated[str | None, o.option("device")] = None,
     trust_remote_code: Annotated[bool | None, o.option("trust_remote_code")] = None,
     store: Annotated[str | None, o.option("store")] = None,
