@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
@@ -271,12 +271,13 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
         ids = official["input_ids"][0].numpy()  # (tokens,)
         if not np.array_equal(ids, block.rows[0].ids):
             n_images = pluralize(len(row.images), "image")
+            ours = block.rows[0].ids
             raise ModelError(
                 f"{typed} cannot be used: its {type(processor).__name__} "
-                f"{_what_differs(processor, block.rows[0].ids, ids.tolist())}, which thresher does not "
-                f"reproduce (a row with {n_images}: {len(block.rows[0].ids)} instead of "
-                f"{len(ids)} tokens). Give another model, or a class of yours that encodes its "
-                f"rows by {opt('adapter', 'module:Class')}."
+                f"{_what_differs(processor, ours, ids.tolist())}, which thresher does not "
+                f"reproduce (a row with {n_images}: {len(ours)} instead of {len(ids)} tokens). "
+                "Give another model, or a class of yours that encodes its rows by "
+                f"{opt('adapter', 'module:Class')}."
             )
         loss = next(backend.forward.losses(block.rows, backend.features(block)))[1][0]
         expected = _official_loss(backend, official, block.rows[0].answer_positions)
@@ -296,7 +297,7 @@ def _check(backend: HFBackend, processor: Any, typed: str) -> None:
     backend.forward.query_mode = fastest_exact_mode(backend, prompt, official_ids, pool, tolerance)
 
 
-def _what_differs(processor: Any, ours: Sequence[int], official: Sequence[int]) -> str:
+def _what_differs(processor: Any, ours: Iterable[int], official: Sequence[int]) -> str:
     """What the model's processor does with the text of a row that the fast path does not.
 
     Arguments:
@@ -304,11 +305,11 @@ def _what_differs(processor: Any, ours: Sequence[int], official: Sequence[int]) 
         ours: token ids [t] of the fast path.
         official: token ids [u] of the processor.
     """
-    ours = [int(i) for i in ours]
+    written = [int(i) for i in ours]
     changes = [
         (kind, processor.tokenizer.decode(official[first:last]))
         for kind, _, _, first, last in SequenceMatcher(
-            None, ours, official, autojunk=False
+            None, written, official, autojunk=False
         ).get_opcodes()
         if kind != "equal"
     ]
