@@ -73,7 +73,7 @@ def test_without_a_plan_the_first_rows_predict(pool: Pool, tmp_path: Path) -> No
     predicted = cost["predicted"]
     assert predicted["by"] == "first rows" and predicted["scores"] == 200
     estimated = context.meter.estimated_seconds
-    assert predicted["scoring_seconds"] == pytest.approx(estimated)
+    assert predicted["scoring_seconds"] == round(estimated, 3)
     assert estimated >= 0.2  # a row takes at least a millisecond
     assert predicted["training_seconds"] is None and predicted["peak_bytes"] is None
 
