@@ -33,7 +33,8 @@ class Asked:
 @dataclass(frozen=True)
 class PoolLabels:
     """Labels of a pool, in pool order, as `benchmarks.proof.numbers` wants them. `kind`: "source:
-    kind", str [n]; `noisy`: machine caption or swapped answer, bool [n]."""
+    kind", with the answer to a yes/no question: "flickr_qa: existence, yes"; str [n]. `noisy`:
+    machine caption or swapped answer, bool [n]."""
 
     kind: np.ndarray
     noisy: np.ndarray
@@ -41,8 +42,16 @@ class PoolLabels:
     @classmethod
     def of(cls, world: World, pool: str) -> PoolLabels:
         records = records_of(world.pools[pool])
-        kinds = [f"{r['data_source']}: {r['kind']}" for r in records]
-        return cls(np.array(kinds), np.array([r["id"] in world.wrong[pool] for r in records]))
+        return cls(
+            np.array([_kind(r) for r in records]),
+            np.array([r["id"] in world.wrong[pool] for r in records]),
+        )
+
+
+def _kind(record: Mapping[str, Any]) -> str:
+    answer = record["conversations"][1]["value"]
+    end = f", {answer.lower()}" if answer in ("Yes", "No") else ""
+    return f"{record['data_source']}: {record['kind']}{end}"
 
 
 def records_of(file: Path) -> list[dict[str, Any]]:

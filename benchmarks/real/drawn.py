@@ -17,11 +17,13 @@ from thresher.stats.correlation import spearman
 PAGES = (ROOT / "docs/results/proof.md", ROOT / "docs/results/winnow.md")
 FLAWED = ("web", "redundant", "scarce")
 CELL = re.compile(r"\**([+-]\d+\.\d) ± \d+\.\d\**")
+NAMES = {"winnow": "winnow_base"}  # by the synthetic world's names; its winnow has trust=base
 DRAWS = 10_000
 
 
 def drawn_differences(pages: Sequence[str]) -> dict[str, float]:
-    """Method -> mean difference from random at 10%, in points, over the pools of FLAWED.
+    """Method, as in `arms.METHODS` -> mean difference from random at 10%, in points, over the pools
+    of FLAWED.
 
     Methods that lack one of these pools are left out.
 
@@ -46,7 +48,7 @@ def drawn_differences(pages: Sequence[str]) -> dict[str, float]:
                 continue
             values = [CELL.fullmatch(cells[header.index(pool)]) for pool in FLAWED]
             if all(values):
-                found[name] = sum(float(v[1]) for v in values if v) / len(FLAWED)
+                found[NAMES.get(name, name)] = sum(float(v[1]) for v in values if v) / len(FLAWED)
     return found
 
 

@@ -32,14 +32,23 @@ WORDS = {"beats": "**beats random**", "worse": "worse than random", "no gain": "
 
 @dataclass(frozen=True)
 class PoolResult:
-    """`stages`: finished arms by stage; `missing`: number of unfinished cells."""
+    """`labels`: of the rows; `stages`: finished arms by stage; `missing`: number of unfinished
+    cells."""
 
     name: str
-    rows: int
-    wrong: float
+    labels: PoolLabels
     asked: Asked
     stages: Mapping[str, Mapping[Key, Arm]]
     missing: int
+
+    @property
+    def rows(self) -> int:
+        return len(self.labels.kind)
+
+    @property
+    def wrong(self) -> float:
+        """Share of wrong rows."""
+        return float(self.labels.noisy.mean())
 
     @property
     def main(self) -> Mapping[Key, Arm]:
@@ -55,6 +64,7 @@ def write_page(file: Path, a: argparse.Namespace, world: World, pools: Sequence[
         *(section(p) for p in found),
         steps(found),
         kinds(found),
+        subsets(found),
         worlds(found),
         captions(a),
     ]
@@ -71,7 +81,7 @@ def collect(a: argparse.Namespace, world: World, name: str) -> PoolResult:
         job = job_of(a, stage, pool, questions, model)
         stages[stage.name], left = arms_of(job, cells_of(a, name), labels, asked.yes_no)
         missing += left
-    return PoolResult(name, len(pool), float(labels.noisy.mean()), asked, stages, missing)
+    return PoolResult(name, labels, asked, stages, missing)
 
 
 def head(a: argparse.Namespace, found: Sequence[PoolResult]) -> str:
@@ -231,6 +241,24 @@ def kinds(found: Sequence[PoolResult]) -> str:
     return f"## By kind, at 10%\n\n{text}\n\n" + "\n\n".join(parts) if parts else ""
 
 
+def subsets(found: Sequence[PoolResult]) -> str:
+    """What the subsets contain, at 10%."""
+    parts = []
+    for p in found:
+        at = {name: arm for (name, budget), arm in p.main.items() if budget == "10%"}
+        rows = []
+        for kind in np.unique(p.labels.kind).tolist():
+            shares = [float(np.mean(p.labels.kind == kind))]
+            shares += [arm.kinds.get(kind, 0.0) for arm in at.values()]
+            rows.append([kind, *(f"{100 * share:.1f}" for share in shares)])
+        if at:
+            parts.append(f"**{p.name}**\n\n" + table(["source: kind", "pool", *at], rows))
+    if not parts:
+        return ""
+    text = "Share of the rows in %, mean over seeds."
+    return f"## What the subsets contain, at 10%\n\n{text}\n\n" + "\n\n".join(parts)
+
+
 def worlds(found: Sequence[PoolResult]) -> str:
     """The agreement with the ranking of the synthetic world, at 10%."""
     by_method: dict[str, list[float]] = {}
@@ -256,9 +284,9 @@ def worlds(found: Sequence[PoolResult]) -> str:
         else f"No correlation: {count} methods are in both worlds, and a ranking needs three that "
         "differ."
     )
-    return (
-        "## The synthetic world's ranking\n\nMean difference from random at 10% over the pools "
-        f"with flaws, in points. {text}\n\n" + table(["", "photographs", "synthetic"], rows)
+    text = "Mean difference from random at 10% over the pools with flaws, in points. " + text
+    return f"## The synthetic world's ranking\n\n{fill(text, 100)}\n\n" + table(
+        ["", "photographs", "synthetic"], rows
     )
 
 
@@ -267,16 +295,17 @@ def captions(a: argparse.Namespace) -> str:
     if not file.exists():
         return ""
     found = json.loads(file.read_text("utf-8"))
-    first = "; ".join(f"of the first {k} {v:.0%}" for k, v in found["precision"].items())
+    first = "; ".join(f"{v:.0%} of the first {k}" for k, v in found["precision"].items())
     listed = (
         f"{found['listed_machine']} of the {found['listed']} listed captions"
         if found["listed"]
         else "no caption is listed at the default threshold"
     )
     share = found["machine"] / max(found["captions"], 1)
-    return f"""## Machine captions among the suspects
-
-Of the mixed pool's {found["captions"]} captions {share:.0%} are a machine's, visibly often wrong.
-In the order of `thresher suspects`: {first}; {listed}; AUC {found["auc"]:.2f}. The machine's
-captions describe diagrams and photographs, the people's only photographs: part of the difference is
-the kind of picture."""
+    text = (
+        f"Of the mixed pool's {found['captions']} captions {share:.0%} are a machine's, visibly "
+        f"often wrong. In the order of `thresher suspects`: {first}; {listed}; AUC "
+        f"{found['auc']:.2f}. The machine's captions describe diagrams and photographs, the "
+        "people's only photographs: part of the difference is the kind of picture."
+    )
+    return "## Machine captions among the suspects\n\n" + fill(text, 100)

@@ -149,10 +149,17 @@ def test_the_synthetic_ranking_is_read_from_its_pages() -> None:
     found = drawn_differences(read_pages())
     assert {"stratified", "perplexity", "clipper", "mllm_selector"} <= found.keys()
     assert found["perplexity"] < found["clipper"]
+    assert "winnow" not in found and found["winnow_base"] > 0  # it has trust=base there
 
 
 ASKED = Asked(np.array(["place"] * 200 + ["colour"] * 200), np.zeros(400, bool), {})
 ASKED = Asked(ASKED.kind, ASKED.yes_no, {"place": 0.3, "colour": 0.2})
+
+
+LABELS = PoolLabels(
+    np.array(["a: place"] * 900 + ["a: match, yes"] * 300 + ["a: match, no"] * 1800),
+    np.arange(3000) < 240,
+)
 
 
 def scores(share: float, seed: int) -> np.ndarray:
@@ -185,7 +192,7 @@ def arm(method: str, budget: str, share: float) -> Arm:
         None,
         np.zeros(3),
         np.full(3, 0.1),
-        {},
+        {"a: place": 0.25, "a: match, no": 0.75},
         300,
         60.0,
         200.0,
@@ -196,7 +203,7 @@ def test_sections_of_the_page() -> None:
     given = [("random", "10%", 0.5), ("winnow", "10%", 0.7), ("length", "10%", 0.3)]
     found = {(m, b): arm(m, b, s) for m, b, s in [*given, ("full", "100%", 0.8)]}
     results = [
-        report.PoolResult(name, 3000, 0.08, ASKED, {"epochs": found, "steps": {}}, 4)
+        report.PoolResult(name, LABELS, ASKED, {"epochs": found, "steps": {}}, 4)
         for name in ("mixed", "clean")
     ]
     at_a_glance, section = report.glance(results), report.section(results[0])
@@ -205,6 +212,10 @@ def test_sections_of_the_page() -> None:
     assert "| place | 200 | 30 |" in report.kinds(results)
     assert "No correlation" in report.worlds(results)
     assert report.steps(results) == ""
+    assert "3,000 rows; 8% are" in section
+    contents = report.subsets(results)
+    assert "| a: place | 30.0 | 25.0 | 25.0 | 25.0 |" in contents
+    assert "| a: match, yes | 10.0 | 0.0 | 0.0 | 0.0 |" in contents
 
 
 def test_a_restricted_proof_names_its_command() -> None:

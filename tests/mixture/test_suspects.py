@@ -113,7 +113,7 @@ def test_a_method_without_a_model_and_kept_rows(
     [
         (["--drop-suspects", "0", "--model", "demo"], "above 0 and at most 1"),
         (["--drop-suspects", "1.2", "--model", "demo"], "above 0 and at most 1"),
-        (["--drop-suspects", "many", "--model", "demo"], "valid number"),
+        (["--drop-suspects", "many", "--model", "demo"], "expected a number"),
         (["--drop-suspects", "0.5"], "--drop-suspects needs a model"),
         (["--drop-suspects", "0.5", "--model", "http://127.0.0.1:9/v1#m"], "behind a server"),
     ],
