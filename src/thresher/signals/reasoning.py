@@ -25,7 +25,7 @@ _ANSWER = re.compile(
     re.IGNORECASE,
 )
 _END = 200  # characters at the end of a sentence that are searched for an answer
-_LAST = 8  # those that the longest abbreviation or initial needs, with what stands before it
+_LAST = 8  # characters that the longest abbreviation or initial needs, with the one before it
 _EMPHASIS = re.compile(r"\*\*|__|`")
 
 

@@ -35,7 +35,7 @@ Grid = tuple[int, int, int] | VideoGrid
 
 @dataclass(frozen=True, slots=True)
 class NumberSpan:
-    """Where the number of an image stands among its token ids: MiniCPM-V numbers the images of a
+    """Where the number of an image is among its token ids: MiniCPM-V numbers the images of a
     conversation from 0.
 
     start, end: the ids of the number 0.
