@@ -39,14 +39,15 @@ class Planted:
         return found, most, wrong
 
 
-def judge_copies(planted: Planted, ours: Sequence[int], theirs: Sequence[int]) -> tuple[str, bool]:
+def judge_copies(folder: Path, ours: Sequence[int], theirs: Sequence[int]) -> tuple[str, bool]:
     """What a tool found, and whether that is as good as thresher's.
 
     Arguments:
-        planted: the copies.
+        folder: where the planted copies were written.
         ours: rows that thresher keeps.
         theirs: rows that the tool keeps.
     """
+    planted = Planted.read(folder)
     found, most, wrong = planted.found(theirs)
     our_found, _, our_wrong = planted.found(ours)
     text = f"{found:,} of {most:,} copies left out, {wrong:,} other rows"

@@ -6,7 +6,6 @@ import json
 import random
 import sys
 from pathlib import Path
-from typing import Any
 from unittest.mock import MagicMock
 
 from benchmarks.peers.comparison import Comparison, Job, Tool
@@ -78,10 +77,6 @@ def imagededup(folder: Path, scratch: Path) -> Job:
     return run
 
 
-def judge(folder: Path, ours: Any, theirs: Any) -> tuple[str, bool]:
-    return judge_copies(Planted.read(folder), ours, theirs)
-
-
 COMPARISON = Comparison(
     title="Near-duplicate images",
     job="Keep one of each group of similar images: made-up pictures of 320 × 240 pixels, one in "
@@ -105,6 +100,6 @@ COMPARISON = Comparison(
             "time.",
         ),
     ),
-    judge=judge,
+    judge=judge_copies,
     few=20,
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 from benchmarks.peers.comparison import Comparison, Job, Tool
 from benchmarks.peers.copies import Planted, judge_copies
@@ -80,10 +79,6 @@ def text_dedup(folder: Path, scratch: Path) -> Job:
     return run
 
 
-def judge(folder: Path, ours: Any, theirs: Any) -> tuple[str, bool]:
-    return judge_copies(Planted.read(folder), ours, theirs)
-
-
 COMPARISON = Comparison(
     title="Near-duplicate texts",
     job="Read a JSONL pool of text rows (`benchmarks/duplicates.py`; one in 20 a copy with about "
@@ -104,5 +99,5 @@ COMPARISON = Comparison(
         ),
         Tool("text-dedup", text_dedup, "text-dedup", "text_dedup"),
     ),
-    judge=judge,
+    judge=judge_copies,
 )

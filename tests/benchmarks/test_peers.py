@@ -63,7 +63,7 @@ def test_losses_are_those_of_the_loop(tmp_path: Path) -> None:
         assert job.judge(tmp_path / "in", ours, theirs(tmp_path / "in", tmp_path / "out")())[1]
 
 
-def test_copies_left_out_are_counted_per_family() -> None:
+def test_copies_left_out_are_counted_per_family(tmp_path: Path) -> None:
     planted = copies.Planted(8, [[1, 0], [2, 0], [4, 3]], [0, 1, 2, 3, 4])
     assert planted.found([0, 3, 5, 6, 7]) == (3, 3, 0)
     assert planted.found([2, 4, 5, 6, 7]) == (3, 3, 0)  # whichever stays
@@ -72,7 +72,8 @@ def test_copies_left_out_are_counted_per_family() -> None:
         3,
         1,
     )  # a family that is gone counts no more than its copies
-    assert copies.judge_copies(planted, [0, 3, 5, 6, 7], [0, 1, 3, 5, 6]) == (
+    planted.write(tmp_path)
+    assert copies.judge_copies(tmp_path, [0, 3, 5, 6, 7], [0, 1, 3, 5, 6]) == (
         "2 of 3 copies left out, 1 other rows",
         False,
     )
