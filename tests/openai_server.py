@@ -64,6 +64,7 @@ class Plan:
     logprobs: bool = True
     several: bool = True  # supports `n`
     prompt_logprobs: bool = True  # of a real model; False: the parameter is ignored
+    tokenize: bool = True  # of a real model: /tokenize, and tokens by their ids if asked for
     unknown: str = ""  # a parameter that is refused
     context: int = 10**9  # tokens of a prompt, beyond which it is refused in vLLM's words
     usage: bool = True
@@ -123,7 +124,9 @@ class Scripted:
         "It",
     )
 
-    def first(self, messages: list[dict[str, Any]], temperature: float) -> list[tuple[str, float]]:
+    def first(
+        self, messages: list[dict[str, Any]], temperature: float, as_ids: bool = False
+    ) -> list[tuple[str, float]]:
         drawn = random.Random(json.dumps(messages))
         weights = [drawn.expovariate(1.0) for _ in self.TOKENS]
         return [(t, math.log(w / sum(weights))) for t, w in zip(self.TOKENS, weights, strict=True)]
@@ -191,14 +194,28 @@ class Real:
             entries.append({str(token): entry})
         return entries, int(logits[-1].argmax()) in self._ends()
 
-    def first(self, messages: list[dict[str, Any]], temperature: float) -> list[tuple[str, float]]:
+    def tokenize(self, body: dict[str, Any]) -> list[int]:
+        """vLLM's `/tokenize`, of a text or of messages without images."""
+        if "prompt" in body:
+            special = body.get("add_special_tokens", True)
+            return list(
+                self.processor.tokenizer(body["prompt"], add_special_tokens=special).input_ids
+            )
+        names = ("add_generation_prompt", "continue_final_message")
+        settings = {name: body[name] for name in names if name in body}
+        return list(self._inputs(body["messages"], **settings)["input_ids"][0].tolist())
+
+    def first(
+        self, messages: list[dict[str, Any]], temperature: float, as_ids: bool = False
+    ) -> list[tuple[str, float]]:
         with self.torch.inference_mode():
             logits = self.model(**self._inputs(messages)).logits[0, -1].float()
         found = logits.log_softmax(-1)
         top = found.topk(20)
         decode = self.processor.tokenizer.decode
         return [
-            (decode([i]), v) for i, v in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+            (f"token_id:{i}" if as_ids else decode([i]), v)
+            for i, v in zip(top.indices.tolist(), top.values.tolist(), strict=True)
         ]
 
     def write(
@@ -260,6 +277,15 @@ def app_of(server: Server) -> FastAPI:
             "object": "list",
             "data": [{"id": n, "object": "model", "owned_by": "vllm"} for n in names],
         }
+
+    @app.post("/tokenize")
+    async def tokenize(request: Request) -> Response:
+        if not (plan.tokenize and isinstance(model, Real)):
+            return Response('{"detail":"Not Found"}', 404)
+        body = json.loads(await request.body())
+        with one_at_a_time:
+            tokens = model.tokenize(body)
+        return JSONResponse({"count": len(tokens), "max_model_len": plan.context, "tokens": tokens})
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
@@ -345,7 +371,8 @@ def app_of(server: Server) -> FastAPI:
                     "prompt_logprobs": entries,
                 }
             if body.get("logprobs") and plan.logprobs and fate != "no-logprobs":
-                tokens = model.first(body["messages"], heat)
+                as_ids = plan.tokenize and bool(body.get("return_tokens_as_token_ids"))
+                tokens = model.first(body["messages"], heat, as_ids)
                 best = sorted(tokens, key=lambda pair: -pair[1])[: body.get("top_logprobs", 0)]
                 entries = [{"token": t, "logprob": v, "bytes": list(t.encode())} for t, v in best]
                 likeliest = {"content": [{**entries[0], "top_logprobs": entries}]}
@@ -372,7 +399,8 @@ def app_of(server: Server) -> FastAPI:
             "created": int(time.time()),
             "model": plan.name,
         }
-        return {**whole, "choices": choices, **({"usage": usage} if plan.usage else {})}
+        own = {"prompt_logprobs": None} if plan.prompt_logprobs else {}  # vLLM names it always
+        return {**whole, "choices": choices, **({"usage": usage} if plan.usage else {}), **own}
 
     return app
 

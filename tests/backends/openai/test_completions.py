@@ -42,9 +42,33 @@ def test_longer_answer_uses_its_longest_prefix_token() -> None:
     )
     assert first_token_logprobs(["consistent", "cat", "other"], found).tolist() == [
         -1.0,
-        -2.0,
+        -np.inf,  # "c" begins many words
         -np.inf,
     ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "tokens", "want"),
+    [
+        (["Yes", "No"], {"N": -1.0, "Y": -2.0, "Yes": -3.0}, [-3.0, -np.inf]),
+        (["yes", "no"], {" n": -1.0, "ye": -2.0}, [-np.inf, -np.inf]),
+        (["concave", "convex"], {"con": -1.0, "conc": -2.0}, [-2.0, -np.inf]),
+        (["concave", "convex"], {"con": -1.0}, [-np.inf, -np.inf]),
+        (["12", "7"], {"1": -1.0, "7": -2.0}, [-1.0, -2.0]),
+        (["1", "12"], {"1": -1.0}, [-1.0, -np.inf]),
+    ],
+)
+def test_a_token_that_begins_more_than_the_answer_is_not_the_answer(
+    answers: list[str], tokens: dict[str, float], want: list[float]
+) -> None:
+    assert first_token_logprobs(answers, tokens).tolist() == want
+
+
+def test_tokens_by_their_ids() -> None:
+    found = read_top_logprobs(completion([("token_id:17", -0.5), ("token_id:4", -1.0)]))
+    assert first_token_logprobs(["Yes", "No"], found, [4, 9]).tolist() == [-1.0, -np.inf]
+    # a server that ignores the setting
+    assert first_token_logprobs(["Yes", "No"], {"No": -1.0}, [4, 9]).tolist() == [-np.inf, -1.0]
 
 
 def test_equal_texts_count_once_with_the_higher_probability() -> None:

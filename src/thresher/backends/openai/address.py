@@ -24,6 +24,11 @@ class Address:
     model: str
 
     @property
+    def root(self) -> str:
+        """The URL without /v1, where vLLM has what is not OpenAI's."""
+        return self.base.removesuffix("/v1")
+
+    @property
     def is_local(self) -> bool:
         """Whether the server is on this machine."""
         host = urlsplit(self.base).hostname or ""

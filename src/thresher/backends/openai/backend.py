@@ -24,9 +24,10 @@ from thresher.backends.openai.completions import (
     read_texts,
     read_top_logprobs,
 )
+from thresher.backends.openai.first_tokens import AS_IDS, FirstTokens
 from thresher.backends.openai.image_uris import ImageURIs
 from thresher.backends.openai.losses import AnswerLosses, LossReader
-from thresher.backends.openai.messages import messages, prompt, question
+from thresher.backends.openai.messages import Messages, messages, prompt, question
 from thresher.backends.openai.options import ServerOptions
 from thresher.backends.openai.rows import RowResult, ServerHealth, ask_rows
 from thresher.errors import CapabilityError, opt
@@ -61,6 +62,7 @@ class OpenAIBackend:
         self.client = Client(address, key, options)
         self.options = options
         self._loss_reader = LossReader(self.client)
+        self._first_tokens = FirstTokens(self.client)
         self._health = ServerHealth(address.base)
         self._supports_n = True  # whether the server supports `n`
         self._logged_notes: list[Note] = []
@@ -98,23 +100,39 @@ class OpenAIBackend:
             )
         width = sum(len(q.answers) for q in queries)
         image_uris = ImageURIs(pool, self.options.image_side)
-        settings = {"temperature": 0}
 
         def row(i: int, sending: BeforeSend, stop: threading.Event) -> np.ndarray:
             found = []
             for q in queries:
                 chat_messages = messages(question(samples[i], q.text), image_uris.uri)
                 sending()
-                top = self.client.chat(
-                    chat_messages, 1, settings, read_top_logprobs, stop, top=True
-                )
-                found.append(first_token_logprobs(q.answers, top))
+                found.append(self._first_logprobs(chat_messages, q.answers, stop))
             return np.concatenate(found)
 
         blank = np.full(width, np.nan, np.float32)
         for done in self._rows(len(samples), len(queries), row):
             values = np.stack([blank if d.error else d.value for d in done])
             yield _scored(done, {"logprob": values})
+
+    def _first_logprobs(
+        self, chat_messages: Messages, answers: Sequence[str], stop: threading.Event
+    ) -> np.ndarray:
+        """Log-probability of each answer's first token, float32 [m], from one request; the very
+        first one to a vLLM server is sent again, once its answer has shown that it is one."""
+        was_known = self.client.is_vllm
+        settings: dict[str, Any] = {"temperature": 0}
+        ids = self._first_tokens.ids(answers) if was_known else None
+        if ids is not None:
+            settings |= AS_IDS
+        top = self.client.chat(chat_messages, 1, settings, read_top_logprobs, stop, top=True)
+        if not was_known and self.client.is_vllm:
+            ids = self._first_tokens.ids(answers)
+            if ids is not None:
+                settings |= AS_IDS
+                top = self.client.chat(
+                    chat_messages, 1, settings, read_top_logprobs, stop, top=True, reserved=False
+                )
+        return first_token_logprobs(answers, top, ids)
 
     def generate(
         self, samples: Sequence[Sample], pool: SampleSource, max_new_tokens: int

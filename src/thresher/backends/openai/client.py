@@ -91,6 +91,7 @@ class Client:
 
     def __init__(self, address: Address, key: str | None, options: ServerOptions) -> None:
         self.address, self.options, self.dialect = address, options, Dialect()
+        self.is_vllm = False  # whether an answer had vLLM's own fields
         self._key = key
         self._transport = Transport(address, key, options.timeout, options.concurrency)
         self._warned = False  # that no request has been answered yet
@@ -132,17 +133,40 @@ class Client:
             f"Name one: {opt('model')}, or #NAME after the URL."
         )
 
-    def check_reachable(self) -> None:
-        """Raise ServerError if the server does not answer, or refuses the key. Sends no chat
-        completion; any other answer will do."""
-        tries = Retrying(
+    def tokenize(self, body: dict[str, Any]) -> list[int] | None:
+        """Token ids from vLLM's `/tokenize`, which runs no model and is not counted as a request.
+
+        Arguments:
+            body: of the request, without the model's name.
+
+        Returns None if the server refuses. Raises Transient, ServerError.
+        """
+        sent = json.dumps({"model": self.address.model, **body}).encode("ascii")
+        reply = self._tries()(self._transport.send, "POST", "/tokenize", sent, at_root=True)
+        if reply.code != 200:
+            return None
+        try:
+            found = parse(reply.body)
+        except NotJSON:
+            return None
+        tokens = found.get("tokens") if isinstance(found, dict) else None
+        known = isinstance(tokens, list) and all(type(token) is int for token in tokens)
+        return tokens if known else None
+
+    def _tries(self) -> Retrying:
+        """The tries of a small request."""
+        return Retrying(
             stop=stop_after_attempt(min(self.options.tries, REACH_TRIES)),
             wait=wait_strategy(self.options.backoff),
             retry=retry_if_exception_type(Transient),
             reraise=True,
         )
+
+    def check_reachable(self) -> None:
+        """Raise ServerError if the server does not answer, or refuses the key. Sends no chat
+        completion; any other answer will do."""
         try:
-            reply = tries(self._transport.send, "GET", "/models", None)
+            reply = self._tries()(self._transport.send, "GET", "/models", None)
         except Transient as error:
             raise ServerError(
                 f"The server {self.address.base} does not answer ({error.reason}). It is needed "
@@ -313,6 +337,7 @@ class Client:
                     ) from None
                 raise
             self._count(response)
+            self.is_vllm = self.is_vllm or "prompt_logprobs" in response
             found = self._read_result(response, call)
             self._last_answer = time.monotonic()
             return found

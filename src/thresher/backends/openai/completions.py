@@ -19,6 +19,10 @@ TopLogprobs = dict[str, float]
 """Token as text -> its log-probability in nats; the highest of tokens with the same text."""
 
 _SPACES = " \u2581\u0120"  # a space, and its forms in SentencePiece and byte-level vocabularies
+MIN_BEGINNING = 3
+"""Characters of a token that may stand for a longer answer which begins with it."""
+
+_ID = "token_id:"  # what vLLM writes before a token's id where it names tokens by their ids
 _NEGLIGIBLE = -9000.0  # nats; OpenAI reports -9999 for very unlikely tokens
 _ROUNDED = 1e-3  # nats by which a rounded log-probability may be above 0
 _MOST_TOKENS = 2**31 - 1
@@ -101,22 +105,32 @@ def read_logprob(value: Any) -> float:
     return min(float(value), 0.0) if value > _NEGLIGIBLE else -math.inf
 
 
-def first_token_logprobs(answers: Sequence[str], found: TopLogprobs) -> np.ndarray:
+def first_token_logprobs(
+    answers: Sequence[str], found: TopLogprobs, ids: Sequence[int] | None = None
+) -> np.ndarray:
     """Log-probability of each answer's first token, float32 [m], in nats; -inf if it is not among
     the tokens found.
 
-    Which token an answer begins with depends on the tokenizer, which a server does not show. The
-    first that exists of these is used: the token that is the answer; the one that is the answer
-    after a space; the longest one with which the answer begins.
+    Without ids, which token an answer begins with depends on a tokenizer that the server does not
+    show. The first that exists of these is used: the token that is the answer; the one that is the
+    answer after a space; the longest one with which the answer begins, if that token has at least
+    `MIN_BEGINNING` characters or is a number, and begins no other of the answers. A shorter one
+    ("N" of "No") begins many words, and says nothing about the answer.
 
     Arguments:
         answers: m texts.
         found: the most likely first tokens.
+        ids: the ids of the answers' first tokens, where the server shows its tokenizer; they are
+            used if it names the tokens found by their ids.
 
     >>> found = {"Yes": -0.5, " No": -1.5, "4": -3.0, "Y": -4.0}
     >>> first_token_logprobs(["Yes", "No", "Maybe", "42"], found).tolist()
     [-0.5, -1.5, -inf, -3.0]
-    """
+    >>> first_token_logprobs(["Yes", "No"], {"token_id:7": -0.5, "token_id:3": -2.0}, [3, 8]).tolist()
+    [-2.0, -inf]
+    """  # noqa: E501
+    if ids is not None and all(token.startswith(_ID) for token in found):
+        return np.array([found.get(f"{_ID}{i}", -math.inf) for i in ids], np.float32)
     bare: TopLogprobs = {}
     for token, value in found.items():
         text = token.lstrip(_SPACES)
@@ -125,10 +139,13 @@ def first_token_logprobs(answers: Sequence[str], found: TopLogprobs) -> np.ndarr
     for i, answer in enumerate(answers):
         if answer in found:
             out[i] = found[answer]
-            continue
-        cut = next((answer[:k] for k in range(len(answer), 0, -1) if answer[:k] in bare), None)
-        if cut is not None:
-            out[i] = bare[cut]
+        elif answer in bare:
+            out[i] = bare[answer]
+        else:
+            cut = next((answer[:k] for k in range(len(answer), 0, -1) if answer[:k] in bare), "")
+            shared = sum(other.startswith(cut) for other in dict.fromkeys(answers)) > 1
+            if (len(cut) >= MIN_BEGINNING or cut.isdecimal()) and not shared:
+                out[i] = bare[cut]
     return out
 
 

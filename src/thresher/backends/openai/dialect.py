@@ -2,8 +2,8 @@
 for the whole run, and reported once.
 
 `max_tokens` has a second name; `top_logprobs`, `max_tokens` and `temperature` can get another
-value; `n`, `seed`, `temperature` and `stream` can be omitted. What the result depends on (model,
-messages, log-probabilities) is never changed.
+value; `n`, `seed`, `temperature`, `stream` and `return_tokens_as_token_ids` can be omitted. What
+the result depends on (model, messages, log-probabilities) is never changed.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ _OPTIONAL = {
         "the server's own temperature is used, so generated answers may differ from run to run"
     ),
     "stream": "",
+    "return_tokens_as_token_ids": "answers are found by the tokens' texts",
 }
 
 

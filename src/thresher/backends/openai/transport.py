@@ -68,19 +68,21 @@ class Transport:
         self.close = weakref.finalize(self, _close, self._http)
         self.close.atexit = False
 
-    def send(self, method: str, path: str, content: bytes | None) -> Reply:
+    def send(
+        self, method: str, path: str, content: bytes | None, *, at_root: bool = False
+    ) -> Reply:
         """Send one request.
 
         Arguments:
             method: GET or POST.
             path: appended to the server's URL.
             content: JSON body, or None.
+            at_root: append the path to the URL without its /v1.
 
         Raises Transient, and ServerError for a fault that a retry cannot fix.
         """
-        asked = asyncio.run_coroutine_threadsafe(
-            self._send(method, self.address.base + path, content), _loop()
-        )
+        url = (self.address.root if at_root else self.address.base) + path
+        asked = asyncio.run_coroutine_threadsafe(self._send(method, url, content), _loop())
         try:
             reply = asked.result()
         except BaseException:
