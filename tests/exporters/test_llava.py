@@ -58,6 +58,25 @@ def test_jsonl_to_jsonl_keeps_every_byte(lines, tmp_path):
     assert (tmp_path / "out.jsonl").read_bytes() == lines.read_bytes().replace(b"\r\n", b"\n")
 
 
+@pytest.mark.parametrize(
+    ("format", "note"),
+    [
+        (
+            "messages-jsonl",
+            "? stands for invalid Unicode in the turns; extra_json has the original",
+        ),
+        ("llava-json", "text that is not valid Unicode is written as escapes of lone surrogates"),
+    ],
+)
+def test_invalid_unicode_is_noted_where_rows_are_rewritten(lines, tmp_path, format, note):
+    """Row 2 has a lone surrogate, row 3 an invalid byte. A tar's rows are never copied."""
+    pool = open_pool(lines)
+    export(pool, [0, 1, 2, 3], tmp_path / "packed.tar", "webdataset")
+    source = open_pool(tmp_path / "packed.tar") if format == "llava-json" else pool
+    notes = export(source, [0, 1, 2, 3], tmp_path / "out", format)
+    assert any(f"{note} (2 rows)" in each for each in notes), notes
+
+
 def test_json_to_json_keeps_every_record(pretty, tmp_path):
     export(open_pool(pretty), np.array([2, 0]), tmp_path / "out.json")
     assert (tmp_path / "out.json").read_bytes() == f"[\n{PRETTY[0]},\n{PRETTY[2]}\n]\n".encode()

@@ -33,7 +33,7 @@ STYLE_TEXTS = [
 ]
 
 
-def write_results(folder: Path, answers: dict[str, dict[Any, str]]) -> Path:
+def write_results(folder: Path, answers: dict[str, dict[Any, Any]]) -> Path:
     """As the official program's first step writes them: file name -> idx -> response."""
     folder.mkdir()
     for name, lines in answers.items():
@@ -137,8 +137,8 @@ def test_notes_on_styles_that_are_unknown_or_empty(compat: str, tmp_path: Path) 
     pool = official_pool(tmp_path / "qas.json", 6)
     idx = [1000 + 7 * i for i in range(6)]
     styles = ["yes/no", "made-up style", "", "yes/no", "made-up style", "comparison"]
-    answers: dict[str, dict[Any, str]] = {
-        "OCR": dict(zip(idx, ["4", "", "", "1", "2", "3"], strict=True)),
+    answers: dict[str, dict[Any, Any]] = {
+        "OCR": dict(zip(idx, ["4", "", None, "1", "2", "3"], strict=True)),
         "style": dict(zip(idx, styles, strict=True)),
     }
     folder = write_results(tmp_path / "results", answers)

@@ -121,8 +121,8 @@ def clean(text: str) -> str:
 
 
 def to_json(value: Any, lost: Counter[str]) -> bytes:
-    """A record as JSON, UTF-8 if possible. Values without a JSON form become text, and are
-    counted.
+    """A record as JSON in UTF-8. Values without a JSON form become text, and text that UTF-8 cannot
+    hold (lone surrogates, as which invalid bytes are read) is escaped; both are counted.
 
     Arguments:
         value: the record.
@@ -137,4 +137,5 @@ def to_json(value: Any, lost: Counter[str]) -> bytes:
     try:
         return text.encode("utf-8")
     except UnicodeEncodeError:
+        lost["text that is not valid Unicode is written as escapes of lone surrogates"] += 1
         return json.dumps(value, default=llava.json_default).encode("ascii")

@@ -187,5 +187,6 @@ def _results(path: str, content: str) -> dict[str, str]:
             key = json.dumps(record["idx"], ensure_ascii=False)
             if key in out:
                 raise wrong(number, f"repeats the idx {key}")
-            out[key] = str(record["pred_response"]).strip()
+            response = record["pred_response"]
+            out[key] = "" if response is None else str(response).strip()
     return out
