@@ -165,6 +165,10 @@ class StoreError(ThresherError):
     """The store cannot be read or written (disk full, no permission, damaged part)."""
 
 
+class Notice(UserWarning):
+    """What a user should know while a command runs; the command line shows it as a note."""
+
+
 class TrackerError(ThresherError):
     """A tracker of experiments cannot begin a run: no login, no server, no permission."""
 

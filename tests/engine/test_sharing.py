@@ -20,7 +20,6 @@ from tests.runs import compute
 from tests.text_pools import HighestLoss, Loss, Model, record, write_pool
 from tests.warm_process import WarmProcess, WarmServer
 from thresher.backends.fake import IDENTITY
-from thresher.engine import sharing
 from thresher.engine.sharing import WorkQueue
 from thresher.pools import open_pool
 from thresher.storage import claims
@@ -281,7 +280,7 @@ def test_stored_failure_is_retried_by_one_process(tmp_path: Path) -> None:
 
 
 def test_waiting_is_reported_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(Store, "poll_seconds", 0.01)
     store, results = Store(tmp_path), []
     fp = "f" * 32
     keys = digests(10)

@@ -32,7 +32,7 @@ class Cluster:
         self.ray, self.said, self.wanted = FakeRay(), [], workers
         self.workers = RayWorkers(
             self.ray,
-            make_job({}, Path("claim"), workers),
+            make_job({}, "claim", workers),
             Placement(False, workers, "float32"),
             lambda: self.wanted,
             self.said.append,
@@ -289,12 +289,12 @@ def test_a_worker_scores_into_the_store_and_counts_its_rows(
     store = tmp_path / "store"
     request = {"pool": "pool.json", "method": "perplexity", "budget": "3", "model": "demo"}
     with Claims(store, ()) as claims:
-        ended = actor.run(make_job({**request, "store": str(store)}, claims.file, 1))
+        ended = actor.run(make_job({**request, "store": str(store)}, claims.name, 1))
     assert ended.error is None and ended.state.rows == 12 and ended.state.label == ""
 
 
 def test_a_worker_refuses_another_store(actor: ScoringActor, tmp_path: Path) -> None:
-    ended = actor.run(make_job({}, tmp_path / "store/claims/absent.claim", 1))
+    ended = actor.run(make_job({"store": str(tmp_path / "store")}, "absent", 1))
     assert isinstance(ended.error, StoreError) and "all nodes share" in str(ended.error)
 
 
@@ -303,10 +303,11 @@ def test_a_worker_refuses_another_version_and_a_missing_folder(
 ) -> None:
     from dataclasses import replace
 
-    job = make_job({}, tmp_path, 1)
-    other = actor.run(replace(job, version="0.0.1"))
+    with Claims(tmp_path / "store", ()) as claims:
+        job = make_job({"store": str(tmp_path / "store")}, claims.name, 1)
+        other = actor.run(replace(job, version="0.0.1"))
+        elsewhere = actor.run(replace(job, folder=str(tmp_path / "absent")))
     assert isinstance(other.error, ConfigError) and "0.0.1" in str(other.error)
-    elsewhere = actor.run(replace(job, folder=str(tmp_path / "absent")))
     assert isinstance(elsewhere.error, ConfigError) and "absent" in str(elsewhere.error)
 
 
@@ -326,6 +327,6 @@ def test_a_worker_that_is_asked_to_stop_stores_what_it_has_scored(
 
     actor._progress.advance = stopped_at_the_first_rows  # type: ignore[method-assign]
     with Claims(store, ()) as claims:
-        ended = actor.run(make_job({**request, "store": str(store)}, claims.file, 1))
+        ended = actor.run(make_job({**request, "store": str(store)}, claims.name, 1))
     assert ended.error is None and 0 < ended.state.rows < 300
     assert not list((store / "claims").glob("*.claim"))

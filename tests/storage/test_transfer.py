@@ -32,13 +32,13 @@ def members(path: Path) -> dict[str, bytes]:
 @pytest.fixture
 def exported(tmp_path: Path) -> Path:
     _, fp = filled(tmp_path / "a")
-    done = export_columns(tmp_path / "a", tmp_path / "a.tar", [fp])
+    done = export_columns(Store(tmp_path / "a"), tmp_path / "a.tar", [fp])
     assert (done.columns, done.parts) == (1, 1)
     return tmp_path / "a.tar"
 
 
 def test_scores_are_found_after_import(exported: Path, tmp_path: Path) -> None:
-    done = import_columns(exported, tmp_path / "b")
+    done = import_columns(exported, Store(tmp_path / "b"))
     assert (done.columns, done.parts, done.known) == (1, 1, 0)
     other = Store(tmp_path / "b")
     values, errors, found = other.load(other.register(Score()), Score.fields, keys(6))  # type: ignore[arg-type]
@@ -50,9 +50,9 @@ def test_a_second_import_changes_nothing_and_rows_of_both_are_kept(
     exported: Path, tmp_path: Path
 ) -> None:
     store, fp = filled(tmp_path / "b", rows=8)
-    assert import_columns(exported, tmp_path / "b").known == 0
+    assert import_columns(exported, Store(tmp_path / "b")).known == 0
     before = sorted(p.name for p in store.folder(fp).iterdir())
-    assert import_columns(exported, tmp_path / "b").known == 1
+    assert import_columns(exported, Store(tmp_path / "b")).known == 1
     assert sorted(p.name for p in store.folder(fp).iterdir()) == before
     assert store.load(fp, Score.fields, keys(8))[2].all()
 
@@ -61,7 +61,7 @@ def test_damaged_parts_and_leftovers_are_not_exported(tmp_path: Path) -> None:
     store, fp = filled(tmp_path / "a")
     for name in ("part-0.damaged", ".tmp-1", "part-xyz.parquet", "notes.txt"):
         (store.folder(fp) / name).write_bytes(b"x")
-    export_columns(tmp_path / "a", tmp_path / "a.tar", [fp])
+    export_columns(Store(tmp_path / "a"), tmp_path / "a.tar", [fp])
     assert len(members(tmp_path / "a.tar")) == 2
 
 
@@ -72,7 +72,7 @@ def test_damaged_parts_and_leftovers_are_not_exported(tmp_path: Path) -> None:
 def test_archive_with_other_files_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
     path = archive(tmp_path / "b.tar", {**members(exported), name: b"x"})
     with pytest.raises(ConfigError, match="not a file that `thresher store export` wrote"):
-        import_columns(path, tmp_path / "b")
+        import_columns(path, Store(tmp_path / "b"))
     assert not (tmp_path / "b").exists()
 
 
@@ -83,7 +83,7 @@ def test_a_link_in_an_archive_is_refused(exported: Path, tmp_path: Path) -> None
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
     with pytest.raises(ConfigError, match="it holds"):
-        import_columns(exported, tmp_path / "b")
+        import_columns(exported, Store(tmp_path / "b"))
 
 
 def test_damaged_or_foreign_content_is_refused(exported: Path, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_damaged_or_foreign_content_is_refused(exported: Path, tmp_path: Path) -
     for expected, content in cases.items():
         path = archive(tmp_path / "c.tar", content)
         with pytest.raises(StoreError, match=expected):
-            import_columns(path, tmp_path / "c")
+            import_columns(path, Store(tmp_path / "c"))
         assert not (tmp_path / "c").exists()
 
 
@@ -108,4 +108,4 @@ def test_damaged_or_foreign_content_is_refused(exported: Path, tmp_path: Path) -
 def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.tar").write_bytes(content)
     with pytest.raises(ConfigError, match=r"wrote|holds no columns"):
-        import_columns(tmp_path / "x.tar", tmp_path / "b")
+        import_columns(tmp_path / "x.tar", Store(tmp_path / "b"))

@@ -166,7 +166,7 @@ def compare(
         trainer_for,
     )
     from thresher.selection.requirements import check_extras
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
     from thresher.tracking import require_tracker, tracked
     from thresher.training.recipe import Recipe
     from thresher.types import Budget
@@ -186,7 +186,7 @@ def compare(
     require_tracker(request.track)
     for one in chosen.values():
         check_extras(one, model=request.model, uses_model=True, dedup=None)
-    kept = Store(request.store or default_store())
+    kept = open_store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None

@@ -102,9 +102,9 @@ def doctor(
     from thresher.mixture.tokens import media_tokens
     from thresher.selection.config import default_store
     from thresher.selection.opening import TEST, open_the_pool
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
 
-    kept = Store(store or default_store())
+    kept = open_store(store or default_store())
     handle = _model(model, image_pixels, bool(trust_remote_code), kept)
     try:
         opened = open_the_pool(

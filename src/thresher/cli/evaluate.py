@@ -81,7 +81,7 @@ def evaluate(
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store
     from thresher.selection.opening import the_model
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
 
     if data is None and lmms_eval is None:
         raise ConfigError(
@@ -91,7 +91,7 @@ def evaluate(
     if request.model is None:
         raise no_model("thresher evaluate")
     file = report.check_output(out) if out is not None else None
-    kept = Store(request.store or default_store())
+    kept = open_store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # request.model was checked above

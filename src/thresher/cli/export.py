@@ -125,13 +125,13 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     from thresher.errors import PoolError
     from thresher.pools import open_pool
     from thresher.selection import folder as output
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
     from thresher.types import digests_to_bytes
 
     run = output.read(folder)
     rows, then = output.chosen(folder)
     stored = run["pool"]
-    cache = Store(run["store"]).root / "pools"
+    cache = open_store(run["store"]).root / "pools"
     reading, trust = ReadProgress(stored["path"]), stored.get("trust_paths", False)
     pool = open_pool(
         stored["path"],
@@ -168,6 +168,7 @@ def _whole(
     from thresher.errors import ConfigError, PoolError
     from thresher.pools import open_pool
     from thresher.selection.config import default_store
+    from thresher.storage.opening import open_store
 
     place = Path(spec)
     named = (
@@ -189,9 +190,8 @@ def _whole(
                 "Give one of them."
             )
     reading = ReadProgress(spec)
-    pool = open_pool(
-        spec, images, default_store() / "pools", reading, read_as, trust_paths, reading.images
-    )
+    cache = open_store(default_store()).root / "pools"
+    pool = open_pool(spec, images, cache, reading, read_as, trust_paths, reading.images)
     for text in pool.notes:
         note(text)
     if bad := int(pool.unreadable.sum()):

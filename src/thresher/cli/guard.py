@@ -20,7 +20,7 @@ from typing import ParamSpec, TextIO
 
 import typer
 
-from thresher.errors import ThresherError, spelled
+from thresher.errors import Notice, ThresherError, spelled
 from thresher.extras import UntestedVersion, untested_versions
 from thresher.request.spelling import as_flag, as_yaml
 
@@ -59,8 +59,8 @@ def note(message: str) -> None:
 
 
 @contextmanager
-def untested_as_notes() -> Iterator[None]:
-    """Shows warnings of untested versions as notes, any other as before."""
+def warnings_as_notes() -> Iterator[None]:
+    """Shows notices and warnings of untested versions as notes, any other as before."""
     usual = warnings.showwarning
 
     def show(
@@ -71,7 +71,7 @@ def untested_as_notes() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        if issubclass(category, UntestedVersion):
+        if issubclass(category, (UntestedVersion, Notice)):
             note(str(message))
         else:
             usual(message, category, filename, lineno, file, line)
@@ -156,7 +156,7 @@ def handle_errors(command: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with untested_as_notes():
+            with warnings_as_notes():
                 command(*args, **kwargs)
         except ThresherError as error:
             fail(as_given(error, command.__name__, kwargs.get("context")))

@@ -14,6 +14,7 @@ from thresher.cli.guard import handle_errors, note
 from thresher.cli.help_text import Command, Group, paragraphs
 
 if TYPE_CHECKING:
+    from thresher.storage.columns import Store
     from thresher.storage.inventory import StoredColumn
 
 StoreOption = Annotated[str | None, o.option("store")]
@@ -46,8 +47,8 @@ def ls(store: StoreOption = None, kind: Kinds = None, as_json: AsJson = False) -
     from thresher.console.formatting import format_bytes, pluralize
     from thresher.selection.summary import stdout, table
 
-    folder = _root(store)
-    found = _columns(folder, kind)
+    kept = _existing(store)
+    found = _columns(kept, kind)
     if as_json:
         typer.echo(json.dumps([asdict(c) for c in found], indent=2, ensure_ascii=False))
         return
@@ -62,17 +63,17 @@ def ls(store: StoreOption = None, kind: Kinds = None, as_json: AsJson = False) -
     if found:
         stdout().print(out)
     total = format_bytes(sum(c.size for c in found))
-    typer.echo(f"{pluralize(len(found), 'column')}, {total}, in {folder}")
+    typer.echo(f"{pluralize(len(found), 'column')}, {total}, in {kept.address}")
 
 
 def du(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Show what the parts of the store take on disk."""
     from thresher.console.formatting import format_bytes
     from thresher.selection.summary import stdout, table
-    from thresher.storage import inventory
+    from thresher.storage import contents
 
-    folder = _root(store)
-    sizes = inventory.sizes(folder)
+    kept = _existing(store)
+    sizes = contents.sizes(kept)
     if as_json:
         typer.echo(json.dumps(sizes, indent=2))
         return
@@ -81,12 +82,14 @@ def du(store: StoreOption = None, as_json: AsJson = False) -> None:
         "models": "trained models, and hashes of model files",
         "pools": "caches of parsed pools; made again when they are missing",
         "other": "claims of running processes, and files of yours",
+        "mirror": f"this machine's copy, {kept.root}: scores, models, and caches of parsed pools",
     }
     out = table("part", "size", "what it holds")
     out.columns[2].justify = "left"
     for name, size in sizes.items():
         out.add_row(name, format_bytes(size), meaning[name])
-    out.add_row("[bold]total[/]", f"[bold]{format_bytes(sum(sizes.values()))}[/]", str(folder))
+    total = sum(size for name, size in sizes.items() if name != "mirror")
+    out.add_row("[bold]total[/]", f"[bold]{format_bytes(total)}[/]", kept.address)
     stdout().print(out)
 
 
@@ -114,13 +117,12 @@ def gc(
     from thresher.console.formatting import format_bytes, pluralize
     from thresher.selection.summary import stdout, table
     from thresher.signals.versions import versions
-    from thresher.storage import inventory
-    from thresher.storage.atomic import remove
+    from thresher.storage import contents
 
-    folder = _root(store)
-    found = inventory.leftovers(folder, versions(), older_than=older_than)
+    kept = _existing(store)
+    found = contents.leftovers(kept, versions(), older_than=older_than)
     if not found:
-        typer.echo(f"Nothing to delete in {folder}.")
+        typer.echo(f"Nothing to delete in {kept.address}.")
         return
     out = table("path", "size", "why")
     out.columns[0].justify = out.columns[2].justify = "left"
@@ -128,16 +130,16 @@ def gc(
     for item in found:
         if not dry_run:
             try:
-                remove(item.path)
+                contents.delete(kept, item)
             except OSError as e:
                 note(f"{item.path} could not be deleted: {e.strerror or e}.")
                 continue
         deleted, freed = deleted + 1, freed + item.size
-        name = escape(str(item.path.relative_to(folder)))
+        name = escape(str(item.path.relative_to(kept.root)))
         out.add_row(name, format_bytes(item.size), item.reason)
     stdout().print(out)
     what = "would be deleted" if dry_run else "deleted"
-    typer.echo(f"{pluralize(deleted, 'item')} {what}, {format_bytes(freed)}, in {folder}")
+    typer.echo(f"{pluralize(deleted, 'item')} {what}, {format_bytes(freed)}, in {kept.address}")
     if deleted < len(found):
         raise typer.Exit(1)
 
@@ -153,12 +155,14 @@ def export(
     from thresher.storage.transfer import export_columns
     from thresher.storage.writable import check_file
 
-    folder = _root(store)
-    found = _columns(folder, kind)
+    kept = _existing(store)
+    found = _columns(kept, kind)
     if not found:
-        raise ConfigError(" holds no columns that could be written.", option="store", value=folder)
+        raise ConfigError(
+            " holds no columns that could be written.", option="store", value=kept.address
+        )
     target = check_file(file, "FILE", suffixes=(".tar",))
-    done = export_columns(folder, target, [c.fingerprint for c in found])
+    done = export_columns(kept, target, [c.fingerprint for c in found])
     what = f"{pluralize(done.columns, 'column')} in {pluralize(done.parts, 'part')}"
     typer.echo(f"Written: {target} ({what}, {format_bytes(done.size)})")
 
@@ -173,42 +177,44 @@ def import_(
     from thresher.console.formatting import format_bytes, pluralize
     from thresher.errors import ConfigError
     from thresher.selection.config import default_store
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
     from thresher.storage.transfer import import_columns
 
     if not Path(file).is_file():
         raise ConfigError(
             f"FILE {file} is not a file. Give one that `thresher store export` wrote."
         )
-    kept = Store(store or default_store())
+    kept = open_store(store or default_store())
     kept.check()
-    done = import_columns(Path(file), kept.root)
+    done = import_columns(Path(file), kept)
     known = f"; {pluralize(done.known, 'part')} were there already" if done.known else ""
     what = f"{pluralize(done.parts, 'part')} of {pluralize(done.columns, 'column')}"
-    typer.echo(f"Added to {kept.root}: {what}, {format_bytes(done.size)}{known}")
+    typer.echo(f"Added to {kept.address}: {what}, {format_bytes(done.size)}{known}")
 
 
-def _root(store: str | None) -> Path:
-    """The store's folder. Raises ConfigError if it does not exist."""
+def _existing(store: str | None) -> Store:
+    """The store. Raises ConfigError if nothing has been stored there, StoreError."""
     from thresher.errors import ConfigError
     from thresher.selection.config import default_store
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
 
-    kept = Store(store or default_store())
+    kept = open_store(store or default_store())
     kept.check(writes=False)
-    if not kept.root.is_dir():
+    if not kept.exists():
         raise ConfigError(
-            " does not exist: nothing has been stored there yet.", option="store", value=kept.root
+            " does not exist: nothing has been stored there yet.",
+            option="store",
+            value=kept.address,
         )
-    return kept.root
+    return kept
 
 
-def _columns(root: Path, kinds: list[str] | None) -> list[StoredColumn]:
+def _columns(kept: Store, kinds: list[str] | None) -> list[StoredColumn]:
     """The columns of these kinds (None: all). Raises ConfigError for a kind that is not stored."""
     from thresher.errors import ConfigError, did_you_mean
-    from thresher.storage import inventory
+    from thresher.storage import contents
 
-    found = inventory.columns(root)
+    found = contents.columns(kept)
     stored = sorted({c.kind for c in found if c.kind})
     for kind in kinds or ():
         if kind not in stored:

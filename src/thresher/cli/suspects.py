@@ -89,7 +89,7 @@ def suspects(
     from thresher.selection.config import default_store
     from thresher.selection.opening import open_the_pool, the_model
     from thresher.signals.suspicion import suspicion_signals
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
     from thresher.storage.writable import check_file
 
     chosen = SuspectOptions(threshold, limit, answers, image_gain, leaves, max_new_tokens)
@@ -97,7 +97,7 @@ def suspects(
     if request.model is None:
         raise no_model("thresher suspects")
     path = check_file(out, suffixes=(*SUFFIXES, ".html")) if out is not None else None
-    kept = Store(request.store or default_store())
+    kept = open_store(request.store or default_store())
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # the model was checked above

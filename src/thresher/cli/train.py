@@ -147,7 +147,7 @@ def train(
     from thresher.request.image_pixels import ImagePixels
     from thresher.selection.config import check_device, default_store
     from thresher.selection.opening import open_the_pool
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
     from thresher.tracking import require_tracker, tracked
 
     require("train", "thresher train")
@@ -166,7 +166,7 @@ def train(
         )
     if merge and full:
         note("--full trains the whole model: --merge has nothing to do.")
-    kept = Store(store or default_store())
+    kept = open_store(store or default_store())
     pool = open_the_pool(
         *(subset, images, kept, note),
         trust_paths=bool(trust_paths),

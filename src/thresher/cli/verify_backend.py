@@ -64,7 +64,7 @@ def verify_backend(
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store, require
     from thresher.selection.opening import open_the_pool
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
 
     names = tuple(name.strip() for name in backends.split(","))
     if sorted(names) != sorted(BACKENDS):
@@ -77,7 +77,7 @@ def verify_backend(
     require(request, "pool")
     if request.model is None:
         raise no_model("thresher verify-backend")
-    store = Store(request.store or default_store())
+    store = open_store(request.store or default_store())
     models = _models(request, served_model, store)
     pool = open_the_pool(
         request.pool, request.images, store, note, request.format, request.trust_paths

@@ -69,3 +69,4 @@ class PoolColumn:
         of_key = {f.name: np.asarray(values[f.name])[first] for f in self.fields}
         fp = store.register(cast(Signal, self))  # its fields are an attribute of the object
         store.append(fp, self.fields, keys, of_key, [""] * len(keys))
+        store.publish()

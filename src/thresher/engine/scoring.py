@@ -192,6 +192,7 @@ class _Pass:
                 self.store.record_cost(fp, self.scored, seconds / len(columns))
             elsewhere = int(self.queue.elsewhere.sum())
             meter.add_pass((self.scored + elsewhere) * len(columns), seconds)
+        self.store.publish()  # the costs
         here, elsewhere = self.keys[self.queue.scored_here], self.keys[self.queue.elsewhere]
         return [ScoredKeys(fp, here, elsewhere) for fp, _ in columns]
 
@@ -253,6 +254,7 @@ class _Pass:
                 piece.values,
                 piece.errors,
             )
+        self.store.publish()
         self.queue.mark_stored(entries)
         if self.scorer.context.on_stored is not None:
             self.scorer.context.on_stored(len(entries))

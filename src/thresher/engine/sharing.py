@@ -15,11 +15,9 @@ import numpy as np
 
 from thresher.engine import local
 from thresher.engine.stored_entries import StoredEntries
-from thresher.storage.claims import Claims
 from thresher.storage.columns import Store
 from thresher.types import Field
 
-POLL_SECONDS = 0.2  # how often the store is read while other processes score the last rows
 # rows of mean cost that the smallest block costs: a 64th of all rows, at least 8, at most 128
 BLOCKS, MIN_BLOCK, MAX_MIN_BLOCK = 64, 8, 128
 
@@ -55,7 +53,8 @@ class WorkQueue:
         self.scored_here = np.zeros(len(keys), bool)  # [e]
         self._entries = StoredEntries(store, columns, keys, retried)
         self._claimed = np.zeros(len(keys), bool)  # [e]: by this process, and not stored yet
-        self._claims = Claims(store.root, [fp for fp, _ in columns])
+        self._claims = store.claims([fp for fp, _ in columns])
+        self._poll_seconds = store.poll_seconds
         self._reported = False  # whether `waiting` was called
 
     def __enter__(self) -> WorkQueue:
@@ -155,4 +154,4 @@ class WorkQueue:
         if not self._reported:
             self.waiting(int((~self.done).sum()))
         self._reported = True
-        time.sleep(POLL_SECONDS)
+        time.sleep(self._poll_seconds)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import shutil
 import stat
 import tempfile
@@ -20,22 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from thresher.errors import MissingExtra, PoolError
-from thresher.extras import install_command
+from thresher.errors import MissingExtra, PoolError, reason_of
 from thresher.storage import hashing
+from thresher.storage.addresses import filesystem
+from thresher.storage.addresses import is_remote as is_remote
 from thresher.storage.hashing import Stamp
+from thresher.storage.retries import retried
 
-_REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 _GZIP = b"\x1f\x8b"
 _BLOCK = 1 << 20
 # bytes: of larger pool files only HASHED_BLOCKS blocks of 1 MB are hashed
 MAX_WHOLE_HASH = 4 << 30
 HASHED_BLOCKS = 256
-
-
-def is_remote(path: str) -> bool:
-    """Whether `path` is an fsspec address (`s3://…`), not a local path."""
-    return _REMOTE.match(path) is not None and not path.startswith("file://")
 
 
 def open_file(path: str) -> BinaryIO:
@@ -146,19 +141,11 @@ def _hash_sample(path: str) -> str:
 def open_filesystem(address: str) -> tuple[Any, str]:
     """(fsspec file system, path in it) of a remote address. Raises MissingExtra or PoolError."""
     try:
-        import fsspec
-    except ImportError:
-        raise MissingExtra(
-            f"{address} needs fsspec: {install_command('remote')} (gcsfs, adlfs … for other "
-            "stores)."
-        ) from None
-    try:
-        fs, inner = fsspec.core.url_to_fs(address)
-    except ImportError as error:
-        raise MissingExtra(f"{address} needs another package: {error}.") from error
+        return filesystem(address)
+    except MissingExtra:
+        raise
     except Exception as error:  # an unknown protocol is a ValueError; stores raise their own
         raise PoolError(f"{address} cannot be opened: {error}.") from error
-    return fs, inner
 
 
 def temporary_file() -> BinaryIO:
@@ -185,9 +172,15 @@ def _open_local(path: str) -> BinaryIO:
 def _download(address: str) -> BinaryIO:
     fs, inner = open_filesystem(address)
     copy = temporary_file()
-    try:
+
+    def download() -> None:
+        copy.seek(0)
+        copy.truncate()
         with fs.open(inner, "rb") as file:
             shutil.copyfileobj(file, copy, _BLOCK)
+
+    try:
+        retried(download, address)
     except Exception as error:  # each store raises its own: no such key, no credentials, no network
         copy.close()
         raise _unreadable_remote(address, error) from error
@@ -228,6 +221,19 @@ def _unreadable_remote(address: str, error: Exception) -> PoolError:
     return PoolError(
         f"{address} cannot be read: {str(error) or type(error).__name__}. Check the address and "
         "your credentials."
+    )
+
+
+def no_answer(address: str, error: Exception) -> PoolError:
+    """The error for a server that was waited for in vain.
+
+    Arguments:
+        address: that was read.
+        error: of the last try.
+    """
+    return PoolError(
+        f"{address} does not answer: {reason_of(error)}. What was scored is stored: run the same "
+        "command again when the server is back."
     )
 
 

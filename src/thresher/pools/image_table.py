@@ -28,6 +28,7 @@ from thresher.pools.paths import resolve_inside, unsafe_path_reason
 from thresher.pools.text_column import TextColumn
 from thresher.storage import hashing
 from thresher.storage.hashing import THREADS, FileHash, HashCache, Stamp
+from thresher.storage.retries import may_pass, retried
 from thresher.types import DIGEST, ImageRef
 
 CHUNK_IMAGES = 512  # images per task of a thread
@@ -358,9 +359,11 @@ class _RemoteImages:
         """Path below the address -> stamp. An address that cannot be listed has no images."""
         fs, inner = files.open_filesystem(self.root)
         try:
-            found = fs.find(inner, detail=True)
+            found = retried(lambda: fs.find(inner, detail=True), self.root)
         # for a missing folder, each file system raises its own exceptions: there are no images
-        except Exception:  # noqa: BLE001
+        except Exception as error:
+            if may_pass(error):
+                raise files.no_answer(self.root, error) from error
             return {}
         start = len(inner.rstrip("/")) + 1
         out = {}
@@ -380,9 +383,11 @@ class _RemoteImages:
     def hash(self, name: bytes, stamp: np.ndarray) -> FileHash | None:
         fs, inner = files.open_filesystem(self.root)
         try:
-            data = fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}")
+            data = retried(lambda: fs.cat_file(f"{inner.rstrip('/')}/{_text(name)}"), self.root)
         # remote file systems raise their own exceptions; the rows that need the image report it
-        except Exception:  # noqa: BLE001
+        except Exception as error:
+            if may_pass(error):  # another hash would be another row
+                raise files.no_answer(self.root, error) from error
             return None
         if len(data) != int(stamp[0]):
             return None  # it was written to since it was listed

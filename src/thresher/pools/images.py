@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 from thresher.errors import ImageError, reason_of
-from thresher.pools.files import is_remote, open_filesystem
+from thresher.pools.files import is_remote, no_answer, open_filesystem
 from thresher.pools.image_opening import open_image
 from thresher.pools.paths import printable, resolve_inside, unsafe_path_reason
+from thresher.storage.retries import may_pass, retried
 from thresher.types import CHANGED, ImageRef, RowError
 
 IN_MEMORY = 256 << 20  # bytes: larger files are hashed and then decoded from disk
@@ -152,8 +153,10 @@ def _fetch(folder: str, ref: ImageRef) -> bytes:
         raise ImageError(f"{printable(ref.path)}: no such image in {folder}", kind="missing-image")
     fs, inner = open_filesystem(folder)
     try:
-        data: bytes = fs.cat_file(f"{inner.rstrip('/')}/{ref.path}")
+        data: bytes = retried(lambda: fs.cat_file(f"{inner.rstrip('/')}/{ref.path}"), folder)
     except Exception as error:  # remote file systems raise their own exceptions
+        if may_pass(error):  # says nothing about the row
+            raise no_answer(folder, error) from error
         raise ImageError(
             f"{printable(ref.path)}: cannot be read from {folder}: {reason_of(error)}"
         ) from error

@@ -156,8 +156,9 @@ def open_pool_of(run: dict[str, Any]) -> Pool:
     Raises PoolError.
     """
     from thresher.pools import open_pool
+    from thresher.storage.opening import open_store
 
-    cache = Path(run["store"]) / "pools"
+    cache = open_store(run["store"]).root / "pools"
     recorded = run["pool"]
     pool = open_pool(
         recorded["path"],

@@ -22,7 +22,7 @@ from thresher.report.health import Remark, remarks
 from thresher.report.method_section import method_section
 from thresher.report.suspects_section import suspects_section
 from thresher.selection.saving import Saving, of_run, percent
-from thresher.storage.columns import Store
+from thresher.storage.opening import open_existing
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -114,8 +114,7 @@ def _tiles(selection: LoadedSelection, found: list[Remark]) -> list[Tile]:
 
 def _saving(selection: LoadedSelection) -> list[Tile]:
     """Cost of the selection, savings per epoch, and when the cost is recovered."""
-    root = Path(str(selection.run.get("store", "")))
-    store = Store(root) if selection.run.get("store") and root.is_dir() else None
+    store = open_existing(selection.run.get("store") or "")
     found = of_run(selection.run, store, len(selection.pool), len(selection.kept_rows))
     return [
         Tile("Saved per epoch", percent(found.share) if found.rows else "nothing", _time(found)),

@@ -20,7 +20,7 @@ from thresher.report.folder import LoadedSelection
 from thresher.report.gallery import make_cards
 from thresher.request.spelling import as_flag
 from thresher.signals.suspicion import UNCHECKED
-from thresher.storage.columns import Store
+from thresher.storage.opening import open_existing
 from thresher.types import ModelIdentity
 
 SHOWN = 24  # rows
@@ -131,7 +131,10 @@ def suspects_of_run(selection: LoadedSelection) -> StoredSuspects | None:
     """The stored suspects of a selection; None if nothing is stored."""
     noted = selection.run.get("model")
     model = ModelIdentity(**noted["identity"]) if noted else None
-    return stored_suspects(selection.pool, Store(selection.run["store"]), model, selection.rows)
+    store = open_existing(selection.run["store"])
+    if store is None:
+        return None
+    return stored_suspects(selection.pool, store, model, selection.rows)
 
 
 def first_of_skills(found: StoredSuspects, suspected: np.ndarray) -> np.ndarray:

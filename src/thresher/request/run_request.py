@@ -137,7 +137,8 @@ class RunRequest:
     Another seed reuses all scores that do not depend on it.
     """
     store: Annotated[str | None, Option("PATH", RUN, commands=ASKING)] = None
-    """Where scores are stored (default: $THRESHER_STORE, else your cache folder)."""
+    """Where scores are stored: a folder, or an address such as s3://bucket/prefix (default:
+    $THRESHER_STORE, else your cache folder)."""
     on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=SCORING)] = "auto"
     """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse."""
     track: Annotated[Track | None, Option("NAME", RUN, commands=("select", "compare"))] = None
@@ -168,7 +169,7 @@ class RunRequest:
     """Where rows are scored: local (this machine) or ray (workers on a Ray cluster).
 
     Ray's workers write scores into the store themselves: it must be on a file system that all nodes
-    share. See docs/cluster.md.
+    share, or on S3. See docs/cluster.md.
     """
     ray_address: Annotated[str | None, Option("ADDRESS", RUN, commands=("select",))] = None
     """With engine ray: HOST:PORT of the cluster's head; auto: the cluster that this machine is a

@@ -377,18 +377,12 @@ def require(config: RunRequest, *names: str) -> None:
         )
 
 
-def default_store() -> Path:
+def default_store() -> str | Path:
     """$THRESHER_STORE, else `thresher` in the user's cache folder ($XDG_CACHE_HOME or ~/.cache)."""
     import os
 
+    from thresher.storage.opening import cache_folder
+
     if chosen := os.environ.get("THRESHER_STORE"):
-        return Path(chosen)
-    cache = os.environ.get("XDG_CACHE_HOME")
-    try:
-        return (Path(cache) if cache else Path.home() / ".cache") / "thresher"
-    except RuntimeError:  # no HOME, and a user id that the system does not know
-        raise ConfigError(
-            "There is no home folder to store scores in: HOME is not set, and the system does not "
-            f"know this user id. Say where: {opt('store')}, or THRESHER_STORE=FOLDER in the "
-            "environment."
-        ) from None
+        return chosen if "://" in chosen else Path(chosen)
+    return cache_folder("THRESHER_STORE=FOLDER") / "thresher"

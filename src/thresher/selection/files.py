@@ -127,10 +127,11 @@ def write_findings(outcome: Outcome, folder: Path) -> list[str]:
     """
     from thresher.pools import open_pool
     from thresher.signals.case import plain_question
+    from thresher.storage.opening import open_store
 
     findings, validation = outcome.findings, outcome.recipe.validation
     assert findings is not None and validation is not None
-    target = open_pool(*validation, cache=outcome.recipe.store / "pools")
+    target = open_pool(*validation, cache=open_store(outcome.recipe.store).root / "pools")
     summary = {"validation": target.spec, "images": str(target.images_folder), **findings.summary}
     (folder / "errors.json").write_text(
         json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"

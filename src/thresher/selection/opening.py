@@ -109,9 +109,9 @@ def prepare(
     )
     from thresher.engine import RunContext
     from thresher.selection.task import SelectionTask
-    from thresher.storage.columns import Store
+    from thresher.storage.opening import open_store
 
-    store = Store(request.store or default_store())
+    store = open_store(request.store or default_store())
     store.check(
         writes=bool(needs(method)) or request.dedup is not None or suspects or signals
     )  # a method without a model stores only a cache

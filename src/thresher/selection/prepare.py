@@ -81,7 +81,7 @@ class ScoredPool:
             request=resolved.request,
             model=None if context.model is None else context.model.name,
             identity=None if context.model is None else context.model.identity,
-            store=context.store.root,
+            store=context.store.address,
             roles={role: (handle.name, handle.identity) for role, handle in context.roles.items()},
             validation=None
             if self.aimed is None

@@ -13,11 +13,11 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from thresher._version import __version__
 from thresher.errors import ConfigError, StoreError, ThresherError, opt
+from thresher.storage.opening import open_store
 
 STORE_SECONDS = 10.0  # for a file to appear on a network file system
 
@@ -28,7 +28,7 @@ class RayJob:
 
     request: str  # JSON of the request, for the worker
     folder: str  # working directory of the command; relative paths start there
-    claim: str  # absolute path of a file in the store, which exists while the command runs
+    claim: str  # name of a claim in the store, which exists while the command runs
     processes: int  # number of workers
     version: str = __version__
 
@@ -108,15 +108,15 @@ class _Reports:
         self.state = replace(self.state, rows=self.state.rows + rows)
 
 
-def make_job(request: dict[str, Any], claim: Path, processes: int) -> RayJob:
+def make_job(request: dict[str, Any], claim: str, processes: int) -> RayJob:
     """The job of the workers.
 
     Arguments:
         request: fields of the worker's request; the store's path is absolute.
-        claim: a file in the store, which exists while the command runs.
+        claim: name of a claim in the store, which exists while the command runs.
         processes: number of workers.
     """
-    return RayJob(json.dumps(request), os.getcwd(), str(claim), processes)
+    return RayJob(json.dumps(request), os.getcwd(), claim, processes)
 
 
 def _check(job: RayJob, node: str) -> None:
@@ -128,15 +128,16 @@ def _check(job: RayJob, node: str) -> None:
             "same version on all nodes."
         )
     deadline = time.monotonic() + STORE_SECONDS
-    while not Path(job.claim).exists():
+    store = open_store(json.loads(job.request)["store"])
+    while not store.has_claim(job.claim):
         if time.monotonic() > deadline:
-            folder = Path(job.claim).parent.parent
             raise StoreError(
-                f": {folder} on {node} is not the folder of that name where the command runs. "
-                f"Workers write into the store themselves: give {opt('store')} a folder on a file "
-                "system that all nodes share.",
+                f": {store.address} on {node} is not the store of that name where the command "
+                f"runs. Workers write into the store themselves: give {opt('store')} a folder on a "
+                "file system that all nodes share, or an address such as s3://BUCKET/PREFIX with "
+                "the same server and credentials on all nodes.",
                 option="store",
-                value=folder,
+                value=store.address,
             )
         time.sleep(0.5)
     try:

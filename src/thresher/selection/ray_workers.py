@@ -7,7 +7,6 @@ shows workers that they see the same store.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from thresher.errors import (
 from thresher.request.spelling import as_flag
 from thresher.selection.ray_actor import Ended, RayJob, ScoringActor, WorkerState, make_job
 from thresher.selection.ray_cluster import Placement, connect, place
-from thresher.storage.claims import Claims
+from thresher.storage.addresses import absolute
 
 if TYPE_CHECKING:
     from thresher.request import RunRequest
@@ -72,12 +71,12 @@ def ray_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
                 value="ray",
             )
     progress = context.progress
-    with Claims(context.store.root, ()) as claims:
+    with context.store.claims(()) as claims:
         placement = place(request)
-        given = _request_of_workers(request, placement, os.path.realpath(context.store.root))
+        given = _request_of_workers(request, placement, absolute(context.store.address))
         workers = RayWorkers(
             connect(request.ray_address),
-            make_job(given, claims.file.resolve(), placement.workers),
+            make_job(given, claims.name, placement.workers),
             placement,
             lambda: place(request).workers,
             say if progress is None else lambda text: progress.say(spelled(text, as_flag)),

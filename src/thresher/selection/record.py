@@ -21,6 +21,7 @@ from thresher.request.spelling import as_flag
 from thresher.selection import paths as run_paths
 from thresher.selection.decisions import to_plain
 from thresher.selection.result import Outcome, Recipe
+from thresher.storage.addresses import absolute
 from thresher.types import Method, ModelIdentity
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def config_section(pool: Pool, recipe: Recipe, request: RunRequest | None) -> di
         "method": recipe.method,
         "budget": recipe.budget,
         "seed": recipe.request.seed,
-        "store": str(recipe.store),
+        "store": recipe.store,
         "on_missing": recipe.request.on_missing,
     }
     # otherwise the request has the folder, if one was given
@@ -166,7 +167,7 @@ def run_record(
             role: {"name": name, "fingerprint": fingerprint(identity), "identity": asdict(identity)}
             for role, (name, identity) in recipe.roles.items()
         },
-        "store": os.path.realpath(recipe.store),
+        "store": absolute(recipe.store),
         "signals": [
             {
                 "label": s.label,

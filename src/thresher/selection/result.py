@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ class Recipe:
     request: RunRequest  # seed, mixture options, how failures are treated
     model: str | None
     identity: ModelIdentity | None
-    store: Path
+    store: str  # its folder or address
     # role -> name, identity
     roles: Mapping[str, tuple[str, ModelIdentity]] = field(default_factory=dict)
     # what opens the validation set again, and its image folder

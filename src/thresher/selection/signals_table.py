@@ -24,6 +24,7 @@ from thresher.selection.folder import read
 from thresher.signals.named import named_field
 from thresher.signals.recorded import Recorded
 from thresher.storage.columns import Store
+from thresher.storage.opening import open_store
 from thresher.training.registry import Trainer
 from thresher.types import (
     Budget,
@@ -49,7 +50,7 @@ def signals_table(out: str | Path) -> pa.Table:
     from thresher.pools import open_pool
 
     run = read(out)
-    store = Store(run["store"])
+    store = open_store(run["store"])
     recorded = run["pool"]
     cache, trust = store.root / "pools", recorded.get("trust_paths", False)
     pool = open_pool(
@@ -144,6 +145,6 @@ def _of_a_trained_model(signal: RowSignal) -> bool:
 
 def _scores_missing(store: Store, out: str | Path) -> Any:
     raise StoreError(
-        f"Scores that the selection in {out} used are no longer in the store {store.root}. Select "
-        "again."
+        f"Scores that the selection in {out} used are no longer in the store {store.address}. "
+        "Select again."
     )

@@ -31,7 +31,7 @@ NAME_BYTES = 255  # longest file name on common file systems
 
 def temporary_path(folder: Path) -> Path:
     """Return an unused temporary path in `folder`, without creating it."""
-    return folder / f"{PREFIX}{_host_id()}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
+    return folder / f"{PREFIX}{host_id()}-{os.getpid()}-{uuid.uuid4().hex[:16]}"
 
 
 @contextlib.contextmanager
@@ -112,12 +112,12 @@ def is_orphan(path: Path, locked: bool = False) -> bool:
     if match is None:
         return False  # created by another program
     if match[1] is not None:
-        if int(match[2]) == os.getpid() and match[1] == _host_id():
+        if int(match[2]) == os.getpid() and match[1] == host_id():
             return False  # another thread of this process
         if locked:
             return True
-        if match[1] == _host_id() and os.name == "posix":
-            return not _is_alive(int(match[2]))
+        if match[1] == host_id() and os.name == "posix":
+            return not is_running(int(match[2]))
     try:
         return time.time() - path.lstat().st_mtime > STALE_AFTER
     except OSError:
@@ -133,7 +133,7 @@ def remove(path: Path) -> None:
 
 
 @functools.cache
-def _host_id() -> str:
+def host_id() -> str:
     """Eight hexadecimal digits, equal for processes that see the same process ids."""
     try:
         namespace = os.readlink("/proc/self/ns/pid")
@@ -143,7 +143,12 @@ def _host_id() -> str:
     return hashlib.sha256(key).hexdigest()[:8]
 
 
-def _is_alive(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Whether a process of this machine runs.
+
+    Arguments:
+        pid: its process id.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -19,19 +19,36 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from thresher.errors import StoreError
+from thresher.storage.atomic import host_id
 from thresher.types import DIGEST
 
 HEARTBEAT = 10.0  # seconds between heartbeats
 DEAD_AFTER = 120.0  # seconds without a heartbeat, where locks cannot be used
 STUCK_AFTER = 1800.0  # seconds without a heartbeat while the lock is held: a suspended process
 LOCK_TIMEOUT = 60.0  # seconds to wait for all.lock before continuing without it
+
+
+class RowClaims(Protocol):
+    """One process's claims on rows: `Claims`, or those of a store elsewhere.
+
+    `name`: of the claim.
+    """
+
+    name: str
+
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *_: object) -> None: ...
+    def exclusive(self) -> contextlib.AbstractContextManager[None]: ...
+    def claim(self, keys: np.ndarray) -> None: ...
+    def other_claims(self) -> list[np.ndarray]: ...
 
 
 class Claims:
@@ -48,7 +65,7 @@ class Claims:
         self.folder = root / "claims"
         self.fingerprints = frozenset(fingerprints)
         self.name = uuid.uuid4().hex
-        self.file = self.folder / f"{self.name}.claim"
+        self.file = claim_file(root, self.name)
         self._own = FileLock(_lock_path(self.file))
         self._all = FileLock(self.folder / "all.lock")
         self._stop = threading.Event()
@@ -95,14 +112,8 @@ class Claims:
 
     def claim(self, keys: np.ndarray) -> None:
         """Replace this process's claim by `keys` (DIGEST [m]); an empty array releases all."""
-        header = {
-            "host": _host(),
-            "process": os.getpid(),
-            "fingerprints": sorted(self.fingerprints),
-        }
-        body = np.ascontiguousarray(keys, DIGEST).tobytes()
         try:
-            self.file.write_bytes(json.dumps(header).encode() + b"\n" + body)
+            self.file.write_bytes(encode(self.fingerprints, keys))
         except OSError as error:
             raise StoreError(
                 f"{self.file} cannot be written: {error.strerror or error}."
@@ -120,20 +131,18 @@ class Claims:
             if file == self.file:
                 continue
             try:
-                line, _, body = file.read_bytes().partition(b"\n")
-                header = json.loads(line)
-                age = now - file.stat().st_mtime
-                columns, host = frozenset(header["fingerprints"]), header["host"]
+                data, age = file.read_bytes(), now - file.stat().st_mtime
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, KeyError, TypeError):  # truncated by a kill
-                columns, host, body, age = self.fingerprints, "", b"", now - _mtime(file)
-            if not _is_alive(file, host, age):
+            except OSError:
+                data, age = b"", now - _mtime(file)
+            header, keys = decode(data)
+            if not _is_alive(file, header.host, age):
                 with contextlib.suppress(OSError):
                     file.unlink(missing_ok=True)
                     _lock_path(file).unlink(missing_ok=True)
-            elif columns & self.fingerprints:
-                claims.append(np.frombuffer(body[: len(body) // 32 * 32], DIGEST))
+            elif header.fingerprints is None or header.fingerprints & self.fingerprints:
+                claims.append(keys)
         return claims
 
     def _now(self) -> float:
@@ -150,14 +159,65 @@ class Claims:
                 os.utime(self.file)
 
 
+class Header(NamedTuple):
+    """Whose claim it is. Without values where the claim was truncated by a kill."""
+
+    host: str = ""
+    process: int = 0
+    pids: str = ""  # equal for processes that see the same process ids
+    fingerprints: frozenset[str] | None = None
+
+
+def claim_file(root: Path, name: str) -> Path:
+    """The file of a claim.
+
+    Arguments:
+        root: the store's folder.
+        name: of the claim.
+    """
+    return root / "claims" / f"{name}.claim"
+
+
+def encode(fingerprints: Collection[str], keys: np.ndarray) -> bytes:
+    """The content of this process's claim.
+
+    Arguments:
+        fingerprints: of the columns.
+        keys: DIGEST [m].
+    """
+    header = {
+        "host": _host(),
+        "process": os.getpid(),
+        "pids": host_id(),
+        "fingerprints": sorted(fingerprints),
+    }
+    return json.dumps(header).encode() + b"\n" + np.ascontiguousarray(keys, DIGEST).tobytes()
+
+
+def decode(data: bytes) -> tuple[Header, np.ndarray]:
+    """The inverse of `encode`: (header, keys: DIGEST [m]); without keys where it was truncated."""
+    line, _, body = data.partition(b"\n")
+    try:
+        found = json.loads(line)
+        header = Header(
+            str(found["host"]),
+            int(found.get("process", 0)),
+            str(found.get("pids", "")),
+            frozenset(found["fingerprints"]),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return Header(), np.zeros(0, DIGEST)
+    return header, np.frombuffer(body[: len(body) // 32 * 32], DIGEST)
+
+
 def dead_claims(root: Path) -> list[Path]:
     """Claim and lock files of dead processes in the store `root`. Deletes nothing."""
     folder, found = root / "claims", []
     now = time.time()
     for file in sorted(folder.glob("*.claim")):
         try:
-            host = json.loads(file.read_bytes().partition(b"\n")[0])["host"]
-        except (OSError, ValueError, KeyError, TypeError):
+            host = decode(file.read_bytes())[0].host
+        except OSError:
             host = ""
         if not _is_alive(file, host, now - _mtime(file)):
             found += [path for path in (file, _lock_path(file)) if path.exists()]

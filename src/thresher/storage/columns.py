@@ -18,6 +18,7 @@ Past 400 lines because writing, reading, quarantining and merging parts belong t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -26,6 +27,7 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -43,8 +45,13 @@ from thresher.storage.arrow_values import (
     to_numpy,
 )
 from thresher.storage.atomic import atomic_write, remove_stale, temporary_path
+from thresher.storage.claims import Claims, RowClaims, claim_file
+from thresher.storage.lock import file_lock
 from thresher.storage.writable import nearest_folder
 from thresher.types import Field, Signal
+
+if TYPE_CHECKING:
+    from thresher.console.progress import Progress
 
 MERGE_ABOVE = 64  # parts per fingerprint; more would make every load open many small files
 PROBE_BYTES = 4096  # one block of most file systems
@@ -60,18 +67,31 @@ class DamagedPart(UserWarning):
 class Store:
     """Columns under `root`. Creating the object does not touch the disk.
 
+    A subclass (`mirrored.MirroredStore`) keeps them elsewhere, too: what it overrides beside
+    reading and writing is `publish`, `descriptions`, `claims`, `has_claim`, and, for trained
+    models, `model_record`, `share_model` and `training_lock`.
+
     `damaged`: paths of the damaged parts that this object has renamed so far.
     """
+
+    poll_seconds = 0.2  # how often the store may be read while other processes score
 
     def __init__(self, root: str | Path) -> None:
         if "://" in str(root):
             raise StoreError(
-                ": a store must be a local folder, not a URL. Give a local path.",
-                option="store",
-                value=root,
+                " is an address, not a folder: `open_store` opens it.", option="store", value=root
             )
         self.root = Path(root)
         self.damaged: list[Path] = []
+
+    @property
+    def address(self) -> str:
+        """What a user gives to open this store."""
+        return str(self.root)
+
+    def exists(self) -> bool:
+        """Whether anything has been stored."""
+        return self.root.is_dir()
 
     def check(self, writes: bool = True) -> None:
         """Test that the root is writable, before any work is done. A root that does not exist is
@@ -122,6 +142,10 @@ class Store:
     def parts(self, fp: str) -> list[Path]:
         """The parts of a fingerprint, sorted by name. Raises StoreError if they cannot be
         listed."""
+        return self._parts_here(fp)
+
+    def _parts_here(self, fp: str) -> list[Path]:
+        """The parts in the root."""
         try:
             with os.scandir(self.folder(fp)) as entries:
                 names = [
@@ -158,7 +182,7 @@ class Store:
                 "fields": {f.name: {"dtype": f.dtype, "meaning": f.meaning} for f in signal.fields},
                 "identity": canonical(signal),
             }
-            self._write(path, (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
+            self.write(path, (json.dumps(words, indent=2, ensure_ascii=False) + "\n").encode())
         return fp
 
     def append(
@@ -190,12 +214,16 @@ class Store:
         for f in fields:
             columns[f.name] = to_arrow(np.asarray(values[f.name]), failed, f)
         self._write_part(fp, pa.table(columns), time.time_ns())
-        parts = self.parts(fp)
+        parts = self._parts_here(fp)
         if len(parts) > MERGE_ABOVE:
             try:
                 self._merge(fp, fields, parts)
             except StoreError as e:  # the rows are stored already: a failed merge is not fatal
                 warnings.warn(f"Small parts were not merged: {e}", stacklevel=2)
+
+    def publish(self) -> None:
+        """Make what was written since the last time visible to other processes, where it is not so
+        at once. Raises StoreError; what was written stays valid and is published later."""
 
     def record_cost(self, fp: str, rows: int, seconds: float) -> None:
         """Record that scoring `rows` rows took `seconds`, for the cost report of later runs.
@@ -207,7 +235,7 @@ class Store:
         """
         if rows:
             text = json.dumps({"rows": rows, "seconds": round(seconds, 4)})
-            self._write(self.folder(fp) / f"cost-{uuid.uuid4().hex}.json", text.encode())
+            self.write(self.folder(fp) / f"cost-{uuid.uuid4().hex}.json", text.encode())
 
     def cost(self, fp: str) -> float:
         """Mean seconds per scored row; 0.0 if nothing was recorded."""
@@ -297,6 +325,65 @@ class Store:
             out.append((to_digests(table["key"]), (texts == "")[codes]))
         return out
 
+    def descriptions(self) -> list[Path]:
+        """The file `signal.json` of every column, sorted."""
+        return sorted((self.root / "columns").glob("*/signal.json"))
+
+    # ------------------------------------------------------------------------- processes and models
+
+    def claims(self, fingerprints: Sequence[str]) -> RowClaims:
+        """This process's claims on rows, without any at first.
+
+        Arguments:
+            fingerprints: of the columns that are being scored.
+        """
+        return Claims(self.root, fingerprints)
+
+    def has_claim(self, name: str) -> bool:
+        """Whether the store holds a claim of this name: another process uses the same store."""
+        return claim_file(self.root, name).exists()
+
+    def model_record(self, fp: str) -> bytes | None:
+        """What was recorded about a finished model whose folder still exists; None: there is none.
+
+        Arguments:
+            fp: fingerprint of the model.
+
+        Raises StoreError if it cannot be read.
+        """
+        folder = self.root / "models" / fp
+        try:
+            return folder.with_name(f"{fp}.json").read_bytes() if folder.is_dir() else None
+        except FileNotFoundError:
+            return None
+        except OSError as e:
+            raise StoreError(
+                f"{folder}.json cannot be read: {e.strerror or e}. Delete it, and the model is "
+                "trained again."
+            ) from e
+
+    def share_model(self, fp: str) -> None:
+        """Bring a finished model into the folder `models` where it is kept elsewhere, and the other
+        way round.
+
+        Arguments:
+            fp: fingerprint of the model.
+
+        Raises StoreError.
+        """
+
+    def training_lock(
+        self, fp: str, progress: Progress | None
+    ) -> contextlib.AbstractContextManager[bool]:
+        """A context in which no other process trains this model.
+
+        Arguments:
+            fp: fingerprint of the model.
+            progress: receives a message while waiting.
+        """
+        path = (self.root / "models" / fp).with_suffix(".lock")
+        return file_lock(path, "trains the same model", progress)
+
     # ---------------------------------------------------------------------------------------- files
 
     def _write_part(self, fp: str, table: pa.Table, written: int) -> Path:
@@ -312,11 +399,18 @@ class Store:
             write_page_checksum=True,
         )
         path = self.folder(fp) / f"part-{uuid.uuid4().hex}.parquet"
-        self._write(path, sink.getvalue())
+        self.write(path, sink.getvalue())
         return path
 
-    def _write(self, path: Path, data: bytes | pa.Buffer) -> None:
-        """Write atomically. Raises StoreError."""
+    def write(self, path: Path, data: bytes | pa.Buffer) -> None:
+        """Write a file of a column atomically.
+
+        Arguments:
+            path: of the file, in the folder of a column.
+            data: its content.
+
+        Raises StoreError.
+        """
         try:
             with atomic_write(path) as temporary, open(temporary, "wb") as f:
                 f.write(data)
@@ -409,7 +503,11 @@ class Store:
         plain = pa.schema([pa.field(f.name, _plain_type(f.type)) for f in table.schema])
         merged = table.take(pa.array(keep)).cast(plain).combine_chunks()
         self._write_part(fp, merged, max(_write_time(t) for t in each))
-        for p in tables:
+        self._delete_merged(list(tables))
+
+    def _delete_merged(self, parts: Sequence[Path]) -> None:
+        """Delete parts whose rows are in a new one."""
+        for p in parts:
             p.unlink(missing_ok=True)
 
 

@@ -18,7 +18,7 @@ def described(store: Store, kind: str) -> list[tuple[str, dict[str, Any]]]:
         kind: of the signal, such as "answer_loss".
     """
     out = []
-    for path in sorted((store.root / "columns").glob("*/signal.json")):
+    for path in store.descriptions():
         try:
             content = json.loads(path.read_bytes())
             identity = content["identity"]

@@ -131,14 +131,8 @@ def leftovers(
         _add_temporary(folder, add)
         for damaged in sorted(folder.glob("*.damaged")):
             add(damaged, "a damaged part; its rows were scored again when they were needed")
-        column = _column(folder)
-        current = versions.get(column.kind)
-        if current is not None and column.version is not None and column.version < current:
-            add(folder, f"version {column.version} of {column.kind}; the current one is {current}")
-        elif "class" in _json(folder / "signal.json"):
-            add(folder, "written by a release that identified signals in another way")
-        elif limit is not None and column.written < limit:
-            add(folder, f"a column that nothing was written to for {days} days")
+        if reason := why_unused(_column(folder), folder, versions, limit, days):
+            add(folder, reason)
     if limit is not None:
         for model in models(root):
             if model.rows is None and model.written < limit:
@@ -154,6 +148,29 @@ def leftovers(
     inside = {item.path for item in found}
     outer = [item for item in found if not inside & set(item.path.parents)]
     return sorted(outer, key=lambda item: (-item.size, str(item.path)))
+
+
+def why_unused(
+    column: StoredColumn, folder: Path, versions: Mapping[str, int], limit: float | None, days: str
+) -> str:
+    """Why a column can be deleted; "" if it cannot.
+
+    Arguments:
+        column: the column.
+        folder: that holds its `signal.json`.
+        versions: kind -> current version.
+        limit: seconds since the epoch, before which an unused column was last written to; None:
+            its age does not count.
+        days: the age in words.
+    """
+    current = versions.get(column.kind)
+    if current is not None and column.version is not None and column.version < current:
+        return f"version {column.version} of {column.kind}; the current one is {current}"
+    if "class" in _json(folder / "signal.json"):
+        return "written by a release that identified signals in another way"
+    if limit is not None and column.written < limit:
+        return f"a column that nothing was written to for {days} days"
+    return ""
 
 
 def usage(path: Path) -> tuple[int, float]:
@@ -183,14 +200,25 @@ def _column(folder: Path) -> StoredColumn:
             rows += pq.read_metadata(part).num_rows
         except (OSError, pa.ArrowException):
             continue  # merged meanwhile, or damaged: the next run that reads it renames it
-    described = _json(folder / "signal.json")
-    kind, version = described.get("kind", ""), described.get("version")
-    size, written = usage(folder)
+    return described(folder, rows, *usage(folder))
+
+
+def described(folder: Path, rows: int, size: int, written: float) -> StoredColumn:
+    """A column with what its `signal.json` says.
+
+    Arguments:
+        folder: that holds the file.
+        rows: of the column.
+        size: bytes.
+        written: time of the last write, seconds since the epoch.
+    """
+    found = _json(folder / "signal.json")
+    kind, version = found.get("kind", ""), found.get("version")
     return StoredColumn(
         folder.name,
         str(kind),
         version if isinstance(version, int) else None,
-        ", ".join(_models_in(described.get("identity"))),
+        ", ".join(_models_in(found.get("identity"))),
         rows,
         size,
         written,

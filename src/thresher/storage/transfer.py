@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import re
 import tarfile
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -22,12 +21,10 @@ import pyarrow.parquet as pq
 
 from thresher.errors import ConfigError, StoreError
 from thresher.storage.atomic import atomic_write
+from thresher.storage.columns import Store
+from thresher.storage.names import MEMBER
 from thresher.text import parse_json
 
-_MEMBER = re.compile(
-    r"columns/(?P<column>[0-9a-f]{32})/"
-    r"(?P<file>signal\.json|part-[0-9a-f]{32}\.parquet|cost-[0-9a-f]{32}\.json)"
-)
 LONGEST_JSON = 4 << 20  # bytes of a signal.json or cost file
 
 
@@ -41,11 +38,11 @@ class Transfer:
     known: int = 0
 
 
-def export_columns(root: Path, target: Path, fingerprints: Collection[str]) -> Transfer:
-    """Write columns of the store `root` to the tar file `target`, atomically.
+def export_columns(store: Store, target: Path, fingerprints: Collection[str]) -> Transfer:
+    """Write columns of a store to the tar file `target`, atomically.
 
     Arguments:
-        root: folder of the store.
+        store: that holds the columns.
         target: the tar file to write.
         fingerprints: of the columns.
 
@@ -55,7 +52,8 @@ def export_columns(root: Path, target: Path, fingerprints: Collection[str]) -> T
     try:
         with atomic_write(target) as temporary, tarfile.open(temporary, "w") as archive:
             for fp in sorted(fingerprints):
-                for path in _files(root / "columns" / fp):
+                store.parts(fp)  # brings them here if the store is remote
+                for path in _files(store.folder(fp)):
                     try:
                         data, written = path.read_bytes(), int(path.stat().st_mtime)
                     except FileNotFoundError:
@@ -75,19 +73,19 @@ def _files(folder: Path) -> Iterator[Path]:
     while new := sorted({path.name for path in folder.iterdir()} - seen):
         seen.update(new)
         for name in new:
-            if _MEMBER.fullmatch(f"columns/{folder.name}/{name}"):
+            if MEMBER.fullmatch(f"columns/{folder.name}/{name}"):
                 yield folder / name
 
 
-def import_columns(archive: Path, root: Path) -> Transfer:
-    """Add the columns of a tar file that `export_columns` wrote to the store `root`.
+def import_columns(archive: Path, store: Store) -> Transfer:
+    """Add the columns of a tar file that `export_columns` wrote to a store.
 
     The archive is checked whole before the first file is written. A part that the store has is
     left as it is; rows that both have are duplicates of one key, which the store allows.
 
     Arguments:
         archive: the tar file.
-        root: folder of the store.
+        store: that receives the columns.
 
     Raises ConfigError if the file is no such archive, StoreError if a part of it is damaged or
     cannot be written.
@@ -96,16 +94,18 @@ def import_columns(archive: Path, root: Path) -> Transfer:
         with tarfile.open(archive, "r:") as tar:
             names = _checked(tar, archive)
             columns = {name.split("/")[1] for name in names}
+            for fp in columns:
+                store.parts(fp)  # what is there, if the store is remote
             parts = size = known = 0
             for name in names:
-                target = root / name
+                target = store.root / name
                 if target.exists():
                     known += name.endswith(".parquet")
                     continue
                 data = _read(tar, name)
-                with atomic_write(target) as temporary:
-                    temporary.write_bytes(data)
+                store.write(target, data)
                 parts, size = parts + name.endswith(".parquet"), size + len(data)
+            store.publish()
     except tarfile.TarError as e:
         raise ConfigError(
             f"{archive} is not a file that `thresher store export` wrote: {e}."
@@ -119,7 +119,7 @@ def _checked(tar: tarfile.TarFile, archive: Path) -> list[str]:
     """The names in the archive, each of them read and found valid."""
     names: list[str] = []
     for member in tar:
-        match = _MEMBER.fullmatch(member.name)
+        match = MEMBER.fullmatch(member.name)
         if match is None or not member.isfile():
             raise ConfigError(
                 f"{archive} is not a file that `thresher store export` wrote: it holds "

@@ -29,7 +29,6 @@ from thresher.errors import StoreError
 from thresher.fingerprint import canonical, fingerprint
 from thresher.request.image_pixels import ImagePixels
 from thresher.storage.atomic import write_bytes
-from thresher.storage.lock import file_lock
 from thresher.text import parse_json
 from thresher.types import (
     ModelIdentity,
@@ -243,12 +242,14 @@ def trained_model(
     used_trainer = trainer or make_trainer(cache=store.root / "models")
     folder = model_folder(store, identity)
     if not is_trained(store, identity):
-        with file_lock(folder.with_suffix(".lock"), "trains the same model", progress):
+        with store.training_lock(folder.name, progress):
             if not is_trained(store, identity):  # the other process may have been killed
                 began = time.monotonic()
                 _train(identity, base, pool, rows, store, used_trainer, progress)
                 if on_trained is not None:
                     on_trained(time.monotonic() - began)
+                store.share_model(folder.name)
+    store.share_model(folder.name)
     return used_trainer.open(folder)
 
 
@@ -298,13 +299,12 @@ def _record_path(store: Store, fp: str) -> Path:
 
 def _read_record(store: Store, fp: str) -> dict[str, Any] | None:
     """The record of a finished model whose folder still exists."""
-    if not (store.root / "models" / fp).is_dir():
+    data = store.model_record(fp)
+    if data is None:
         return None
     try:
-        record = parse_json(_record_path(store, fp).read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as e:
+        record = parse_json(data)
+    except ValueError as e:
         raise StoreError(
             f"{_record_path(store, fp)} cannot be read: {e}. Delete it, and the model is trained "
             f"again."

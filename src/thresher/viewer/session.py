@@ -47,7 +47,7 @@ from thresher.selection.opening import matching_decisions
 from thresher.selection.prepare import ScoredPool, prepare
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
-from thresher.storage.columns import Store
+from thresher.storage.opening import open_store
 from thresher.types import Budget, Method, ModelIdentity
 from thresher.viewer.displayed import DisplayedSelection, SelectionParams
 from thresher.viewer.pins import DROP, KEEP, Pins
@@ -76,7 +76,7 @@ class Session:
                 f"{self.run['pool']['rows']:,} when {self.folder} was selected from it. Put the "
                 "old file back, or select again."
             )
-        self.store = Store(self.run["store"])
+        self.store = open_store(self.run["store"])
         self.request = self._request()
         self.pins = Pins(self.folder, self.pool, self.request.keep, self.request.drop)
         self.handles = self._handles()
@@ -129,7 +129,7 @@ class Session:
             format=noted.get("read_as"),
             trust_paths=noted.get("trust_paths", False),
             video_frames=noted.get("video_frames"),
-            store=str(self.store.root),
+            store=self.store.address,
             retry_errors=False,
             keep=_absolute(made.keep),
             drop=_absolute(made.drop),

@@ -1,0 +1,88 @@
+"""Opens a store by its folder or its address."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from thresher.errors import ConfigError, ThresherError, opt
+from thresher.storage.addresses import is_remote
+from thresher.storage.columns import Store
+
+if TYPE_CHECKING:
+    from thresher.storage.remote_folder import RemoteFolder
+
+
+MIRRORS = "thresher-mirrors"
+
+
+def open_store(place: str | Path) -> Store:
+    """The store in a folder, or at an address. Neither is contacted or created.
+
+    Arguments:
+        place: a folder, or an address such as `s3://bucket/prefix`.
+
+    Raises ConfigError if it can be neither, MissingExtra.
+    """
+    text = str(place).removeprefix("file://")
+    if not is_remote(text):
+        if "://" in text:
+            raise ConfigError(
+                " is neither a folder nor an address such as s3://BUCKET/PREFIX.",
+                option="store",
+                value=place,
+            )
+        return Store(text)
+    from thresher.storage.mirrored import MirroredStore
+    from thresher.storage.remote_folder import RemoteFolder
+
+    remote = RemoteFolder(text)
+    return MirroredStore(remote, mirror_of(remote))
+
+
+def open_existing(place: str) -> Store | None:
+    """The store at a recorded place; None if there is none, or none that can be read now.
+
+    Arguments:
+        place: as for `open_store`; "": none.
+    """
+    if not place:
+        return None
+    try:
+        store = open_store(place)
+        store.check(writes=False)
+        return store if store.exists() else None
+    except ThresherError:
+        return None
+
+
+def mirror_of(remote: RemoteFolder) -> Path:
+    """The local folder with copies of what is in a remote store: in $THRESHER_MIRRORS, else in
+    `thresher-mirrors` of the cache folder."""
+    chosen = os.environ.get("THRESHER_MIRRORS")
+    parent = Path(chosen) if chosen else cache_folder("THRESHER_MIRRORS=FOLDER") / MIRRORS
+    # a bucket of the same name on another server is another store
+    key = hashlib.sha256(f"{remote.address}\0{remote.endpoint}".encode()).hexdigest()[:12]
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", remote.address.partition("://")[2])[:40].strip("-.")
+    return parent.absolute() / f"{name}-{key}"
+
+
+def cache_folder(variable: str) -> Path:
+    """The user's folder for caches ($XDG_CACHE_HOME or ~/.cache). Raises ConfigError if there is
+    none.
+
+    Arguments:
+        variable: of the environment, to be set instead, for the message.
+    """
+    if cache := os.environ.get("XDG_CACHE_HOME"):
+        return Path(cache)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # no HOME, and a user id that the system does not know
+        raise ConfigError(
+            "There is no home folder to store scores in: HOME is not set, and the system does not "
+            f"know this user id. Say where: {opt('store')}, or {variable} in the environment."
+        ) from None
