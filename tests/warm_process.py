@@ -38,6 +38,7 @@ HEAVY = (  # not imported beforehand: they import torch, or trackers that may no
     "thresher.backends.hf",
     "thresher.demo",
     "thresher.tracking.to_",
+    "thresher.training.checkpoints",
     "thresher.training.trainer",
 )
 PIPES = ((0, 1), (1, 0), (1, 0))  # of each standard stream: the child's end of os.pipe(), and ours
