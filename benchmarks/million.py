@@ -4,11 +4,13 @@ first opening.
 The pool is synthetic: text-only LLaVA rows from 100 sources. The baseline is the naive script:
 json.load, select, json.dump.
 
-`--winnow` measures winnow instead: the scores of the built-in model are replaced by random losses
-and by vectors of 500 directions with noise, so no model runs. The first selection computes the
-skills, the others are of another budget and score nothing.
+`--winnow` measures selections from stored scores instead: those of the built-in model are replaced
+by random losses and by vectors of 500 directions with noise, so no model runs. The first selection
+computes the skills; winnow's others are of another budget, and they and the other methods score
+nothing. With `--folder`, the pool and its scores are kept for further runs, such as one of another
+version of thresher (in PYTHONPATH).
 
-    python benchmarks/million.py [--winnow] [--quick] [--json FILE] [--rows N]
+    python -m benchmarks.million [--winnow [--folder DIR]] [--quick] [--json FILE] [--rows N]
 """
 
 from __future__ import annotations
@@ -22,13 +24,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from thresher.console.peak_memory import in_bytes
+
+if TYPE_CHECKING:
+    from thresher.engine import ScoredKeys, ScoringRequest
+    from thresher.storage.columns import Store
+    from thresher.types import Signal
+
+FROM_SCORES = (  # what is measured, budget, method, settings
+    ("winnow, first selection: skills", "10%", "winnow"),
+    *((f"winnow, another budget: {b}", b, "winnow") for b in ("1%", "10%", "30%", "70%")),
+    ("random", "10%", "random"),
+    ("stratified", "10%", "stratified"),
+    ("stratified by skill", "10%", "stratified", "by=skill"),
+    ("perplexity", "10%", "perplexity"),
+    ("clipper", "10%", "clipper"),
+)
 
 NAIVE = """
 import json, random, sys
@@ -87,12 +106,14 @@ def measured(command: list[str], environment: dict[str, str]) -> tuple[float, fl
 
 def plant(pool_file: Path, store_folder: Path) -> None:
     """Store a loss and two vectors for each row under the identity of the built-in model."""
-    import numpy as np
 
-    from skills import world
+    from benchmarks.skills import world
+
     from thresher.backends import resolve
+    from thresher.engine import RunContext, create_engine
     from thresher.methods import load
     from thresher.pools import open_pool
+    from thresher.request import RunRequest
     from thresher.signals.embedding import Embedding
     from thresher.signals.vectors import WIDTH, as_bytes
     from thresher.storage.columns import Store
@@ -100,13 +121,12 @@ def plant(pool_file: Path, store_folder: Path) -> None:
 
     pool, store = open_pool(pool_file, cache=store_folder / "pools"), Store(store_folder)
     keys = np.unique(pool.digest)
-    model = resolve("demo", device="cpu", cache=store.root / "models").identity
+    handle = resolve("demo", device="cpu", cache=store.root / "models")
+    model = handle.identity
     signals = load("winnow", {"trust": "base", "guard": "off"}).signals(MethodContext(model))
     m = len(keys)
     loss = signals["loss"]
-    drawn = {"nll": np.random.default_rng(0).gamma(2.0, 0.7, m)}
-    values = {f.name: drawn.get(f.name, np.ones(m)).astype(f.dtype) for f in loss.fields}
-    store.append(store.register(loss), loss.fields, keys, values, [""] * m)
+    store.append(store.register(loss), loss.fields, keys, random_losses(loss, m), [""] * m)
     for seed, part in enumerate(("question", "answer")):
         signal = Embedding(model, part=part)
         vectors = np.zeros((m, WIDTH), np.float16)
@@ -114,6 +134,42 @@ def plant(pool_file: Path, store_folder: Path) -> None:
         store.append(
             store.register(signal), signal.fields, keys, {"vector": as_bytes(vectors)}, [""] * m
         )
+    signals = load("clipper", {}).signals(MethodContext(model))
+    request, context = RunRequest(), RunContext(store, handle)
+    create_engine(pool, signals, request, context, scorer=RandomScorer(store)).columns(signals)
+
+
+class RandomScorer:
+    """Stores random losses in place of a model's.
+
+    Arguments:
+        store: where they are stored.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def score(self, requests: Sequence[ScoringRequest]) -> list[ScoredKeys]:
+        """As `thresher.engine.scoring.Scorer.score`."""
+        from thresher.engine import ScoredKeys
+
+        for request in requests:
+            keys, signal = request.keys[request.missing], request.signal
+            values = random_losses(signal, len(keys))
+            fingerprint = self.store.register(signal)
+            self.store.append(fingerprint, signal.fields, keys, values, [""] * len(keys))
+        return [ScoredKeys(request.fingerprint, request.keys, keys[:0]) for request in requests]
+
+
+def random_losses(signal: Signal, rows: int) -> dict[str, np.ndarray]:
+    """Random values of the field `nll`, and ones of others.
+
+    Arguments:
+        signal: with these fields.
+        rows: number of values.
+    """
+    drawn = {"nll": np.random.default_rng(0).gamma(2.0, 0.7, rows)}
+    return {f.name: drawn.get(f.name, np.ones(rows)).astype(f.dtype) for f in signal.fields}
 
 
 def again(pool_file: Path, store_folder: Path, budget: str) -> None:
@@ -146,27 +202,31 @@ def again(pool_file: Path, store_folder: Path, budget: str) -> None:
     print(json.dumps({step: end - start for step, start, end in steps}))
 
 
-def winnow(rows: int, folder: Path) -> list[dict[str, Any]]:
-    """Selections by winnow of `rows` planted rows."""
+def from_scores(rows: int, folder: Path) -> list[dict[str, Any]]:
+    """Selections from `rows` rows with planted scores; the first only where there are none yet."""
     pool, store = folder / "pool.json", folder / "store"
-    generate(pool, rows)
     environment = {**os.environ, "THRESHER_STORE": str(store)}
-    run([sys.executable, __file__, "--plant", str(pool), str(store)], environment)
-    table = Table(title=f"winnow, {rows:,} rows ({platform.machine()})")
+    this = [sys.executable, "-m", "benchmarks.million"]
+    cases = FROM_SCORES
+    if pool.exists():
+        cases = cases[1:]
+    else:
+        generate(pool, rows)
+        run([*this, "--plant", str(pool), str(store)], environment)
+    table = Table(title=f"{rows:,} rows ({platform.machine()})")
     for column in ("", "wall s", "CPU s", "GB", "open, select, write: CPU s"):
         table.add_column(column, justify="left" if not column else "right")
     results: list[dict[str, Any]] = []
-    cases = [("random", "10%", "random"), ("first selection: skills", "10%", "winnow")]
-    cases += [(f"another budget, {b}", b, "winnow") for b in ("1%", "10%", "30%", "70%")]
-    for name, budget, method in cases:
-        settings = ["--set", "trust=base", "guard=off"] if method == "winnow" else []
+    for name, budget, method, *words in cases:
+        words = ["trust=base", "guard=off"] if method == "winnow" else words
+        settings = ["--set", *words] if words else []
         command = [sys.executable, "-m", "thresher", "select", str(pool), "--budget", budget]
         command += ["--method", method, "--model", "demo", *settings]
         command += ["--out", str(folder / "out"), "--overwrite"]
         wall, cpu, memory = measured(command, environment)
         steps: dict[str, float] = {}
-        if name.startswith("another"):
-            inside = [sys.executable, __file__, "--again", str(pool), str(store), budget]
+        if "another budget" in name:
+            inside = [*this, "--again", str(pool), str(store), budget]
             steps = json.loads(subprocess.check_output(inside, env=environment))
         table.add_row(
             name,
@@ -185,7 +245,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="100,000 rows")
     parser.add_argument("--rows", type=int)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--winnow", action="store_true", help="skills, and another budget")
+    parser.add_argument("--winnow", action="store_true", help="selections from stored scores")
+    parser.add_argument("--folder", type=Path, help="keeps pool and scores of --winnow")
     parser.add_argument("--plant", type=Path, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--again", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -199,7 +260,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     if arguments.winnow:
         with tempfile.TemporaryDirectory() as scratch:
-            results = winnow(rows, Path(scratch))
+            results = from_scores(rows, arguments.folder or Path(scratch))
         if arguments.json:
             arguments.json.write_text(json.dumps(results, indent=1))
         return

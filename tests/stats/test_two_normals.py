@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from thresher.stats import two_normals
 from thresher.stats.two_normals import LEAST_ROWS, upper_component
 
 
@@ -60,3 +61,12 @@ def test_probability_is_non_decreasing():
 )
 def test_zero_for_degenerate_groups(values, group):
     assert upper_component(np.array(values), np.array(group, int)).tolist() == [0.0] * len(values)
+
+
+def test_blocks_do_not_change_anything(monkeypatch):
+    rng = np.random.default_rng(3)
+    values, group = rng.gamma(2, 0.7, 3000), rng.integers(0, 90, 3000)
+    whole = upper_component(values, group)
+    monkeypatch.setattr(two_normals, "BLOCK", 50)
+    assert (upper_component(values, group) == whole).all()
+    assert (upper_component(values, group, order=np.lexsort((values, group))) == whole).all()

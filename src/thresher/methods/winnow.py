@@ -42,6 +42,7 @@ from thresher.signals.skill_names import SkillExamples, SkillNames, named_skills
 from thresher.signals.skills import skills_of
 from thresher.signals.trusted_rows import TrustedRows
 from thresher.signals.visual_gain import VisualGain
+from thresher.stats.distinct import distinct_texts
 from thresher.training.recipe import Recipe
 from thresher.types import (
     Columns,
@@ -595,7 +596,7 @@ def _bars(evidence: Evidence) -> tuple[Bars, ...]:
     """Bar chart of the largest groups of skills: rows of the pool and kept rows."""
     if not evidence.has("skill_group"):
         return ()
-    names, group = np.unique(evidence.reasons["skill_group"].astype(str), return_inverse=True)
+    names, group = distinct_texts(evidence.reasons["skill_group"])
     size, kept = np.bincount(group), np.bincount(group[evidence.kept], minlength=len(names))
     order = np.argsort(-size, kind="stable")[:BARS]
     return (

@@ -15,6 +15,7 @@ from thresher.console.formatting import format_percent, truncate
 from thresher.report.folder import LoadedSelection
 from thresher.report.style import STYLES, style_of_row
 from thresher.selection.summary import by_source, lengths, skill_labels
+from thresher.stats.distinct import distinct_texts
 
 STYLE_ROWS = 4000  # maximum number of pool rows, and of kept rows, whose answers are read
 MOST_TEXTS = 12
@@ -167,17 +168,17 @@ def by_text(title: str, values: np.ndarray, kept: np.ndarray) -> Panel:
         values: [c], one per row that the method saw.
         kept: bool [c].
     """
-    names, code = np.unique(values.astype(str), return_inverse=True)
+    names, code = distinct_texts(values)
     groups = [
         ("none" if not name.strip() else name, mask)
-        for name, mask in by_source(code, tuple(names), MOST_TEXTS, others="others")
+        for name, mask in by_source(code, names, MOST_TEXTS, others="others")
     ]
     return _panel(title, groups, kept)
 
 
 def is_free_text(values: np.ndarray) -> bool:
     """Whether the texts are too diverse to count: the most frequent cover less than 20% of rows."""
-    _, counts = np.unique(values.astype(str), return_counts=True)
+    counts = np.bincount(distinct_texts(values)[1])
     return len(counts) > MOST_TEXTS and float(np.sort(counts)[-MOST_TEXTS:].sum()) < 0.2 * len(
         values
     )

@@ -6,7 +6,9 @@ looked up by number.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from thresher.errors import ConfigError, PoolError
+from thresher.methods import method_class
+from thresher.methods.explanation import Evidence, Explanation
 from thresher.request.spelling import as_flag
 from thresher.selection import folder as output
 from thresher.selection.result import Failure
+from thresher.storage.arrow_values import column_array
 from thresher.text import ParseError, parse_json, split_lines
-from thresher.types import Note, digests_to_bytes, seeded_ties
+from thresher.types import Note, seeded_ties
 
 if TYPE_CHECKING:
     from thresher.pools import Pool
@@ -40,18 +45,18 @@ class LoadedSelection:
     # uint64 [pool rows]: a seeded hash of each row; the smallest keys form a random sample
     sampling_keys: np.ndarray
 
-    @property
+    @cached_property
     def kept(self) -> np.ndarray:
         """bool [c]."""
         return self.rank >= 0
 
-    @property
+    @cached_property
     def kept_rows(self) -> np.ndarray:
         """int64 [k], pool rows, best first."""
         at = np.flatnonzero(self.kept)
         return self.rows[at[np.argsort(self.rank[at], kind="stable")]]
 
-    @property
+    @cached_property
     def in_pool(self) -> np.ndarray:
         """bool [pool rows]: kept."""
         out = np.zeros(len(self.pool), bool)
@@ -69,6 +74,29 @@ class LoadedSelection:
     @property
     def seed(self) -> int:
         return int(self.run["method"]["seed"])
+
+    @cached_property
+    def explanation(self) -> Explanation:
+        """Of the method; empty if it has no `explain`, or is no longer installed."""
+        try:
+            cls = method_class(self.method)
+        except ConfigError:
+            return Explanation()
+        if not hasattr(cls, "explain"):
+            return Explanation()
+        found: Explanation = cls.explain(
+            Evidence(self.reasons, self.kept, self.settings, self._findings())
+        )
+        return found
+
+    def _findings(self) -> dict[str, Any]:
+        if "findings" in self.run:  # of a selection that was not written yet
+            return dict(self.run["findings"])
+        try:
+            findings = json.loads((self.folder / "errors.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return findings if isinstance(findings, dict) else {}
 
     @property
     def notes(self) -> list[Note]:
@@ -93,11 +121,11 @@ def load(folder: str | Path, pool: Pool | None = None) -> LoadedSelection:
     table = _parquet(folder / "evidence.parquet")
     if pool is None:
         pool = open_pool_of(run)
-    rows = np.asarray(table["row"].to_numpy(), np.int64)
-    rank = np.asarray(table["rank"].fill_null(-1).to_numpy(), np.int64)
+    rows = column_array(table["row"])
+    rank = column_array(table["rank"].fill_null(-1))
     _check_same(folder, pool, rows)
     names = [name for name in table.column_names if name not in ("row", "rank")]
-    reasons = {name: _array(table[name]) for name in names}
+    reasons = {name: column_array(table[name]) for name in names}
     return LoadedSelection(
         folder,
         run,
@@ -206,20 +234,11 @@ def _parquet(path: Path) -> pa.Table:
 
 def _check_same(folder: Path, pool: Pool, rows: np.ndarray) -> None:
     chosen = pq.read_table(folder / "selection.parquet", columns=["row", "digest"])
-    kept, digests = chosen["row"].to_numpy(), chosen["digest"].to_pylist()
+    kept, digests = column_array(chosen["row"]), chosen["digest"].to_pylist()
     there = rows.max(initial=-1) < len(pool) and kept.max(initial=-1) < len(pool)
-    if not there or [d.hex() for d in digests_to_bytes(pool.digest[kept])] != digests:
+    if not there or pool.digest[kept].tobytes().hex() != "".join(map(str, digests)):
         raise PoolError(
             f"{pool.path} is no longer the pool that {folder} was selected from: its rows or "
             "images have changed, or an older version of thresher, which identified images by "
             "path and size, made the selection. Put the old files back, or select again."
         )
-
-
-def _array(column: pa.ChunkedArray) -> np.ndarray:
-    """A column as numpy: text as objects holding str, null as NaN or ""."""
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return np.array([value or "" for value in column.to_pylist()], object)
-    if pa.types.is_boolean(column.type):
-        return np.asarray(column.fill_null(False).to_numpy(), bool)
-    return np.asarray(column.to_numpy())

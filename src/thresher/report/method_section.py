@@ -14,7 +14,6 @@ from thresher.report.columns import constant, is_number, meaning
 from thresher.report.drawings import draw
 from thresher.report.figures import column_breakdown, histogram
 from thresher.report.folder import LoadedSelection
-from thresher.report.words import explanation
 from thresher.selection.summary import skill_labels
 
 
@@ -29,7 +28,7 @@ class MethodSection:
 
 def method_section(selection: LoadedSelection) -> MethodSection:
     """The section on the selection's method; no figures and no panels if it has no reasons."""
-    explained = explanation(selection)
+    explained = selection.explanation
     drawn = [shape for drawing in explained.drawings for shape in draw(selection, drawing)]
     figures = [shape for shape in drawn if isinstance(shape, Figure)]
     panels = [shape for shape in drawn if isinstance(shape, Panel)]

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
 from thresher.console.formatting import number_text
-from thresher.errors import ConfigError
-from thresher.methods import method_class
-from thresher.methods.explanation import Evidence, Explanation, Why, percentile, standing
+from thresher.methods.explanation import Why, percentile, standing
 from thresher.report.columns import constant, is_number, meaning
 from thresher.report.folder import LoadedSelection
 
@@ -20,31 +16,7 @@ Explain = Callable[[int], Why]  # of a position in `LoadedSelection.rows`
 
 def explainer(selection: LoadedSelection) -> Explain:
     """A function from a row's position in `selection.rows` to the reason as text."""
-    return explanation(selection).why or explain_by_reasons(selection)
-
-
-def explanation(selection: LoadedSelection) -> Explanation:
-    """The method's explanation; empty if it has no `explain`, or is no longer installed."""
-    try:
-        cls = method_class(selection.method)
-    except ConfigError:
-        return Explanation()
-    if not hasattr(cls, "explain"):
-        return Explanation()
-    found: Explanation = cls.explain(
-        Evidence(selection.reasons, selection.kept, selection.settings, _findings(selection))
-    )
-    return found
-
-
-def _findings(selection: LoadedSelection) -> dict[str, Any]:
-    if "findings" in selection.run:  # of a selection that was not written yet
-        return dict(selection.run["findings"])
-    try:
-        findings = json.loads((selection.folder / "errors.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return findings if isinstance(findings, dict) else {}
+    return selection.explanation.why or explain_by_reasons(selection)
 
 
 def explain_by_reasons(selection: LoadedSelection) -> Explain:

@@ -17,6 +17,7 @@ import numpy as np
 
 from thresher.console.formatting import format_duration, format_percent, pluralize
 from thresher.request.spelling import as_flag
+from thresher.stats.distinct import distinct_texts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -229,13 +230,13 @@ def skills_line(outcome: Outcome) -> str:
     if found is None or not len(outcome.rows):
         return ""
     group = outcome.evidence.get("skill_group")
-    if group is not None and len(np.unique(found.astype(str))) > MOST_SOURCES:
-        found, what = group, "group of skills"
-    names, code = np.unique(found.astype(str), return_inverse=True)
+    names, code = distinct_texts(found)
+    if group is not None and len(names) > MOST_SOURCES:
+        what, (names, code) = "group of skills", distinct_texts(group)
     kept = np.isin(outcome.considered, outcome.rows)
     parts = []
-    for name, mask in by_source(code, tuple(names), SAID_SOURCES):
-        before = format_percent(int(mask.sum()), len(found))
+    for name, mask in by_source(code, names, SAID_SOURCES):
+        before = format_percent(int(mask.sum()), len(code))
         after = format_percent(int((mask & kept).sum()), len(outcome.rows))
         shown = name.replace("smaller sources", "others")
         shown = shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"

@@ -27,6 +27,8 @@ def track_selection(outcome: Outcome, pool: Pool, request: RunRequest, tracking:
         request: of the run.
         tracking: of the run.
     """
+    if not tracking.active:
+        return
     tracking.summary(
         {f"counts/{name}": value for name, value in counts(outcome, pool).items()}
         | {"seconds/selecting": outcome.cost}

@@ -17,6 +17,7 @@ from typing import ClassVar
 import numpy as np
 
 from thresher.errors import CapabilityError, opt
+from thresher.samplers.ordering import inverse_permutation, order_by, stable_order
 from thresher.samplers.stratified import rank_within
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.embedding import Embedding
@@ -78,7 +79,9 @@ class Suspicion:
     def pool(self, inputs: Columns) -> dict[str, np.ndarray]:
         loss = np.asarray(inputs["loss"]["nll"], np.float64)
         leaf = np.asarray(inputs["skills"]["leaf"], np.int64)
-        hump = upper_component(loss, leaf)
+        by_value = stable_order(np.asarray(inputs["loss"]["nll"]))
+        by_loss = order_by(leaf, inverse_permutation(by_value))  # by skill and loss
+        hump = upper_component(loss, leaf, order=by_loss)
         agreement = np.full(len(loss), np.nan)
         if self.gain is not None:
             gain = np.asarray(inputs["gain"]["gain"], np.float64)
@@ -91,7 +94,7 @@ class Suspicion:
             "suspicion": (hump * checked).astype(np.float32),
             "hump": hump.astype(np.float32),
             "agreement": agreement.astype(np.float32),
-            "rank": (rank_within(leaf, np.lexsort((loss, leaf))) + 1).astype(np.int32),
+            "rank": (rank_within(leaf, by_loss) + 1).astype(np.int32),
             "rows": np.bincount(leaf, minlength=1)[leaf].astype(np.int32),
         }
 

@@ -85,6 +85,28 @@ def to_numpy(column: pa.ChunkedArray, f: Field) -> np.ndarray:
     return array
 
 
+def column_array(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers, truth values or texts -> array [n]; null is NaN, false or "".
+
+    Equal texts are one object, in an array of objects.
+
+    Arguments:
+        column: of a file that thresher or a user wrote.
+    """
+    kind = column.type
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind):
+        texts, codes = encoded_texts(column)
+        return texts[codes]
+    if pa.types.is_boolean(kind):
+        values = _concatenate([_numbers(c, bool) for c in column.chunks], bool)
+        return values & ~_nulls(column) if column.null_count else values
+    dtype = np.dtype(kind.to_pandas_dtype())
+    values = _concatenate([_numbers(c, dtype) for c in column.chunks], dtype)
+    if not column.null_count:
+        return values
+    return np.where(_nulls(column), np.nan, values)
+
+
 def encoded_texts(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     """(texts: object [k], codes: int32 [n]): the text of row i is `texts[codes[i]]`; null is "".
 

@@ -69,6 +69,11 @@ class Tracking:
     def __init__(self, tracker: Tracker | None, say: Callable[[str], None]) -> None:
         self._tracker, self._say = tracker, say
 
+    @property
+    def active(self) -> bool:
+        """Whether there is a tracker."""
+        return self._tracker is not None
+
     def progress(self, display: Progress | None) -> Progress | None:
         """Progress that is displayed as before and tracked.
 
