@@ -60,3 +60,21 @@ def test_cosine_orders_by_angle() -> None:
     ).ranked("q", 4)
     assert found.tolist() == [0, 2, 1, 3]  # the last is more than a right angle away
     assert scores[0] == pytest.approx(1.0)
+
+
+def test_repeated_texts_count_as_rows() -> None:
+    """The scores are those of bm25s for all rows, one by one."""
+    import bm25s
+
+    rng = np.random.default_rng(0)
+    words = [f"word{i}" for i in range(40)]
+    texts = [" ".join(rng.choice(words, rng.integers(0, 7))) for _ in range(60)]
+    documents = [texts[i] for i in rng.integers(0, 60, 900)]
+    plain = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    plain.index([text.split() for text in documents], show_progress=False)
+    ours = Bm25(documents, np.arange(900, dtype=np.uint64))
+    for query in [*texts[:20], *words]:
+        expected = plain.get_scores(query.split()) if query else np.zeros(900)
+        rows, scores = ours.ranked(query, 900)
+        assert scores.tolist() == expected[rows].tolist()
+        assert sorted(rows.tolist()) == np.flatnonzero(expected > 0).tolist()
