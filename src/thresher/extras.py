@@ -35,6 +35,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "mlflow": ("mlflow",),
     "tensorboard": ("tensorboard",),
     "ray": ("ray",),
+    "vllm": ("vllm",),
 }
 """Extra -> its modules, by import name."""
 
@@ -103,15 +104,19 @@ def require(extra: str, what: str) -> None:
         _warn(one)
 
 
-def check_models(named: Iterable[tuple[str, str]]) -> None:
+def check_models(named: Iterable[tuple[str, str]], extra: str = "hf") -> None:
     """Check that models can run locally. Models behind servers need no extra.
 
-    `named`: pairs of the model as the user named it and a phrase for it in messages. Raises
-    MissingExtra.
+    Arguments:
+        named: pairs of the model as the user named it and a phrase for it in messages.
+        extra: of what runs them: hf or vllm.
+
+    Raises MissingExtra.
     """
+    here = "that runs here" if extra == "hf" else "that vLLM is to run"
     for spec, typed in named:
         if not spec.lower().startswith(("http://", "https://")):
-            require("hf", f"{typed} is a model that runs here, which")
+            require(extra, f"{typed} is a model {here}, which")
 
 
 def untested_versions() -> list[str]:

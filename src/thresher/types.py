@@ -266,7 +266,7 @@ class ModelIdentity:
     """The properties of a model that affect its scores; device, batch size, URL and path do not."""
 
     kind: ClassVar[str] = "model"
-    added: ClassVar[Mapping[str, Any]] = {"image_pixels": "", "adapter": ""}
+    added: ClassVar[Mapping[str, Any]] = {"image_pixels": "", "adapter": "", "engine": ""}
 
     weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
     architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
@@ -274,6 +274,7 @@ class ModelIdentity:
     pixels: str  # resizing by "pil" | "torchvision" (differs slightly); served: how images are sent
     image_pixels: str = ""  # "MIN..MAX" pixels of an image, "..MAX"; "": as in the model's files
     adapter: str = ""  # "module:Class@version" that runs it; "": thresher itself
+    engine: str = ""  # "vllm"; "": transformers
 
     @property
     def served(self) -> bool:
@@ -283,11 +284,19 @@ class ModelIdentity:
         return self.architecture == "openai"
 
     @property
+    def losses_only(self) -> bool:
+        """Whether it gives losses, answers to questions and generated texts, and neither hidden
+        states nor whole distributions of tokens: behind a server or in vLLM."""
+        return self.served or bool(self.engine)
+
+    @property
     def limit(self) -> str:
         """Why its hidden states cannot be read and it cannot be trained, as the end of a sentence;
         "": both are possible."""
         if self.served:
             return "is behind a server"
+        if self.engine:
+            return "runs in vLLM"
         return f"runs through the adapter {self.adapter.partition('@')[0]}" if self.adapter else ""
 
     @classmethod

@@ -95,7 +95,7 @@ def test_a_server_without_losses_is_compared_by_its_answers(
     ("words", "message"),
     [
         ((), "needs the server's URL"),
-        (("--url", "http://127.0.0.1:9/v1", "--backends", "hf"), "expected hf and openai"),
+        (("--url", "http://127.0.0.1:9/v1", "--backends", "hf"), "expected two of hf, openai"),
         (("--url", "http://127.0.0.1:9/v1", "--rows", "0"), "--rows 0: expected at least 1"),
         (
             ("--url", "http://127.0.0.1:9/v1", "--tolerance", "-1"),

@@ -30,6 +30,7 @@ def resolve(
     typed: str | None = None,
     image_pixels: ImagePixels | None = None,
     adapter: str | None = None,
+    engine: str = "",
 ) -> ModelHandle:
     """Resolve a model without loading it.
 
@@ -47,6 +48,8 @@ def resolve(
             None: `opt("model", SPEC)`.
         image_pixels: bounds on the pixels of its images; None: as in its own files.
         adapter: module:Class that runs the model (`adapted`); None: thresher itself does.
+        engine: vllm: vLLM runs the model, which excludes `adapter` and `image_pixels`; "":
+            transformers does.
 
     Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`, `adapter`).
     """
@@ -70,9 +73,14 @@ def resolve(
         return served(spec, server or ServerOptions())
     from thresher.extras import check_models
 
-    check_models([(spec, typed or opt("model", spec))])
+    check_models([(spec, typed or opt("model", spec))], engine or "hf")
     from thresher.backends.identity import find, identify
 
+    if engine:
+        from thresher.backends.vllm.resolve import handle as in_vllm
+
+        found = find(spec, trust_remote_code, cache, typed)
+        return in_vllm(spec, found, dtype, batch_tokens, trust_remote_code, typed)
     if adapter is not None:
         from thresher.backends.adapted.resolve import check_spec, handle
 

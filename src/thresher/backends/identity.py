@@ -159,12 +159,13 @@ def handle(
             trust_remote_code,
             str(found.config["model_type"]),
         ),
-        _context(found.config),
+        context_of(found.config),
         partial(model_size, found.where, found.revision, trust_remote_code),
     )
 
 
-def _context(config: dict[str, Any]) -> int | None:
+def context_of(config: dict[str, Any]) -> int | None:
+    """Most tokens of a row by a model's config.json; None if it does not say so."""
     text = config.get("text_config")
     for part in (text if isinstance(text, dict) else {}, config):
         if isinstance(found := part.get("max_position_embeddings"), int):

@@ -1,11 +1,11 @@
-"""`thresher verify-backend`: whether a model gives the same numbers behind a server as in this
-process."""
+"""`thresher verify-backend`: whether a model gives the same numbers behind a server or in vLLM as
+in this process."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -13,13 +13,16 @@ from thresher.cli import options as o
 from thresher.cli.guard import note
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from thresher.backends import ModelHandle
     from thresher.evaluation.agreement import Agreement
     from thresher.pools import Pool
     from thresher.request import RunRequest
     from thresher.storage.columns import Store
 
-BACKENDS = ("hf", "openai")
+BACKENDS = ("hf", "openai", "vllm")
+DEFAULT = "hf,openai"
 
 
 @o.takes_request("verify-backend")
@@ -30,9 +33,9 @@ def verify_backend(
         typer.Option(
             "--backends",
             metavar="A,B",
-            help="The two to compare: hf (this process) and openai (a server).",
+            help="The two to compare: hf (this process), openai (a server), vllm (its engine).",
         ),
-    ] = ",".join(BACKENDS),
+    ] = DEFAULT,
     served_model: Annotated[
         str | None,
         typer.Option(
@@ -53,13 +56,13 @@ def verify_backend(
     ] = 0.02,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
 ) -> None:
-    """Compare a model behind a server with the same weights in this process, on rows of a pool.
-    Exit 1 if the numbers differ.
+    """Compare a model behind a server, or in vLLM, with the same weights in this process, on rows
+    of a pool. Exit 1 if the numbers differ.
 
     Losses, their tokens, losses after a demonstration and answers to a question are compared.
     Nothing is stored.
     """
-    from thresher.errors import ConfigError
+    from thresher.errors import ConfigError, opt
     from thresher.evaluation.agreement import compare_backends
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store, require
@@ -67,18 +70,23 @@ def verify_backend(
     from thresher.storage.opening import open_store
 
     names = tuple(name.strip() for name in backends.split(","))
-    if sorted(names) != sorted(BACKENDS):
+    if len(set(names)) != 2 or len(names) != 2 or not set(names) <= set(BACKENDS):
         raise ConfigError(
-            f": expected {' and '.join(BACKENDS)}, the first one as the reference.",
+            f": expected two of {', '.join(BACKENDS)}, the first one as the reference.",
             option="backends",
             value=backends,
         )
-    request = o.request_of(context, backend="openai")
+    served = "openai" in names
+    if served_model is not None and not served:
+        raise ConfigError(
+            f" is for a server: add openai to {opt('backends')}.", option="served_model"
+        )
+    request = o.request_of(context, backend="openai" if served else "hf")
     require(request, "pool")
     if request.model is None:
         raise no_model("thresher verify-backend")
     store = open_store(request.store or default_store())
-    models = _models(request, served_model, store)
+    models = _models(names, request, served_model, store)
     pool = open_the_pool(
         request.pool, request.images, store, note, request.format, request.trust_paths
     )
@@ -98,22 +106,29 @@ def verify_backend(
         raise typer.Exit(1)
 
 
-def _models(request: RunRequest, served_model: str | None, store: Store) -> dict[str, ModelHandle]:
-    """The model in each backend, not opened yet. Raises ConfigError, ModelError, ServerError."""
+def _models(
+    names: Sequence[str], request: RunRequest, served_model: str | None, store: Store
+) -> dict[str, ModelHandle]:
+    """The model in each of the named backends, not opened yet. Raises ConfigError, ModelError,
+    ServerError."""
     from thresher.backends.openai.address import parse
     from thresher.backends.openai.resolve import served_models
     from thresher.request import SERVER
     from thresher.selection.opening import server_options, the_model
 
+    found: dict[str, ModelHandle | None] = {}
     no_server: dict[str, Any] = dict.fromkeys(SERVER)
-    here = replace(request, backend="hf", **no_server)
-    options = server_options(request)
-    if served_model is None:
-        assert request.url is not None  # the request was checked
-        listed = served_models(parse(request.url), options)
-        served_model = request.model if request.model in listed else None
-    there = replace(request, model=served_model, image_pixels=None, adapter=None)
-    found = {"hf": the_model(here, store), "openai": the_model(there, store, options)}
+    for name in names:
+        if name != "openai":
+            found[name] = the_model(replace(request, backend=cast(Any, name), **no_server), store)
+            continue
+        options = server_options(request)
+        if served_model is None:
+            assert request.url is not None  # the request was checked
+            listed = served_models(parse(request.url), options)
+            served_model = request.model if request.model in listed else None
+        there = replace(request, model=served_model, image_pixels=None, adapter=None)
+        found[name] = the_model(there, store, options)
     return {name: handle for name, handle in found.items() if handle is not None}
 
 
@@ -141,7 +156,8 @@ def show(found: Agreement, pool: Pool) -> None:
         "number", "compared", "mean difference", "largest", "rank correlation", "", numbers=True
     )
     for d in found.differences:
-        verdict = "differs" if d.exceeds(found.tolerance) else "agrees"
+        agrees = "agrees" if len(d.rows) else "nothing to compare"
+        verdict = "differs" if d.exceeds(found.tolerance) else agrees
         out.add_row(
             f"{d.name} ({d.unit})" if d.unit else d.name,
             f"{len(d.rows):,}",

@@ -87,8 +87,8 @@ class RowEmbedding:
 
 
 NO_STATES = (
-    f"{opt('dedup', 'semantic')} needs a model's hidden states, which neither a server nor an "
-    f"adapter returns. Give {opt('model')} with weights, or {opt('dedup', 'near')}, which compares "
+    f"{opt('dedup', 'semantic')} needs a model's hidden states, which servers, adapters and vLLM "
+    f"do not return. Give {opt('model')} with weights, or {opt('dedup', 'near')}, which compares "
     "words and images without a model."
 )
 

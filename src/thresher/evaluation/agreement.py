@@ -77,12 +77,14 @@ class Difference:
         ]
 
     def exceeds(self, tolerance: float) -> bool:
-        """Whether the backends disagree.
+        """Whether the backends disagree; not if there is nothing to compare.
 
         Arguments:
             tolerance: largest mean difference of a number with a unit; counts must be equal.
         """
         alone = any(map(len, self.failed))
+        if not len(self.rows):
+            return alone
         return alone or not self.mean <= (tolerance if self.unit else 0)
 
 
@@ -106,8 +108,9 @@ class Agreement:
 
     @property
     def agree(self) -> bool:
-        """Whether every number agrees."""
-        return not any(d.exceeds(self.tolerance) for d in self.differences)
+        """Whether there are numbers to compare, and all of them agree."""
+        compared = any(len(d.rows) for d in self.differences)
+        return compared and not any(d.exceeds(self.tolerance) for d in self.differences)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, as plain values."""

@@ -48,14 +48,14 @@ def require_model(context: MethodContext, method: str) -> ModelIdentity:
 
 def require_weights(context: MethodContext, method: str) -> ModelIdentity:
     """The context's model. Raises ConfigError if there is none, and CapabilityError if it is behind
-    a server or runs through an adapter.
+    a server, in vLLM, or runs through an adapter.
 
     Arguments:
         context: of a method.
         method: its name, for the message.
     """
     model = require_model(context, method)
-    if model.adapter:
+    if model.adapter or model.engine:
         raise CapabilityError(
             f" needs a model's hidden states and may train it, and this one {model.limit}, which "
             f"gives losses, answers to questions and generated text. Use "

@@ -21,7 +21,7 @@ OnLeak = Literal["refuse", "drop"]
 Dedup = Literal["exact", "near", "semantic"]
 Unscorable = Literal["keep", "drop", "random"]
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
-Backend = Literal["hf", "openai"]
+Backend = Literal["hf", "vllm", "openai"]
 Track = Literal["wandb", "mlflow", "tensorboard"]
 Engine = Literal["local", "ray"]
 ALL = ("select", "plan", "compare")
@@ -72,7 +72,11 @@ class RunRequest:
     With backend openai: the server's name of it; None: the server's only one.
     """
     backend: Annotated[Backend, Option("NAME", SERVERS)] = "hf"
-    """hf (local weights) or openai (an OpenAI-compatible server)."""
+    """hf (local weights), vllm (local weights in vLLM's engine) or openai (an OpenAI-compatible
+    server).
+
+    Scores of vllm are stored apart from those of hf.
+    """
     url: Annotated[str | None, Option("URL", SERVERS, commands=ONE_MODEL)] = None
     """With backend openai: the server's address, such as http://127.0.0.1:8000/v1.
 

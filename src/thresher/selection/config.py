@@ -196,8 +196,9 @@ def combine(
     if "method" in given and given["method"] != file.get("method", given["method"]):
         # the file's settings are of another method
         settings = dict(given.get("settings", {}))
-    if "backend" in given and given["backend"] != file.get("backend", "hf"):
-        # as are its model and limits of another backend
+    backends = {given.get("backend", file.get("backend", "hf")), file.get("backend", "hf")}
+    if len(backends) > 1 and "openai" in backends:
+        # as are its model and limits of a server
         file = {k: v for k, v in file.items() if k not in (*SERVER, "model")}
     config = request(**{**file, **given, "settings": settings})
     check_request(config)
@@ -216,7 +217,9 @@ def check_request(config: RunRequest) -> None:
             )
         if config.backend != "hf":
             raise ConfigError(
-                " is for local weights; a server distributes its work itself.", option="devices"
+                f" is for {opt('backend', 'hf')}; vLLM and servers distribute their work "
+                "themselves.",
+                option="devices",
             )
     check_ray(config)
     if config.batch_tokens is not None and config.batch_tokens < 1:
@@ -239,6 +242,7 @@ def check_request(config: RunRequest) -> None:
             )
     check_video_frames(config.video_frames)
     check_server(config)
+    check_vllm(config)
     if config.rounds is not None and config.rounds < 1:
         raise ConfigError(
             ": expected a whole number, at least 1.", option="rounds", value=config.rounds
@@ -268,7 +272,7 @@ def check_ray(config: RunRequest) -> None:
         )
     if config.backend != "hf":
         raise ConfigError(
-            " is for local weights; a server distributes its work itself.",
+            f" is for {opt('backend', 'hf')}; vLLM and servers distribute their work themselves.",
             option="engine",
             value="ray",
         )
@@ -346,6 +350,33 @@ def check_server(config: RunRequest) -> None:
                 f"{', '.join(given)} {verb} for a model behind a server, and none is named. Add "
                 f"{opt('backend', 'openai')} {opt('url')}, or leave it out."
             )
+
+
+def check_vllm(config: RunRequest) -> None:
+    """Raises ConfigError for options that vLLM's engine does not take."""
+    if config.backend != "vllm":
+        return
+    if config.device != "auto":
+        raise ConfigError(
+            f": {opt('backend', 'vllm')} runs on the device that the installed vLLM is for. Leave "
+            "it out; CUDA_VISIBLE_DEVICES=1 chooses a GPU.",
+            option="device",
+            value=config.device,
+        )
+    for name in ("adapter", "image_pixels", "video_frames"):
+        if (value := getattr(config, name)) is not None:
+            raise ConfigError(
+                f" and {opt('backend', 'vllm')} exclude each other. Leave one of them out.",
+                option=name,
+                value=value,
+            )
+    if config.rounds is not None and config.rounds > 1:
+        raise ConfigError(
+            f" trains the model, which {opt('backend', 'vllm')} cannot. Leave "
+            f"{opt('backend')} out.",
+            option="rounds",
+            value=config.rounds,
+        )
 
 
 def check_device(device: str) -> None:

@@ -19,7 +19,7 @@ from thresher.request.devices import first_device
 from thresher.request.image_pixels import ImagePixels
 from thresher.request.run_request import DEFAULT_METHOD
 from thresher.selection.config import check_video_frames, default_store, require
-from thresher.types import Budget, Capability, Method
+from thresher.types import Budget, Capability, Method, ModelIdentity
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -93,8 +93,8 @@ def prepare(
     signals = may_name_signals(request)
     from thresher.selection.requirements import check_extras
 
-    here = request.model if request.backend == "hf" else None
-    if uses_model and here is None and request.backend == "hf":
+    here = request.model if request.backend != "openai" else None
+    if uses_model and here is None and request.backend != "openai":
         first = opt("dedup", "semantic") if semantic else opt("drop_suspects")
         raise no_model(
             opt("method", method.name) if uses_main_model(method) else first,
@@ -104,6 +104,7 @@ def prepare(
         method,
         model=here,
         uses_model=uses_model or signals,
+        extra="vllm" if request.backend == "vllm" else "hf",
         dedup=request.dedup,
         rounds=request.rounds or 1,
     )
@@ -127,7 +128,7 @@ def prepare(
             video_frames=request.video_frames,
         )
     named = asks_for_signals(request, pool)
-    if named and request.model is None and request.backend == "hf":
+    if named and request.model is None and request.backend != "openai":
         raise no_model(named)
     uses_model = uses_model or bool(named)
     target = None
@@ -423,39 +424,45 @@ def the_roles(
 def check_weights_are_here(method: Method, context: RunContext) -> None:
     """Raise CapabilityError if a model cannot do what the method needs.
 
-    A model behind a server or an adapter cannot be trained, and an adapter gives no hidden states.
+    A model behind a server, in vLLM or of an adapter cannot be trained, and gives no hidden states.
 
     Arguments:
         method: with its settings.
         context: the models.
     """
-    from thresher.backends.openai.resolve import is_served
     from thresher.engine.graph import model_of, models_to_train, signals_of, walk
     from thresher.signals.reading import needs_weights
 
     _check_adapter(method, context)
     asked = [h for h in (context.model, *context.roles.values()) if h is not None]
-    served = {h.identity: h.name for h in asked if is_served(h.identity)}
-    if not served:
+    names = {h.identity: h.name for h in asked if h.identity.losses_only}
+    if not names:
         return
     for signal in walk(signals_of(method, context, 0, 1000)):
-        if any(is_served(trained.base) for trained in models_to_train(signal).values()):
-            raise CapabilityError(
-                f" trains the model first, and {next(iter(served.values()))!r} is behind a "
-                f"server. Give its weights: {opt('model')} with a folder or a hub id.",
-                option="method",
-                value=method.name,
-            )
+        for base in (trained.base for trained in models_to_train(signal).values()):
+            if base in names:
+                raise CapabilityError(
+                    f" trains the model first, and {names[base]!r} {base.limit}. {_weights(base)}",
+                    option="method",
+                    value=method.name,
+                )
         model = model_of(signal) if not models_to_train(signal) else None
-        if model in served and needs_weights(signal):
-            weights = f"Give its weights: {opt('model')} with a folder or a hub id."
+        if isinstance(model, ModelIdentity) and model in names and needs_weights(signal):
             raise CapabilityError(
                 f" computes {signal.kind} from a model's hidden states or from whole distributions "
-                f"of tokens, and {served[model]!r} is behind a server, which gives losses, answers "
-                f"to questions and generated text. {getattr(signal, 'alternative', weights)}",
+                f"of tokens, and {names[model]!r} {model.limit}, which gives losses, answers "
+                f"to questions and generated text. "
+                f"{getattr(signal, 'alternative', _weights(model))}",
                 option="method",
                 value=method.name,
             )
+
+
+def _weights(model: ModelIdentity) -> str:
+    """How to use a model's weights instead."""
+    if model.served:
+        return f"Give its weights: {opt('model')} with a folder or a hub id."
+    return f"Leave {opt('backend', model.engine)} out."
 
 
 def _check_adapter(method: Method, context: RunContext) -> None:
@@ -511,6 +518,7 @@ def named_model(
         typed=typed,
         image_pixels=image_pixels,
         adapter=adapter,
+        engine="vllm" if request.backend == "vllm" else "",
     )
     if request.video_frames is None or handle.identity.served:
         return handle

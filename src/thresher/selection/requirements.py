@@ -10,7 +10,13 @@ from thresher.types import Method
 
 
 def check_extras(
-    method: Method, *, model: str | None, uses_model: bool, dedup: str | None, rounds: int = 1
+    method: Method,
+    *,
+    model: str | None,
+    uses_model: bool,
+    dedup: str | None,
+    rounds: int = 1,
+    extra: str = "hf",
 ) -> None:
     """Check the extras that a selection needs.
 
@@ -20,6 +26,7 @@ def check_extras(
         uses_model: whether the model is used.
         dedup: None, exact, near or semantic.
         rounds: number of rounds of selecting and training.
+        extra: of what runs the models: hf or vllm.
 
     Raises MissingExtra.
     """
@@ -28,12 +35,13 @@ def check_extras(
         require("duplicates", opt("dedup", "near"))
     if needs_target(method):
         require("duplicates", option)  # the pool is compared with the target set
-    for extra in extras_of(method):
-        require(extra, option)
+    for further in extras_of(method):
+        require(further, option)
     if trains(method):
         require("train", f"{option} trains a model first, which")
     if rounds > 1:
         require("train", f"{opt('rounds', rounds)} trains a model, which")
     if uses_model and model is not None:
-        check_models([(model, opt("model", model))])
-    check_models((spec, opt(f"settings.{role}", spec)) for role, spec in models_of(method).items())
+        check_models([(model, opt("model", model))], extra)
+    further_models = models_of(method).items()
+    check_models(((spec, opt(f"settings.{role}", spec)) for role, spec in further_models), extra)

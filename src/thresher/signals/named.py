@@ -130,11 +130,16 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
     table = signals_by_name(model)
     needed = {f.signal for f in fields}
     for field in fields:
-        if model.served and _needs_weights(table[field.signal]):
+        if model.losses_only and _needs_weights(table[field.signal]):
+            name = f"{model.weights!r}" if model.served else "this model"
+            weights = (
+                f"Give its weights: {opt('model')} with a folder or a hub id."
+                if model.served
+                else f"Leave {opt('backend', model.engine)} out."
+            )
             raise CapabilityError(
                 f"{field.name} is computed from a model's hidden states or whole distributions of "
-                f"tokens, and {model.weights!r} is behind a server. Give its weights: "
-                f"{opt('model')} with a folder or a hub id."
+                f"tokens, and {name} {model.limit}. {weights}"
             )
         if model.adapter and field.signal in OF_STATES:
             raise CapabilityError(

@@ -143,8 +143,8 @@ class ReadTogether:
 
 
 def needs_weights(signal: Signal) -> bool:
-    """Whether no server can compute the signal: it needs hidden states, entropies or the loss of
-    single words, more than the loss of a row's answers."""
+    """Whether neither a server nor vLLM can compute the signal: it needs hidden states, entropies
+    or the loss of single words, more than the loss of a row's answers."""
     if isinstance(signal, ReadTogether):
         return signal.reading() != Reading(loss=True)
     return getattr(signal, "needs", None) in (Capability.EMBED, Capability.GRADIENTS)
@@ -157,12 +157,13 @@ def _losses(
     pool: SampleSource,
     among_images: bool,
 ) -> Iterator[list[Scored]]:
-    """`batch_rows` with a backend that gives nothing but losses: a model behind a server."""
+    """`batch_rows` with a backend that gives nothing but losses: a model behind a server or in
+    vLLM."""
     names = sorted({signal.kind for signal in signals if needs_weights(signal)})
     if names:
         raise CapabilityError(
             f"{', '.join(names)}: these need a model's hidden states or whole distributions of "
-            f"tokens, which a server does not return. Give {opt('model')} with weights."
+            f"tokens, which neither a server nor vLLM returns. Give {opt('model')} with weights."
         )
     for piece in backend.answer_loss(samples, pool, among_images):
         out = []

@@ -11,43 +11,14 @@ import pytest
 
 from tests.backends.openai.asked_rows import collect
 from tests.openai_server import Plan, Real, serving
-from tests.tiny_models import NotBuilt, build, picture
+from tests.picture_rows import ROWS, Pictures, row
+from tests.tiny_models import NotBuilt, build
 from thresher.backends import resolve
 from thresher.backends.openai.options import ServerOptions
-from thresher.errors import CapabilityError, ImageError
+from thresher.errors import CapabilityError
 from thresher.signals.answer_loss import without_images
-from thresher.types import ImageRef, Sample, Turn
+from thresher.types import ImageRef, Sample
 
-
-class Pictures:
-    """Images by name: each name is another picture."""
-
-    def by_digest(self, digest: bytes) -> Sample:
-        raise KeyError(digest)
-
-    def load_image(self, ref: ImageRef) -> Any:
-        if ref.path == "broken.png":
-            raise ImageError("broken.png: broken image: cut off")
-        return picture(72, 56, seed=sum(ref.path.encode()))
-
-
-def row(name: str, *turns: str, images: int = 0, system: str = "") -> Sample:
-    """`turns`: user and assistant by turns."""
-    roles = ("user", "assistant")
-    spoken = [Turn(roles[i % 2], text) for i, text in enumerate(turns)]
-    front = [Turn("system", system)] if system else []
-    refs = tuple(ImageRef(f"{name}{i}.png", size=1) for i in range(images))
-    return Sample(name, (*front, *spoken), refs)
-
-
-ROWS = [
-    row("a", "<image>\nWhat colour is the ball?", "red", images=1),
-    row("b", "<image>\nWhat colour is it?", "A red ball.", images=1),
-    row("c", "Is it red?", "Yes, it is.\nIt is a red ball"),
-    row("d", "<image>\nIs it?", "No.", "Why not?", "It is a blue ball.", images=1),
-    row("e", "Is it red?", "No", system="Be brief."),
-    row("f", "Wie heißt das?", "Größe: 12 µm", "And this?", "12"),
-]
 # templates whose ends are not unique in the text take the exact way; each another peculiarity
 NAMES = ["qwen2_5_vl", "llava", "llava_onevision", "smolvlm", "gemma3"]
 

@@ -10,16 +10,26 @@ from thresher.backends.hf.encode import EncodedText, Encoder
 
 
 def stop_tokens(model: Any, encoder: Encoder) -> frozenset[int]:
-    """Ids of the tokens that end an answer: the EOS tokens of the model's generation config and
-    tokenizer, and the token that the chat template writes directly after an answer if it is a
-    control token (a fine-tuned model may have learned no other).
+    """`answer_ends` of a transformers model.
 
     Arguments:
         model: a transformers model.
         encoder: of the model's conversations.
     """
+    return answer_ends(model.generation_config, encoder)
+
+
+def answer_ends(generation_config: Any, encoder: Encoder) -> frozenset[int]:
+    """Ids of the tokens that end an answer: the EOS tokens of the model's generation config and
+    tokenizer, and the token that the chat template writes directly after an answer if it is a
+    control token (a fine-tuned model may have learned no other).
+
+    Arguments:
+        generation_config: of transformers.
+        encoder: of the model's conversations.
+    """
     tokenizer = encoder.tokenizer
-    configured = getattr(model.generation_config, "eos_token_id", None)
+    configured = getattr(generation_config, "eos_token_id", None)
     stop_ids = set(configured if isinstance(configured, (list, tuple)) else [configured])
     stop_ids.add(tokenizer.eos_token_id)
     example = Conversation((Message("user", ("Is it red?",)), Message("assistant", ("Yes",))), ())

@@ -1,0 +1,194 @@
+"""`--backend vllm`, with a stand-in for vLLM's engine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.tiny_models import build
+from tests.vllm_engine import LLM, Dead, SamplingParams
+from thresher import cli
+from thresher.backends import resolve
+from thresher.backends.vllm.engine import Engine
+from thresher.errors import ModelError
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+    """Pretends that vLLM is installed. The arguments of the engines that were started."""
+    started: list[Mapping[str, Any]] = []
+    module = ModuleType("vllm")
+    module.SamplingParams = SamplingParams  # type: ignore[attr-defined]
+
+    def start(where: str, typed: str, arguments: Mapping[str, Any]) -> Engine:
+        started.append(arguments)
+        return Engine(LLM(Path(where)), module, (Dead,))
+
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setattr(Engine, "start", start)
+    return started
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(words))
+        code = int(ended.value.code or 0)
+    finally:
+        captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return code, captured.out, " ".join(captured.err.split())
+
+
+def words_of(pool: Path, command: str = "select", model: str = "") -> list[str]:
+    images = str(pool.parent / "images")
+    return [command, str(pool), "--images", images, "--model", model or str(build("qwen2_5_vl"))]
+
+
+def test_the_same_selection_as_with_transformers(
+    capsys: pytest.CaptureFixture[str],
+    tiny_pool: Path,
+    tmp_path: Path,
+    engines: list[Mapping[str, Any]],
+) -> None:
+    method = ["--method", "perplexity", "--budget", "3"]
+    for backend in ("hf", "vllm"):
+        out = ["--out", str(tmp_path / backend)]
+        code, _, err = run(
+            capsys,
+            *words_of(tiny_pool),
+            *method,
+            *out,
+            "--backend",
+            backend,
+            "--batch-tokens",
+            "512",
+        )
+        assert code == 0, err
+    assert (tmp_path / "hf/subset.json").read_text() == (tmp_path / "vllm/subset.json").read_text()
+    assert len(engines) == 1  # scores of transformers are not those of vLLM
+    assert engines[0]["enable_prefix_caching"] and engines[0]["max_num_batched_tokens"] == 512
+    again = str(tmp_path / "again")
+    config = ["--config", str(tmp_path / "vllm" / "run.yaml")]
+    code, _, err = run(capsys, "select", *config, "--out", again)
+    assert code == 0 and len(engines) == 1, err  # all scores are stored
+
+
+@pytest.mark.parametrize("method", ["clipper", "mmssr"])
+def test_methods_that_need_losses_and_answers(
+    method: str,
+    capsys: pytest.CaptureFixture[str],
+    tiny_pool: Path,
+    tmp_path: Path,
+    engines: list[Mapping[str, Any]],
+) -> None:
+    words = ["--method", method, "--budget", "3", "--backend", "vllm", "--force"]
+    code, _, err = run(capsys, *words_of(tiny_pool), *words, "--out", str(tmp_path / "out"))
+    assert code == 0, err
+    assert engines
+
+
+def test_both_engines_compared(
+    capsys: pytest.CaptureFixture[str], tiny_pool: Path, engines: list[Mapping[str, Any]]
+) -> None:
+    words = ["--backends", "hf,vllm", "--rows", "5", "--json"]
+    code, out, err = run(capsys, *words_of(tiny_pool, "verify-backend"), *words)
+    assert code == 0, out + err
+    found = json.loads(out)
+    assert found["backends"] == ["hf", "vllm"] and not found["missing"]
+    assert all(n["rows"] and n["max"] < 1e-3 for n in found["numbers"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--backends", "vllm"], "expected two of hf, openai, vllm"),
+        (["--backends", "hf,hf"], "expected two of hf, openai, vllm"),
+        (["--backends", "hf,vllm", "--url", "http://127.0.0.1:1/v1"], "only --backend openai"),
+        (["--backends", "hf,vllm", "--served-model", "m"], "is for a server"),
+    ],
+)
+def test_backends_that_cannot_be_compared(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tiny_pool: Path
+) -> None:
+    code, _, err = run(capsys, *words_of(tiny_pool, "verify-backend", "demo"), *words)
+    assert code == 2 and said in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--method winnow", "needs a model's hidden states and may train it, and this one runs in"),
+        ("--method visnec", "runs in vLLM"),
+        ("--method mllm_selector", "runs in vLLM"),
+        ("--method random --filter 'suspicion<0.9'", "and this model runs in vLLM"),
+        ("--method perplexity --dedup semantic", "adapters and vLLM do not return"),
+        ("--method perplexity --device cpu", "runs on the device that the installed vLLM is for"),
+        ("--method perplexity --image-pixels ..1000", "and --backend vllm exclude each other"),
+        ("--method perplexity --video-frames 4", "and --backend vllm exclude each other"),
+        ("--method perplexity --adapter a:B", "and --backend vllm exclude each other"),
+        ("--method perplexity --devices 0,1", "distribute their work themselves"),
+        ("--method perplexity --engine ray", "distribute their work themselves"),
+        ("--method perplexity --url http://127.0.0.1:1/v1", "only --backend openai asks"),
+    ],
+)
+def test_what_vllm_cannot_do_is_refused_before_it_is_started(
+    words: str,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tiny_pool: Path,
+    tmp_path: Path,
+    engines: list[Mapping[str, Any]],
+) -> None:
+    given = [word.strip("'") for word in words.split()]
+    out = ["--budget", "3", "--out", str(tmp_path / "new")]
+    code, _, err = run(capsys, *words_of(tiny_pool), "--backend", "vllm", *given, *out)
+    assert code == 2 and said in err, err
+    assert not engines and not (tmp_path / "new").exists()
+
+
+def test_vllm_is_not_installed(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Said before the pool is read."""
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    words = words_of(tmp_path / "no_pool.json", model="demo")
+    more = ["--method", "perplexity", "--budget", "3", "--out", str(tmp_path / "new")]
+    code, _, err = run(capsys, *words, *more, "--backend", "vllm")
+    assert code == 2
+    assert "--model demo is a model that vLLM is to run, which needs vllm" in err
+    assert 'pip install "thresher[vllm]"' in err and "no_pool" not in err
+
+
+def test_lora_adapters_are_refused(tmp_path: Path, engines: list[Mapping[str, Any]]) -> None:
+    folder = tmp_path / "adapters"
+    folder.mkdir()
+    base = str(build("qwen2_5_vl"))
+    config = {"base_model_name_or_path": base, "peft_type": "LORA"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    with pytest.raises(ModelError, match=r"LoRA adapters, which .* does not take"):
+        resolve(str(folder), engine="vllm")
+
+
+def test_identity(engines: list[Mapping[str, Any]]) -> None:
+    folder = str(build("qwen2_5_vl"))
+    here, there = resolve(folder, dtype="float32"), resolve(folder, dtype="float32", engine="vllm")
+    assert here.identity.engine == "" and there.identity.engine == "vllm"
+    assert here.identity.weights == there.identity.weights
+    assert there.identity.limit == "runs in vLLM" and there.identity.losses_only
+    assert not here.identity.losses_only and not there.identity.served
+    assert there.context == here.context and not engines
