@@ -106,11 +106,13 @@ def log_records(data: bytes) -> Iterator[bytes]:
 
 def test_wandb(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     need("wandb")
+    import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     send("wandb")
+    wandb.teardown()  # its service writes the rest of the file at its end
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
     records = [Record.FromString(data) for data in log_records(file.read_bytes())]
     (run,) = (r.run for r in records if r.WhichOneof("record_type") == "run")
