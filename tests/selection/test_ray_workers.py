@@ -13,7 +13,14 @@ from tests.text_pools import Loss, Model, record, write_pool
 from thresher.backends.fake import IDENTITY
 from thresher.engine import RunContext
 from thresher.engine.columns import compute_all
-from thresher.errors import ConfigError, MissingExtra, ModelError, StoreError, TooManyFailures
+from thresher.errors import (
+    ConfigError,
+    MissingExtra,
+    ModelError,
+    PoolError,
+    StoreError,
+    TooManyFailures,
+)
 from thresher.pools import open_pool
 from thresher.request import RunRequest
 from thresher.selection import ray_actor, ray_cluster, ray_workers
@@ -23,6 +30,7 @@ from thresher.selection.ray_cluster import Placement, place
 from thresher.selection.ray_workers import MAX_DEATHS, RayWorkers
 from thresher.storage.claims import Claims
 from thresher.storage.columns import Store
+from thresher.storage.opening import open_store
 
 
 class Cluster:
@@ -296,6 +304,20 @@ def test_a_worker_scores_into_the_store_and_counts_its_rows(
 def test_a_worker_refuses_another_store(actor: ScoringActor, tmp_path: Path) -> None:
     ended = actor.run(make_job({"store": str(tmp_path / "store")}, "absent", 1))
     assert isinstance(ended.error, StoreError) and "all nodes share" in str(ended.error)
+
+
+def test_a_worker_finds_the_store_at_an_address(
+    actor: ScoringActor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fsspec")
+    monkeypatch.setenv("THRESHER_MIRRORS", str(tmp_path))
+    store = open_store(f"memory://{tmp_path.name}")
+    request = {"pool": "absent.json", "method": "length", "budget": "3", "store": store.address}
+    with store.claims(()) as claims:
+        found = actor.run(make_job(request, claims.name, 1))
+    assert isinstance(found.error, PoolError)  # the store was the right one, and the pool was not
+    other = actor.run(make_job(request, "absent", 1))
+    assert isinstance(other.error, StoreError) and "the same server" in str(other.error)
 
 
 def test_a_worker_refuses_another_version_and_a_missing_folder(

@@ -20,7 +20,7 @@ from thresher.storage import columns, contents, remote_claims, remote_lock, retr
 from thresher.storage.claims import DEAD_AFTER, encode
 from thresher.storage.columns import DamagedPart, Store
 from thresher.storage.mirrored import MirroredStore
-from thresher.storage.opening import open_existing, open_store
+from thresher.storage.opening import open_existing, open_store, pool_cache
 from thresher.storage.remote_folder import RemoteFolder
 from thresher.storage.remote_lock import RemoteLock
 from thresher.storage.transfer import export_columns, import_columns
@@ -194,6 +194,15 @@ def test_a_part_that_arrives_incomplete_is_downloaded_again(
         assert stored(two) == [0, 1]
 
 
+def test_a_mirror_that_cannot_be_written_is_named(machine: Machine, tmp_path: Path) -> None:
+    add(machine("one"), 0, 2)
+    (tmp_path / "two").write_text("a file")
+    two = machine("two")
+    for work in (two.check, two.descriptions):
+        with pytest.raises(StoreError, match=r"local copy of memory://.*two.*THRESHER_MIRRORS"):
+            work()
+
+
 def test_names_that_are_no_part_of_a_store_are_not_downloaded(machine: Machine) -> None:
     one = machine("one")
     add(one, 0, 2)
@@ -228,7 +237,7 @@ def test_after_a_long_absence_scores_are_kept_and_uploaded_by_the_next_command(
         tries = len(asked)
         assert tries > 3
         text = str(caught.value)
-        assert one.address in text and str(one.root) in text and "run again" in text
+        assert one.address in text and str(one.root) in text and "the next command" in text
         with pytest.raises(StoreError):  # does not wait again
             one.publish()
         assert len(asked) <= tries + 2  # two files, one try each
@@ -301,6 +310,9 @@ def test_claims_of_dead_processes_are_deleted(machine: Machine) -> None:
         )
         one.remote.write(far, gone)  # of this machine, and no such process runs
         assert mine.other_claims() == []
+        elsewhere = gone.replace(b'"host": "', b'"host": "another boot of ')
+        one.remote.write(far, elsewhere)  # perhaps it runs there
+        assert [len(k) for k in mine.other_claims()] == [2]
         one.remote.write(far, b'{"host": "fa')  # being written
         assert [len(k) for k in mine.other_claims()] == [0]
 
@@ -469,6 +481,7 @@ def test_spellings_of_one_address_are_one_store(
         ("memory://", "names no folder"),
         ("memory://a/../b", "names no folder"),
         ("nosuch://bucket/a", "nosuch"),
+        ("s3:/bucket/a", "neither a folder nor an address"),
         ("https://example.com/a", "is a web address"),
         ("chain::memory://a", "neither a folder nor an address"),
     ],
@@ -489,6 +502,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         open_store("s3://bucket/a")
     with pytest.raises(MissingExtra, match="needs another package: Install"):
         open_store("gs://bucket/a")
+    assert pool_cache("s3://bucket/a") is None and pool_cache("a") == Path("a/pools")
 
 
 def test_a_store_that_cannot_be_read_now_does_not_exist_for_a_report(tmp_path: Path) -> None:

@@ -125,13 +125,13 @@ def _selected(folder: str) -> tuple[Pool, np.ndarray]:
     from thresher.errors import PoolError
     from thresher.pools import open_pool
     from thresher.selection import folder as output
-    from thresher.storage.opening import open_store
+    from thresher.storage.opening import pool_cache
     from thresher.types import digests_to_bytes
 
     run = output.read(folder)
     rows, then = output.chosen(folder)
     stored = run["pool"]
-    cache = open_store(run["store"]).root / "pools"
+    cache = pool_cache(run["store"])
     reading, trust = ReadProgress(stored["path"]), stored.get("trust_paths", False)
     pool = open_pool(
         stored["path"],
@@ -168,7 +168,7 @@ def _whole(
     from thresher.errors import ConfigError, PoolError
     from thresher.pools import open_pool
     from thresher.selection.config import default_store
-    from thresher.storage.opening import open_store
+    from thresher.storage.opening import pool_cache
 
     place = Path(spec)
     named = (
@@ -190,7 +190,7 @@ def _whole(
                 "Give one of them."
             )
     reading = ReadProgress(spec)
-    cache = open_store(default_store()).root / "pools"
+    cache = pool_cache(default_store())
     pool = open_pool(spec, images, cache, reading, read_as, trust_paths, reading.images)
     for text in pool.notes:
         note(text)

@@ -184,14 +184,14 @@ def open_pool_of(run: dict[str, Any]) -> Pool:
     Raises PoolError.
     """
     from thresher.pools import open_pool
-    from thresher.storage.opening import open_store
+    from thresher.storage.opening import pool_cache
 
-    cache = open_store(run["store"]).root / "pools"
+    cache = pool_cache(run["store"])
     recorded = run["pool"]
     pool = open_pool(
         recorded["path"],
         recorded["images"],
-        cache=cache if cache.is_dir() else None,
+        cache=cache if cache is not None and cache.is_dir() else None,
         format=recorded.get("read_as"),
         trust_paths=recorded.get("trust_paths", False),
     )

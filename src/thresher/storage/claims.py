@@ -27,7 +27,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from thresher.errors import StoreError
-from thresher.storage.atomic import host_id
+from thresher.storage.atomic import host_id, is_running
 from thresher.types import DIGEST
 
 HEARTBEAT = 10.0  # seconds between heartbeats
@@ -208,6 +208,16 @@ def decode(data: bytes) -> tuple[Header, np.ndarray]:
     except (ValueError, KeyError, TypeError, AttributeError):
         return Header(), np.zeros(0, DIGEST)
     return header, np.frombuffer(body[: len(body) // 32 * 32], DIGEST)
+
+
+def has_ended_here(header: Header) -> bool:
+    """Whether a claim is of a process of this machine that no longer runs.
+
+    Arguments:
+        header: of the claim.
+    """
+    here = header.host == _host() and header.pids == host_id()
+    return here and os.name == "posix" and not is_running(header.process)
 
 
 def dead_claims(root: Path) -> list[Path]:

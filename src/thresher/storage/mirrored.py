@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from thresher.console.formatting import pluralize
 from thresher.console.progress import Progress
-from thresher.errors import Notice, StoreError
+from thresher.errors import ConfigError, Notice, StoreError
 from thresher.storage.atomic import PREFIX, atomic_write, temporary_path, write_bytes
 from thresher.storage.claims import DEAD_AFTER
 from thresher.storage.columns import Store
@@ -37,6 +37,10 @@ from thresher.types import Field
 
 LISTINGS = 5  # of a column whose parts are merged while they are downloaded
 MERGE_STALE = 60.0  # seconds after which the lock of a merge is that of a dead process
+
+
+class _Vanished(Exception):
+    """A file was merged or deleted since it was listed."""
 
 
 class MirroredStore(Store):
@@ -66,12 +70,10 @@ class MirroredStore(Store):
         self.remote.check(writes)
         try:
             super().check(writes)
+        except ConfigError as e:
+            raise self._no_room("it or a folder above it is a file") from e
         except StoreError as e:
-            raise StoreError(
-                f"The local copy of {self.address}, {self.root}, cannot be written to: "
-                f"{e.__cause__}. Make room, or give another folder for such copies in the "
-                "environment variable THRESHER_MIRRORS."
-            ) from e
+            raise self._no_room(e.__cause__) from e
         # a mark without a file: its process is about to write it, or was killed before
         if writes and (left := [path for path in self._unsent() if path.exists()]):
             self._upload(left)
@@ -207,22 +209,28 @@ class MirroredStore(Store):
         """Bring files here. Returns whether all were still there."""
 
         def get(name: str, entry: Entry) -> bool:
-            with contextlib.suppress(FileNotFoundError), atomic_write(self.root / name) as path:
+            with contextlib.suppress(_Vanished), atomic_write(self.root / name) as path:
                 if not self.remote.download(name, path, entry.size):
-                    return False
+                    raise _Vanished  # leaves no file
                 os.utime(path, (entry.modified, entry.modified))
                 return True
             return False
 
+        if not entries:
+            return True
         try:
             with ThreadPoolExecutor(THREADS) as pool:
                 return all(list(pool.map(lambda item: get(*item), entries.items())))
         except OSError as e:
-            raise StoreError(
-                f"The local copy of {self.address}, {self.root}, cannot be written to: "
-                f"{e.strerror or e}. Make room, or give another folder for such copies in the "
-                "environment variable THRESHER_MIRRORS."
-            ) from e
+            raise self._no_room(e) from e
+
+    def _no_room(self, error: object) -> StoreError:
+        reason = getattr(error, "strerror", None) or error
+        return StoreError(
+            f"The local copy of {self.address}, {self.root}, cannot be written to: {reason}. Make "
+            "room, or give another folder for such copies in the environment variable "
+            "THRESHER_MIRRORS."
+        )
 
     def _upload(self, paths: Collection[Path]) -> None:
         """Upload files, and remove their marks. A file that no longer exists was merged."""
@@ -230,8 +238,8 @@ class MirroredStore(Store):
             self.remote.upload([(path, self._name(path)) for path in paths if path.exists()])
         except StoreError as e:
             raise StoreError(
-                f"{e.message} What was scored is kept in {self.root}, and is uploaded when the "
-                "same command is run again."
+                f"{e.message} What was scored is kept in {self.root}; the next command that "
+                "writes into this store uploads it."
             ) from e
         for path in paths:
             self._marker(path).unlink(missing_ok=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 MIRRORS = "thresher-mirrors"
+# an address as pathlib or os.path.normpath writes it
+_LOST_SLASH = re.compile(r"(s3a?|gc?s|abfss?|az|memory):/(?!/)")
 
 
 def open_store(place: str | Path) -> Store:
@@ -29,7 +31,7 @@ def open_store(place: str | Path) -> Store:
     """
     text = str(place).removeprefix("file://")
     if not is_remote(text):
-        if "://" in text:
+        if "://" in text or _LOST_SLASH.match(text):
             raise ConfigError(
                 " is neither a folder nor an address such as s3://BUCKET/PREFIX.",
                 option="store",
@@ -55,6 +57,19 @@ def open_existing(place: str) -> Store | None:
         store = open_store(place)
         store.check(writes=False)
         return store if store.exists() else None
+    except ThresherError:
+        return None
+
+
+def pool_cache(place: str | Path) -> Path | None:
+    """The folder with index caches of pools of a store; None if the store cannot be opened here,
+    for example without the extra `remote`.
+
+    Arguments:
+        place: as for `open_store`.
+    """
+    try:
+        return open_store(place).root / "pools"
     except ThresherError:
         return None
 

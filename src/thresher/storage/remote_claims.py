@@ -10,7 +10,6 @@ own machine, when it no longer runs.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 import uuid
@@ -19,8 +18,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from thresher.errors import StoreError
-from thresher.storage.atomic import host_id, is_running
-from thresher.storage.claims import DEAD_AFTER, HEARTBEAT, LOCK_TIMEOUT, Header, decode, encode
+from thresher.storage.claims import (
+    DEAD_AFTER,
+    HEARTBEAT,
+    LOCK_TIMEOUT,
+    Header,
+    decode,
+    encode,
+    has_ended_here,
+)
 from thresher.storage.remote_folder import Entry, RemoteFolder
 from thresher.storage.remote_lock import RemoteLock
 from thresher.types import DIGEST
@@ -133,6 +139,4 @@ def is_dead(header: Header, age: float) -> bool:
         header: of the claim.
         age: seconds since it was written.
     """
-    if age > DEAD_AFTER:
-        return True
-    return header.pids == host_id() and os.name == "posix" and not is_running(header.process)
+    return age > DEAD_AFTER or has_ended_here(header)

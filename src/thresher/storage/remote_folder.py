@@ -98,7 +98,7 @@ class RemoteFolder:
                 self._fs.pipe_file(probe, b"thresher")
                 self._fs.rm_file(probe)
             else:
-                self._fs.ls(self._base, detail=False)
+                self._fs.find(self._path("claims"))  # few objects
         except Exception as error:  # each file system raises its own
             if isinstance(error, FileNotFoundError) and not writes and not _of_bucket(error):
                 return
@@ -120,10 +120,7 @@ class RemoteFolder:
 
     def exists(self) -> bool:
         """Whether anything is in the folder. Raises StoreError."""
-        try:
-            return bool(self._try("listed", lambda: self._fs.ls(self._base, detail=False)))
-        except FileNotFoundError:
-            return False
+        return bool(self.entries(""))
 
     def entries(self, prefix: str) -> dict[str, Entry]:
         """The objects below a folder, by name. Raises StoreError.
@@ -165,7 +162,7 @@ class RemoteFolder:
         """Write an object if there is none of that name; whether it was written. Raises StoreError.
 
         Of several processes that create one object, one succeeds. On servers that do not know
-        conditional writes, two may.
+        conditional writes, each does.
 
         Arguments:
             name: of the object.
@@ -174,8 +171,6 @@ class RemoteFolder:
         path = self._path(name)
 
         def create() -> bool:
-            if self._fs.exists(path):
-                return False
             try:
                 self._fs.pipe_file(path, data, mode="create")
             except OSError as error:
@@ -309,7 +304,11 @@ def _advice(error: Exception) -> str:
         return "Check your credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID …) and what they allow."
     if isinstance(error, MISTAKES) or type(error).__name__ in INVALID:
         return "Check the address."
-    return f"Check the address, the network and the server ({' or '.join(ENDPOINT_VARIABLES)})."
+    variables = " or ".join(ENDPOINT_VARIABLES)
+    return (
+        f"Check the address, the network and the server ({variables}), and run the same command "
+        "again."
+    )
 
 
 def _entry(info: dict[str, Any]) -> Entry:

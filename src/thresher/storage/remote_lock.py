@@ -65,10 +65,16 @@ class RemoteLock:
     ) -> bool:
         seen: bytes | None = None
         began = since = time.monotonic()
-        while not self._folder.create(self._name, token):
+        while True:
             found, now = self._folder.read(self._name), time.monotonic()
-            if found is not None and found.startswith(token):
-                return True  # it was created, but the answer was lost
+            if found is None:
+                self._folder.create(self._name, token)
+                # Read also where it was created: servers without conditional writes let two
+                # processes create it, and only the last one's is there. And where it was not: the
+                # answer to an earlier try may have been lost.
+                found = self._folder.read(self._name)
+                if found is not None and found.startswith(token):
+                    return True
             if found != seen:
                 seen, since = found, now
             elif found is not None and now - since >= self._stale_after:
@@ -80,7 +86,6 @@ class RemoteLock:
                 waiting()
                 waiting = None
             time.sleep(POLL_SECONDS * (0.5 + random.random()))
-        return True
 
     def _renew(self, token: bytes, stop: threading.Event) -> None:
         beats = 0
