@@ -36,6 +36,7 @@ COMMAND = "from thresher.cli import main\nmain()"
 HEAVY = (  # not imported beforehand: they import torch, or trackers that may not be installed
     "thresher.backends.adapted.backend",
     "thresher.backends.hf",
+    "thresher.backends.vllm",
     "thresher.demo",
     "thresher.tracking.to_",
     "thresher.training.checkpoints",

@@ -40,7 +40,7 @@ def test_other_values_are_refused(text: str) -> None:
 def test_devices_exclude_a_device_and_a_server() -> None:
     with pytest.raises(ConfigError, match="exclude each other"):
         check_request(RunRequest(devices="0,1", device="cpu"))
-    with pytest.raises(ConfigError, match="local weights"):
+    with pytest.raises(ConfigError, match="distribute their work themselves"):
         check_request(RunRequest(devices="0,1", backend="openai", url="http://localhost:1/v1"))
 
 

@@ -217,7 +217,7 @@ def test_this_process_asks_no_model_and_reads_what_workers_stored(tmp_path: Path
         ({"ray_workers": 2}, "ray_workers", "needs"),
         ({"engine": "ray", "devices": "0,1"}, "devices", "of its cluster"),
         ({"engine": "ray", "device": "cuda:1"}, "device", "Ray assigns"),
-        ({"engine": "ray", "backend": "openai", "url": "http://h:1"}, "engine", "local weights"),
+        ({"engine": "ray", "backend": "openai", "url": "http://h:1"}, "engine", "themselves"),
         ({"engine": "ray", "ray_workers": 0}, "ray_workers", "at least 1"),
         ({"engine": "ray", "ray_address": "head"}, "ray_address", "HOST:PORT"),
         ({"engine": "ray", "ray_address": "http://h:1"}, "ray_address", "HOST:PORT"),
