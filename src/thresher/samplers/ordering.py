@@ -87,7 +87,7 @@ def stable_order(values: np.ndarray, ties: np.ndarray | None = None) -> np.ndarr
     def make() -> np.ndarray:
         if ties is None:
             return _order(values)
-        first = order_distinct(ties)
+        first = order_hashes(ties)
         return first[_order(values[first])]
 
     return cached("order", arrays, make)
@@ -97,21 +97,30 @@ def _order(values: np.ndarray) -> np.ndarray:
     """Row indices that sort `values` ascending, int64 [n]; equal ones by position."""
     if values.dtype == np.float32:
         return order_by(_ordinals(values))
+    if values.dtype == np.uint64:
+        return order_hashes(values)
     if values.dtype.kind in "iu" and values.min(initial=0) >= 0:
         return order_by(values)
     return np.argsort(values, kind="stable")
 
 
-def order_distinct(values: np.ndarray) -> np.ndarray:
-    """As `np.argsort(values, kind="stable")`, in a fifth of the time if all values are distinct.
+def order_hashes(values: np.ndarray) -> np.ndarray:
+    """As `np.argsort(values, kind="stable")`, several times faster where few values are equal.
 
     Arguments:
-        values: [n], without NaN, such as seeded ties.
+        values: uint64 [n], such as seeded ties.
     """
-    order = np.argsort(values)
-    ordered = values[order]
-    if (ordered[1:] == ordered[:-1]).any():
-        return np.argsort(values, kind="stable")
+    n = len(values)
+    bits = max(n - 1, 1).bit_length()
+    low = np.uint64((1 << bits) - 1)
+    key = (values & ~low) | np.arange(n, dtype=np.uint64)  # position in the low bits
+    key.sort()
+    order = (key & low).astype(np.int64)
+    key >>= np.uint64(bits)
+    same = key[1:] == key[:-1]
+    if same.any():  # values that differ in the low bits only, or not at all
+        at = np.flatnonzero(np.r_[same, False] | np.r_[False, same])
+        order[at] = order[at][np.argsort(values[order[at]], kind="stable")]
     return order
 
 
@@ -142,7 +151,7 @@ def order_by(major: np.ndarray, minor: np.ndarray | None = None) -> np.ndarray:
     low = 1 if minor is None else int(minor.max(initial=0)) + 1
     bits = max(n - 1, 1).bit_length()
     if top * low >= 1 << (63 - bits):
-        return order_distinct(major) if minor is None else np.lexsort((minor, major))
+        return np.lexsort((major,) if minor is None else (minor, major))
     key = major.astype(np.int64)
     if minor is not None:
         key = key * low + minor

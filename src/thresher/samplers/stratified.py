@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from thresher.samplers.apportionment import largest_remainder, water_fill
-from thresher.samplers.ordering import stable_order
+from thresher.samplers.ordering import order_hashes, stable_order
 
 
 def rank_within(group: np.ndarray, order: np.ndarray) -> np.ndarray:
@@ -48,4 +48,4 @@ def stratified(
     quota = largest_remainder(k, size, size) if by == "proportional" else water_fill(k, size)
     rank = rank_within(group, stable_order(group, ties))
     kept = np.flatnonzero(rank < quota[group])
-    return kept[np.argsort(ties[kept], kind="stable")]
+    return kept[order_hashes(ties[kept])]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.samplers.apportionment import largest_remainder
-from thresher.samplers.ordering import inverse_permutation, order_by, stable_order
+from thresher.samplers.ordering import inverse_permutation, order_by, order_hashes, stable_order
 from thresher.samplers.stratified import rank_within
 
 LEAST_ROWS = 6
@@ -68,7 +68,7 @@ def trusted_strata(
     """
     n = len(loss)
     size = np.bincount(group) if n else np.zeros(0, np.int64)
-    by_tie = np.argsort(ties)
+    by_tie = order_hashes(ties)
     tie_rank = inverse_permutation(by_tie)
     by_loss = order_by(group, inverse_permutation(by_tie[stable_order(loss[by_tie])]))
     rank = rank_within(group, by_loss)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thresher.samplers.apportionment import largest_remainder
+from thresher.samplers.ordering import order_hashes
 from thresher.samplers.stratified import stratified
 from thresher.samplers.top_k import argsort_descending
 
@@ -104,7 +105,7 @@ def _shuffle_labels(label: np.ndarray, ties: np.ndarray) -> np.ndarray:
     """Renumber labels in a seeded order, so that odd rows do not go to the same source in every
     group.
     """
-    names, first = np.unique(label[np.argsort(ties, kind="stable")], return_index=True)
+    names, first = np.unique(label[order_hashes(ties)], return_index=True)
     number = np.empty(len(names), np.int64)
     number[np.argsort(first)] = np.arange(len(names))
     return number[np.searchsorted(names, label)]
