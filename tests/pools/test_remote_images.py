@@ -70,6 +70,13 @@ def test_a_long_absence_ends_the_run_instead_of_its_rows(
         pool.load_image(pool.sample(0).images[0])
 
 
+def test_a_missing_image_is_named_with_its_address(opened: Callable[[], Pool]) -> None:
+    there = opened()
+    Path(there.path).write_text(Path(there.path).read_text().replace("i.png", "absent.png"))
+    (reason,) = opened().missing_image_reasons([0])
+    assert "absent.png: no such image in memory://" in reason
+
+
 def test_an_image_that_may_not_be_read_is_a_failure_of_its_row(
     opened: Callable[[], Pool], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,7 +77,7 @@ def find_eval_leaks(
     if missing.any():
         findings.note(
             f"{int(missing.sum()):,} of {len(evaluation):,} rows of {name} name images that are "
-            f"not in {evaluation.images_folder}: they were not compared, so leaks of them are not "
+            f"not in {evaluation.images_named}: they were not compared, so leaks of them are not "
             f"found. Give the folder that their paths start from: {opt('eval_images')}."
         )
     checked = check_contamination(pool, evaluation, near=None, progress=progress)

@@ -113,7 +113,7 @@ def check_images(
     not_found = len(missing) - respelled
     if not_found > MISSING_FOLDER_SHARE * m:
         findings.note(
-            f"{not_found:,} of {m:,} images do not exist: {pool.images_folder} is probably not the "
+            f"{not_found:,} of {m:,} images do not exist: {pool.images_named} is probably not the "
             f"image folder. Give the folder that the image paths are relative to: {opt('images')}."
         )
     _report(pool, findings, "duplicate-image", _same_files(pool, reports))

@@ -18,7 +18,7 @@ from thresher.errors import PoolError
 from thresher.pools import index as pool_index
 from thresher.pools import layouts, llava
 from thresher.pools.file_spec import FileSpec
-from thresher.pools.files import FileState
+from thresher.pools.files import FileState, is_remote
 from thresher.pools.index import Index
 from thresher.pools.open_files import OpenFiles, changed_error
 from thresher.pools.paths import printable, unsafe_path_reason
@@ -325,8 +325,13 @@ class Pool:
             error = RowError.parse(reason)
             return str(RowError(error.kind, f"{printable(path)}: {error.detail}"))
         spelling = self.spellings.describe(path)
-        detail = f"{printable(path)}: no such image in {self.images_folder}"
+        detail = f"{printable(path)}: no such image in {self.images_named}"
         return str(RowError("missing-image", f"{detail} ({spelling})" if spelling else detail))
+
+    @property
+    def images_named(self) -> str:
+        """The image folder for messages: as it was given, or its address."""
+        return self._root if is_remote(self._root) else str(self.images_folder)
 
     @cached_property
     def spellings(self) -> SpellingFinder:

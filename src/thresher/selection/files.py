@@ -132,7 +132,7 @@ def write_findings(outcome: Outcome, folder: Path) -> list[str]:
     findings, validation = outcome.findings, outcome.recipe.validation
     assert findings is not None and validation is not None
     target = open_pool(*validation, cache=open_store(outcome.recipe.store).root / "pools")
-    summary = {"validation": target.spec, "images": str(target.images_folder), **findings.summary}
+    summary = {"validation": target.spec, "images": target.images_named, **findings.summary}
     (folder / "errors.json").write_text(
         json.dumps(summary, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )
