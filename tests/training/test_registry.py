@@ -31,6 +31,8 @@ from thresher.selection.summary import cost_lines
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
 from thresher.storage.columns import Store
+from thresher.storage.mirrored import MirroredStore
+from thresher.storage.remote_folder import RemoteFolder
 from thresher.training.recipe import Recipe
 from thresher.types import Budget, TrainedModel
 
@@ -92,6 +94,28 @@ def test_it_is_trained_once_on_the_seed_rows(
     assert len(training.calls()) == 1
     # reused, and still what it costs
     assert again.trainings == out.trainings and again.cost >= trained.seconds
+
+
+def test_machines_that_share_an_address_train_once(
+    tmp_path: Path, store: Store, training: FakeTraining
+) -> None:
+    pytest.importorskip("fsspec")
+    pool = pool_of(tmp_path, 400)
+    local = select(pool, store, training)
+    one, two, three = (
+        MirroredStore(RemoteFolder(f"memory://{tmp_path.name}"), tmp_path / name)
+        for name in ("one", "two", "three")
+    )
+    first = select(pool, one, training)
+    again = select(pool, two, training)
+    assert len(training.calls()) == 2  # one for each store
+    assert first.rows.tolist() == again.rows.tolist() == local.rows.tolist()
+    assert [s.scored for s in again.signals] == [0] and again.trainings == first.trainings
+    (trained,) = first.trainings
+    model = Path("models") / trained.fingerprint / "model.json"
+    assert not (two.root / model).exists()  # its scores are all there is need of
+    three.share_model(trained.fingerprint)
+    assert (three.root / model).read_bytes() == (one.root / model).read_bytes()
 
 
 def test_arithmetic_settings_do_not_retrain(
