@@ -119,7 +119,9 @@ def test_server(url: str, want: dict[str, list[object]]) -> None:
     shot, _ = collect(backend.one_shot(AFTER, SHOWN, pool), len(AFTER))
     np.testing.assert_allclose(shot["nll"], want["one-shot nll"], atol=NATS)
     text, _ = collect(backend.generate(ROWS, pool, 8), len(ROWS))
-    assert text["text"].tolist() == want["generate text"]
+    # vLLM leaves out bytes of a character whose end is missing, which random weights write
+    known = [str(t).rstrip("\ufffd") for t in want["generate text"]]
+    assert [str(t).rstrip("\ufffd") for t in text["text"]] == known
     prompts = [judge_prompt(row, "") for row in ROWS]
     asked, _ = collect(backend.ask(prompts, QUERIES[:2], pool), len(ROWS))
     assert backend.client.is_vllm
