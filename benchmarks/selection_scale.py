@@ -38,11 +38,12 @@ SKILL_ROWS = 30  # rows per skill
 REPEATS = 3  # the fastest of so many counts, below a million rows
 SECONDS, GIGABYTES, EXPONENT = 3.0, 1.5, 1.15  # limits, the first two at 2.6 million rows
 LIMIT_ROWS = 2_600_000
-ABOUT = (  # what the numbers do not say; profiled at 30,000 and 50,000 rows
-    "–: not measured. `error_driven` spends its time in bm25s, which counts the words of every",
-    "row's skills; `dics` in principal components and farthest points of its candidates. Both",
-    "take more than 9 µs a row, too much for 3 s at 2.6 million rows. The exponent compares the",
-    "fastest of three runs at 100,000 rows with single runs above.",
+ABOUT = (  # what the numbers do not say
+    "–: not measured. `dics` compares its candidates, twice as many as it takes, with every row",
+    "that it takes, exactly: its time grows with the square of the rows. `error_driven` counts",
+    "words once for each distinct text; here few texts are distinct ([a million, half of them",
+    "distinct](mistakes.md)). The exponent compares the fastest of three runs at 100,000 rows",
+    "with single runs above.",
 )
 _MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
 
@@ -121,6 +122,35 @@ def exponent(rows: Sequence[int], seconds: Sequence[float]) -> float:
     return float(np.polyfit(np.log(rows), np.log(seconds), 1)[0])
 
 
+def random_access(rows: int) -> float:
+    """Nanoseconds per row of reading float32 [rows] in random order; the best of three runs."""
+    values, order = np.zeros(rows, np.float32), np.random.default_rng(0).permutation(rows)
+    seconds = []
+    for _ in range(3):
+        start = time.process_time()
+        values.take(order)
+        seconds.append(time.process_time() - start)
+    return min(seconds) / rows * 1e9
+
+
+def about_caches(rows: Sequence[int]) -> list[str]:
+    """How much of a growth beyond linear is due to the processor's caches.
+
+    Arguments:
+        rows: the measured numbers of rows.
+    """
+    least, most = min(rows), max(rows)
+    before, after = random_access(least), random_access(most)
+    power = 1 + np.log(after / before) / np.log(most / least)
+    return [
+        "All methods but `dics` sort, count, and read columns in the order of another one. Sorting",
+        "takes n log n steps. The rest of an exponent above 1 is the processor's caches: reading a",
+        f"float32 column in random order takes {before:.1f} ns a row at {least:,} rows and "
+        f"{after:.1f} ns at",
+        f"{most:,}, an exponent of {power:.2f}.",
+    ]
+
+
 def page(found: Mapping[str, Mapping[int, Mapping[str, float]]], command: str) -> str:
     """docs/results/selection_scale.md."""
     rows = sorted({r for by_rows in found.values() for r in by_rows})
@@ -154,14 +184,15 @@ def page(found: Mapping[str, Mapping[int, Mapping[str, float]]], command: str) -
         cells = [_cell(r, by_rows[r]) if r in by_rows else "–" for r in rows]
         last = by_rows[measured[-1]]["columns"]
         lines.append(f"| `{name}` | {' | '.join(cells)} | {slope} | {last:.2f} |")
-    return "\n".join([*lines, "", *ABOUT]) + "\n"
+    return "\n".join([*lines, "", *ABOUT, "", *about_caches(rows)]) + "\n"
 
 
 def _cell(rows: int, found: Mapping[str, float]) -> str:
     """Seconds and added GB; marked where the limits are exceeded."""
     added = max(found["peak"] - found["columns"], 0)
     over = rows == LIMIT_ROWS and (found["seconds"] > SECONDS or added > GIGABYTES)
-    return _marked(f"{found['seconds']:.2f} ({added:.2f})", over)
+    digits = 2 if found["seconds"] >= 0.1 else 4
+    return _marked(f"{found['seconds']:.{digits}f} ({added:.2f})", over)
 
 
 def _marked(text: str, over: bool) -> str:

@@ -88,7 +88,7 @@ def match_distribution(
         preference_rank = cached(
             "against",
             (preference, ties),
-            lambda: inverse_permutation(np.argsort(-preference[order], kind="stable")),
+            lambda: inverse_permutation(stable_order(-preference[order])),
         )
         preferred = (
             rank_within(in_block, order_by(in_block, preference_rank)) < n_preferred[in_block]
@@ -116,7 +116,7 @@ def _prepare(values: np.ndarray, bins: int, also: np.ndarray | None) -> _Prepare
     rank = None
     if also is not None:
         _, rank = np.unique(also, return_inverse=True)  # ranks can be reversed exactly
-    return _Prepared(quantile_bins(values, bins), np.argsort(values, kind="stable"), rank)
+    return _Prepared(quantile_bins(values, bins), stable_order(values), rank)
 
 
 def _sort_cells(

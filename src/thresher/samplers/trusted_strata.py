@@ -70,7 +70,8 @@ def trusted_strata(
     size = np.bincount(group) if n else np.zeros(0, np.int64)
     by_tie = order_hashes(ties)
     tie_rank = inverse_permutation(by_tie)
-    by_loss = order_by(group, inverse_permutation(by_tie[stable_order(loss[by_tie])]))
+    by_value = by_tie[stable_order(loss[by_tie])]
+    by_loss = by_value[order_by(group[by_value])]
     rank = rank_within(group, by_loss)
     rows_of = size[group]
     trusted = ((rank + 0.5) / np.maximum(rows_of, 1) < keep) | (rows_of < LEAST_ROWS)
