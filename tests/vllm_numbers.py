@@ -26,6 +26,8 @@ QUERIES = (
 SHOWN = [ROWS[1], ROWS[2], ROWS[0], ROWS[4], ROWS[0]]
 AFTER = [ROWS[0], ROWS[0], ROWS[3], ROWS[2], ROWS[1]]
 
+OPENED: list[Any] = []  # still open when Python exits, as in a run of the command line
+
 
 def numbers(backend: Any) -> dict[str, Any]:
     """Name -> values in the order of the rows, as JSON has them."""
@@ -52,8 +54,8 @@ def numbers(backend: Any) -> dict[str, Any]:
 
 def main() -> None:
     folder, out = sys.argv[1:]
-    backend = resolve(folder, dtype="float32", engine="vllm").open()
-    Path(out).write_text(json.dumps(numbers(backend)), encoding="utf-8")
+    OPENED.append(resolve(folder, dtype="float32", engine="vllm").open())
+    Path(out).write_text(json.dumps(numbers(OPENED[0])), encoding="utf-8")
 
 
 if __name__ == "__main__":  # vLLM starts its engine's process by importing this module again

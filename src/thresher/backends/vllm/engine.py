@@ -7,8 +7,10 @@ Importing vLLM and starting its engine, a process of its own, take half a minute
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,6 +58,8 @@ class Engine:
                 f"vLLM {vllm.__version__} cannot run {typed}: {named_reason(e)}. Its own messages "
                 "above say more."
             ) from e
+        # at exit multiprocessing waits for the engine's process before anything tells it to end
+        atexit.register(_stop, weakref.ref(llm.llm_engine.engine_core))
         return cls(llm, vllm, (EngineDeadError,))
 
     def run(self, prompts: Sequence[Prompt], settings: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -97,6 +101,13 @@ class Engine:
             len(o.prompt_token_ids) + sum(len(c.token_ids) for c in o.outputs) for o in outputs
         )
         return list(outputs)
+
+
+def _stop(engine_core: weakref.ref[Any]) -> None:
+    """End the engine's process, unless it has ended with its `LLM`."""
+    running = engine_core()
+    if running is not None:
+        running.shutdown()
 
 
 def _refusal(error: Exception) -> str:
