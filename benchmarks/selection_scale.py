@@ -144,7 +144,7 @@ def about_caches(rows: Sequence[int]) -> list[str]:
     power = 1 + np.log(after / before) / np.log(most / least)
     return [
         "All methods but `dics` sort, count, and read columns in the order of another one. Sorting",
-        "takes n log n steps. The rest of an exponent above 1 is the processor's caches: reading a",
+        "takes n log n steps. Much of the rest is the processor's caches and other work: reading a",
         f"float32 column in random order takes {before:.1f} ns a row at {least:,} rows and "
         f"{after:.1f} ns at",
         f"{most:,}, an exponent of {power:.2f}.",
