@@ -258,7 +258,7 @@ def test_full_disk_stops_the_run_and_the_next_resumes(
     monkeypatch.setattr(
         local.score, "__kwdefaults__", {**local.score.__kwdefaults__, "flush_rows": 20}
     )
-    publish, writes = Store._write, []
+    publish, writes = Store.write, []
 
     def full_after_two(self: Store, path: Path, data: bytes) -> None:
         if path.suffix == ".parquet":
@@ -268,7 +268,7 @@ def test_full_disk_stops_the_run_and_the_next_resumes(
         publish(self, path, data)
 
     with monkeypatch.context() as m:
-        m.setattr(Store, "_write", full_after_two)
+        m.setattr(Store, "write", full_after_two)
         with pytest.raises(StoreError, match="disk is full"):
             select(pool, HighestLoss(), "10", store, model)
     assert len(writes) == 3  # the failed write is not tried again on the way out
