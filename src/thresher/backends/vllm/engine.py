@@ -8,6 +8,7 @@ Importing vLLM and starting its engine, a process of its own, take half a minute
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import re
 import weakref
@@ -107,7 +108,8 @@ def _stop(engine_core: weakref.ref[Any]) -> None:
     """End the engine's process, unless it has ended with its `LLM`."""
     running = engine_core()
     if running is not None:
-        running.shutdown()
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C again: the process has its signal
+            running.shutdown()
 
 
 def _refusal(error: Exception) -> str:
