@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections import Counter
 from pathlib import Path
 from random import Random
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.proof.numbers import Arm
-from benchmarks.real import arms, gate, pools, report, suspects
+from benchmarks.real import arms, gate, pools, report, suspects, variants
 from benchmarks.real.by_source import Asked, PoolLabels
 from benchmarks.real.drawn import agreement, drawn_differences, read_pages
 from benchmarks.real.places import DATA, ROOT, outside_repository
@@ -233,3 +233,10 @@ def test_a_restricted_proof_names_its_command() -> None:
 def test_stages_at_a_budget() -> None:
     assert [s.name for s in arms.stages_at(None)] == ["epochs", "steps"]
     assert [s.name for s in arms.stages_at(("30%", arms.FULL_POOL))] == ["epochs"]
+
+
+def test_a_variant_has_a_name_a_method_and_settings() -> None:
+    name, method = variants.variant("all=winnow:keep=1,trust=base")
+    assert (name, method.name, method.keep, method.trust) == ("all", "winnow", 1.0, "base")
+    with pytest.raises(ArgumentTypeError, match="expected NAME=METHOD:KEY=VALUE"):
+        variants.variant("winnow")
