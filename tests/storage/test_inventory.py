@@ -96,7 +96,8 @@ def test_claim_of_a_dead_process_can_be_deleted(tmp_path: Path) -> None:
 
 def test_older_than_uses_the_last_write(tmp_path: Path) -> None:
     store, fp = filled(tmp_path)
-    for name, files in (("done", ("w.bin",)), ("half", ("step.bin",))):
+    folders = {"done": ("w.bin",), "half": ("step.bin",), "cache": ("1.hashes", "2.hashes")}
+    for name, files in folders.items():
         folder = tmp_path / "models" / name
         folder.mkdir(parents=True)
         for file in files:

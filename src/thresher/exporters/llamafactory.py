@@ -150,7 +150,7 @@ def _write_dataset_info(path: Path, info: dict[str, Any]) -> None:
 def _media(pool: Pool, images: ExportImages, options: Options) -> str:
     if options.relative_to is not None:
         return options.relative_to
-    return str(images.base if images.written else pool.images_folder)
+    return str(images.base) if images.written else pool.images_named
 
 
 def read_dataset_info(path: Path) -> dict[str, Any]:

@@ -76,6 +76,8 @@ def models(root: Path) -> list[StoredModel]:
     """The trained models of a store, the largest first. Raises StoreError."""
     found = []
     for folder in _folders(root / "models"):
+        if _has_only_hashes(folder):
+            continue
         record = _json(folder.with_name(f"{folder.name}.json"))
         rows = record.get("rows")
         size, written = usage(folder)
@@ -84,6 +86,12 @@ def models(root: Path) -> list[StoredModel]:
             StoredModel(folder.name, base, rows if isinstance(rows, int) else None, size, written)
         )
     return sorted(found, key=lambda m: (-m.size, m.fingerprint))
+
+
+def _has_only_hashes(folder: Path) -> bool:
+    """Whether a folder is the cache of hashes of models' files, which is next to the models."""
+    names = [entry.name for entry in _entries(folder)]
+    return bool(names) and all(name.endswith(".hashes") for name in names)
 
 
 def sizes(root: Path) -> dict[str, int]:
