@@ -39,6 +39,9 @@ MODULES: dict[str, tuple[str, ...]] = {
 }
 """Extra -> its modules, by import name."""
 
+# installed beside the extra `hf`, it would replace torch and transformers by older versions
+_ALONE = " in an environment of its own, since vLLM pins other versions of torch and transformers."
+
 
 class UntestedVersion(UserWarning):
     """A package is newer than the versions that thresher was tested with."""
@@ -89,7 +92,7 @@ def require(extra: str, what: str) -> None:
         verb = "is" if len(lacking) == 1 else "are"
         raise MissingExtra(
             f"{what} needs {', '.join(lacking)}, which {verb} not installed: "
-            f"{install_command(extra)}"
+            f"{install_command(extra)}{_ALONE if extra == 'vllm' else ''}"
         )
     found = version_mismatches(extra)
     for one in found:

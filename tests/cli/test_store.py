@@ -81,6 +81,7 @@ def test_invalid_arguments_are_explained(command: Command, tmp_path: Path) -> No
         (("import", "absent.tar"), "absent.tar is not a file"),
         (("import", "pool.json"), "is not a file that `thresher store export` wrote"),
         (("gc", "--older-than", "-1"), "older-than"),
+        (("gc", "--older-than", "0", "--store", ""), "--store '' is empty"),
         (("lss",), "No such command"),
     ]:
         code, _, output = command("store", *words)

@@ -473,6 +473,7 @@ def test_spellings_of_one_address_are_one_store(
     assert open_store(spellings[0]).root != stores[0].root
     assert type(open_store(f"file://{tmp_path}")) is Store
     assert open_store(f"file://{tmp_path}").root == tmp_path
+    assert type(open_store(f"FILE://{tmp_path}")) is Store
 
 
 @pytest.mark.parametrize(
@@ -482,6 +483,13 @@ def test_spellings_of_one_address_are_one_store(
         ("memory://a/../b", "names no folder"),
         ("nosuch://bucket/a", "nosuch"),
         ("s3:/bucket/a", "neither a folder nor an address"),
+        ("s3:bucket/a", "neither a folder nor an address"),
+        ("S3//bucket/a", "neither a folder nor an address"),
+        ("file:/folder", "neither a folder nor an address"),
+        ("s3://user:secret@bucket/a", "^`store`: the address has a password in it"),
+        ("", "is empty"),
+        (" ", "is empty"),
+        ("file://", "is empty"),
         ("https://example.com/a", "is a web address"),
         ("chain::memory://a", "neither a folder nor an address"),
     ],
@@ -489,6 +497,28 @@ def test_spellings_of_one_address_are_one_store(
 def test_an_address_that_names_no_store_is_refused(address: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         open_store(address)
+
+
+def test_the_same_path_on_two_hosts_is_two_stores() -> None:
+    """Where fsspec takes the host out of the path (sftp, hdfs, the account of abfs)."""
+    import fsspec
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    class Hosted(MemoryFileSystem):
+        protocol = "hosted"
+
+        @classmethod
+        def _strip_protocol(cls, path: str) -> str:
+            return "/" + path.partition("://")[2].partition("/")[2] if "://" in path else path
+
+        @staticmethod
+        def _get_kwargs_from_urls(path: str) -> dict[str, str]:
+            return {"host": path.partition("://")[2].partition("/")[0]}
+
+    fsspec.register_implementation("hosted", Hosted, clobber=True)
+    one, two = open_store("hosted://one/a"), open_store("hosted://two//a/")
+    assert (one.address, two.address) == ("hosted://one/a", "hosted://two/a")
+    assert one.root != two.root
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def compare(
     require_tracker(request.track)
     for one in chosen.values():
         check_extras(one, model=request.model, uses_model=True, dedup=None)
-    kept = open_store(request.store or default_store())
+    kept = open_store(default_store() if request.store is None else request.store)
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None

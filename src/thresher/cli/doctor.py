@@ -104,7 +104,7 @@ def doctor(
     from thresher.selection.opening import TEST, open_the_pool
     from thresher.storage.opening import open_store
 
-    kept = open_store(store or default_store())
+    kept = open_store(default_store() if store is None else store)
     handle = _model(model, image_pixels, bool(trust_remote_code), kept)
     try:
         opened = open_the_pool(

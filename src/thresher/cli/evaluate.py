@@ -91,7 +91,7 @@ def evaluate(
     if request.model is None:
         raise no_model("thresher evaluate")
     file = report.check_output(out) if out is not None else None
-    kept = open_store(request.store or default_store())
+    kept = open_store(default_store() if request.store is None else request.store)
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # request.model was checked above

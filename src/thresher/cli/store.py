@@ -184,7 +184,7 @@ def import_(
         raise ConfigError(
             f"FILE {file} is not a file. Give one that `thresher store export` wrote."
         )
-    kept = open_store(store or default_store())
+    kept = open_store(default_store() if store is None else store)
     kept.check()
     done = import_columns(Path(file), kept)
     known = f"; {pluralize(done.known, 'part')} were there already" if done.known else ""
@@ -198,7 +198,7 @@ def _existing(store: str | None) -> Store:
     from thresher.selection.config import default_store
     from thresher.storage.opening import open_store
 
-    kept = open_store(store or default_store())
+    kept = open_store(default_store() if store is None else store)
     kept.check(writes=False)
     if not kept.exists():
         raise ConfigError(

@@ -97,7 +97,7 @@ def suspects(
     if request.model is None:
         raise no_model("thresher suspects")
     path = check_file(out, suffixes=(*SUFFIXES, ".html")) if out is not None else None
-    kept = open_store(request.store or default_store())
+    kept = open_store(default_store() if request.store is None else request.store)
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # the model was checked above

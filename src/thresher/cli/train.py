@@ -166,7 +166,7 @@ def train(
         )
     if merge and full:
         note("--full trains the whole model: --merge has nothing to do.")
-    kept = open_store(store or default_store())
+    kept = open_store(default_store() if store is None else store)
     pool = open_the_pool(
         *(subset, images, kept, note),
         trust_paths=bool(trust_paths),

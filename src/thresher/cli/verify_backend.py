@@ -85,7 +85,7 @@ def verify_backend(
     require(request, "pool")
     if request.model is None:
         raise no_model("thresher verify-backend")
-    store = open_store(request.store or default_store())
+    store = open_store(default_store() if request.store is None else request.store)
     models = _models(names, request, served_model, store)
     pool = open_the_pool(
         request.pool, request.images, store, note, request.format, request.trust_paths

@@ -52,9 +52,9 @@ def as_flag_of(method: str) -> Spell:
 
 
 def _typed(value: object) -> str:
-    """A value in quotes if it has spaces."""
+    """A value in quotes if it has spaces, or is empty."""
     text = str(value)
-    return f"'{text}'" if " " in text and "'" not in text else text
+    return f"'{text}'" if not text or (" " in text and "'" not in text) else text
 
 
 def as_yaml(name: str, value: object) -> str:

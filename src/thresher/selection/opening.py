@@ -112,7 +112,7 @@ def prepare(
     from thresher.selection.task import SelectionTask
     from thresher.storage.opening import open_store
 
-    store = open_store(request.store or default_store())
+    store = open_store(default_store() if request.store is None else request.store)
     store.check(
         writes=bool(needs(method)) or request.dedup is not None or suspects or signals
     )  # a method without a model stores only a cache

@@ -14,7 +14,7 @@ _REMOTE = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+://")
 
 def is_remote(path: str) -> bool:
     """Whether `path` is an fsspec address (`s3://…`), not a local path."""
-    return _REMOTE.match(path) is not None and not path.startswith("file://")
+    return _REMOTE.match(path) is not None and not path.lower().startswith("file://")
 
 
 def absolute(address: str) -> str:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 MIRRORS = "thresher-mirrors"
-# an address as pathlib or os.path.normpath writes it
-_LOST_SLASH = re.compile(r"(s3a?|gc?s|abfss?|az|memory):/(?!/)")
+# an address that lacks a slash or the colon, as pathlib or os.path.normpath writes it, or a typo
+_MISSPELLED = re.compile(r"(s3a?|gc?s|abfss?|az|memory|file)(:|//)", re.IGNORECASE)
 
 
 def open_store(place: str | Path) -> Store:
@@ -29,9 +29,15 @@ def open_store(place: str | Path) -> Store:
 
     Raises ConfigError if it can be neither, MissingExtra.
     """
-    text = str(place).removeprefix("file://")
+    text = re.sub("^file://", "", str(place), flags=re.IGNORECASE)
+    if not text.strip():
+        raise ConfigError(
+            " is empty. Give a folder, or an address such as s3://BUCKET/PREFIX, or leave it out.",
+            option="store",
+            value=place,
+        )
     if not is_remote(text):
-        if "://" in text or _LOST_SLASH.match(text):
+        if "://" in text or _MISSPELLED.match(text):
             raise ConfigError(
                 " is neither a folder nor an address such as s3://BUCKET/PREFIX.",
                 option="store",

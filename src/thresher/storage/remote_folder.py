@@ -22,6 +22,7 @@ from thresher.storage.addresses import filesystem
 from thresher.storage.retries import INVALID, MISTAKES, NO_ACCESS, may_pass, retried
 
 THREADS = 8  # requests at once
+_PASSWORD = re.compile(r"[^/]+://[^/@]*:[^/]*@")
 ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 T = TypeVar("T")
 
@@ -53,6 +54,13 @@ class RemoteFolder:
                 option="store",
                 value=address,
             )
+        if _PASSWORD.match(address):
+            raise ConfigError(
+                ": the address has a password in it, and addresses are written into run.yaml and "
+                "messages. Give it in the file system's environment variables or in fsspec's "
+                "configuration.",
+                option="store",
+            )
         try:
             self._fs, inner = filesystem(address, use_listings_cache=False)
         except MissingExtra:
@@ -74,6 +82,9 @@ class RemoteFolder:
         if hasattr(self._fs, "retries"):
             self._fs.retries = 1  # of s3fs, whose requests are retried here
         self.address = str(self._fs.unstrip_protocol(self._base))
+        if self._fs._get_kwargs_from_urls(address):  # a host or an account, not part of the path
+            scheme, _, rest = address.partition("://")
+            self.address = f"{scheme.lower()}://{re.sub('/{2,}', '/', rest).rstrip('/')}"
         self._away = False  # whether the last request had no answer
 
     @property
