@@ -384,3 +384,13 @@ def test_image_folders_without_common_parent_are_reported(base: Path, tmp_path: 
         r"with images=./",
     ):
         open_pool(base / "mix.yaml")
+
+
+@pytest.mark.parametrize("scheme", ["file://", "FILE://"])
+def test_file_addresses_are_local_paths(tmp_path: Path, scheme: str) -> None:
+    file = write(tmp_path / "a.json", rows("1", image="a.png"))
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    pool = open_pool(f"{scheme}{file}", images=f"{scheme}{tmp_path}")
+    assert pool.spec == str(file.resolve())
+    assert pool.images_folder == tmp_path.resolve()
+    assert len(pool.samples([0])) == 1

@@ -24,6 +24,7 @@ from thresher.pools.folders import resolve_file
 from thresher.pools.paths import printable
 from thresher.pools.source_names import SUFFIXES, source_names
 from thresher.pools.splits import mixed_splits_note
+from thresher.storage.addresses import without_file_scheme
 
 MAX_PATH_LENGTH = 4096  # characters: Linux's limit
 _NAMED_PATH = re.compile(r"(\w[\w. -]*)=(.+)", re.DOTALL)
@@ -55,7 +56,7 @@ def _locate_spec(spec: str, images: str | None, format: str | None) -> list[File
         )
     if len(spec) > MAX_PATH_LENGTH and "," not in spec:
         raise PoolError(f"{printable(spec)} is not a path: it has {len(spec):,} characters.")
-    spec = spec.removeprefix("file://")
+    spec = without_file_scheme(spec)
     is_single = _exists(spec) or _is_one_named_path(spec)
     if not is_single and "," in spec:
         parts = _split_commas(spec)
@@ -84,6 +85,7 @@ def map_paths(spec: str, change: Callable[[str], str]) -> str:
         spec: what the user typed.
         change: path -> path.
     """
+    spec = without_file_scheme(spec)
     if os.path.lexists(spec):
         return change(spec)
     if files.is_remote(spec) and "," not in spec:

@@ -27,6 +27,7 @@ from thresher.pools.locate import absolute_spec, locate
 from thresher.pools.pool import Pool
 from thresher.pools.pool_file import PoolFile
 from thresher.pools.readers import check_format
+from thresher.storage.addresses import without_file_scheme
 from thresher.storage.hashing import HashCache
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ def open_pool(
     check_format(format)
     specs = [str(path)] if isinstance(path, (str, Path)) else [str(p) for p in path]
     spec = ",".join(specs)
+    images = None if images is None else without_file_scheme(str(images))
     folder = _image_folder(images, spec)
-    given_images = str(images) if folder is not None and files.is_remote(folder) else folder
+    given_images = images if folder is not None and files.is_remote(folder) else folder
     sources = locate(specs, given_images, format)
     if not sources:
         raise PoolError(f"{spec} contains no pool file.")

@@ -17,9 +17,14 @@ def is_remote(path: str) -> bool:
     return _REMOTE.match(path) is not None and not path.lower().startswith("file://")
 
 
+def without_file_scheme(address: str) -> str:
+    """The path of a `file://` address; any other address or path as it is."""
+    return re.sub("^file://", "", address, flags=re.IGNORECASE)
+
+
 def absolute(address: str) -> str:
     """An address as it is; a local path absolute, with symbolic links resolved."""
-    return address if is_remote(address) else os.path.realpath(address)
+    return address if is_remote(address) else os.path.realpath(without_file_scheme(address))
 
 
 def filesystem(address: str, **options: Any) -> tuple[Any, str]:

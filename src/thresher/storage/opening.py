@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError, ThresherError, opt
-from thresher.storage.addresses import is_remote
+from thresher.storage.addresses import is_remote, without_file_scheme
 from thresher.storage.columns import Store
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def open_store(place: str | Path) -> Store:
 
     Raises ConfigError if it can be neither, MissingExtra.
     """
-    text = re.sub("^file://", "", str(place), flags=re.IGNORECASE)
+    text = without_file_scheme(str(place))
     if not text.strip():
         raise ConfigError(
             " is empty. Give a folder, or an address such as s3://BUCKET/PREFIX, or leave it out.",
