@@ -245,7 +245,7 @@ def test_after_a_long_absence_scores_are_kept_and_uploaded_by_the_next_command(
             machine("one").check()
     assert stored(two) == []
     again = machine("one")
-    with pytest.warns(Notice, match="2 files that an earlier command could not upload are in"):
+    with pytest.warns(Notice, match="2 files that an earlier command had not uploaded are in"):
         again.check()
     assert stored(two) == list(range(5)) == stored(again)
 

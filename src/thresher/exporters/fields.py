@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from thresher.exporters.rows import Row, Rows, encodable
+from thresher.exporters.rows import Row, Rows, clean, encodable
 from thresher.pools.layouts import EXTRA
 from thresher.pools.llava import json_default
 
@@ -33,12 +33,13 @@ class Fields:
     """The columns for the other fields of some rows: name -> type.
 
     Arguments:
-        rows: the rows of the export.
+        rows: the rows of the export, which count what is lost.
         native: names of NATIVE that the format has itself.
     """
 
     def __init__(self, rows: Rows, native: tuple[str, ...] = ()) -> None:
         self.native = native
+        self._rows = rows
         seen: dict[str, type | None] = {}
         for row in rows:
             for name, value in row.fields.items():
@@ -80,7 +81,10 @@ class Fields:
                 else json.dumps(extra["id"], default=json_default)
             )
             if self.types["id"] is str:
-                out["id"] = text.encode("utf-8", "replace").decode("utf-8")
+                out["id"] = clean(text)
+                if out["id"] != text:
+                    lost = "? stands for invalid Unicode in the id; extra_json has the original"
+                    self._rows.lost[lost] += 1
         extra |= extra_json
         out[EXTRA] = json.dumps(extra, default=json_default) if extra else ""
         return out

@@ -78,7 +78,7 @@ class MirroredStore(Store):
         if writes and (left := [path for path in self._unsent() if path.exists()]):
             self._upload(left)
             warnings.warn(
-                f"{pluralize(len(left), 'file')} that an earlier command could not upload "
+                f"{pluralize(len(left), 'file')} that an earlier command had not uploaded "
                 f"{'is' if len(left) == 1 else 'are'} in {self.address} now.",
                 Notice,
                 stacklevel=2,
