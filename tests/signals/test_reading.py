@@ -412,7 +412,9 @@ def test_non_finite_states_are_a_row_error() -> None:
     "signals", [[Embedding(MODEL)], [AnswerLoss(MODEL), Embedding(MODEL, part="answer")]]
 )
 def test_a_server_has_no_hidden_states(signals: list[Any]) -> None:
-    with pytest.raises(CapabilityError, match=r"embedding: .* a server does not return.*`model`"):
+    with pytest.raises(
+        CapabilityError, match=r"embedding: .* neither a server nor vLLM returns.*`model`"
+    ):
         asked(signals, [ask("a", "b")], object())
 
 
