@@ -8,11 +8,13 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests import runs as run
+from tests.engine.shared_job import asked, go, started
 from tests.text_pools import HighestLoss, Model, record, write_pool
 from tests.warm_process import WarmProcess, WarmServer
 from thresher.pools import open_pool
@@ -61,23 +63,7 @@ def job(tmp_path: Path) -> Path:
 def start(warm: WarmServer, job: Path) -> Start:
     """Starts JOB, which waits for `go`."""
 
-    def started(number: int, speed: float) -> WarmProcess:
-        process = warm.start(JOB, job, number, speed)
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    return started
-
-
-def go(process: WarmProcess) -> WarmProcess:
-    process.stdin.write("\n")
-    process.stdin.flush()
-    return process
-
-
-def asked(folder: Path, *numbers: int) -> list[str]:
-    logs = [folder / f"asked-{n}" for n in numbers]
-    return [line for log in logs if log.exists() for line in log.read_text().splitlines()]
+    return partial(started, warm, JOB, job)
 
 
 def expected(job: Path) -> str:

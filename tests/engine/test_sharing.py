@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 
 from tests import runs as run
 from tests.engine.judge_panel import Judge, Panel
+from tests.engine.shared_job import asked, go, started
 from tests.runs import compute
 from tests.text_pools import HighestLoss, Loss, Model, record, write_pool
 from tests.warm_process import WarmProcess, WarmServer
@@ -58,22 +60,7 @@ Start = Callable[[Path, int, float], WarmProcess]
 def start(warm: WarmServer) -> Start:
     """Starts JOB, which waits for `go`."""
 
-    def started(folder: Path, number: int, speed: float) -> WarmProcess:
-        process = warm.start(JOB, folder, number, speed)
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    return started
-
-
-def go(process: WarmProcess) -> None:
-    process.stdin.write("\n")
-    process.stdin.flush()
-
-
-def asked(folder: Path, *numbers: int) -> list[str]:
-    logs = [folder / f"asked-{n}" for n in numbers]
-    return [line for log in logs if log.exists() for line in log.read_text().splitlines()]
+    return partial(started, warm, JOB)
 
 
 @pytest.fixture
