@@ -63,7 +63,7 @@ def test_jsonl_to_jsonl_keeps_every_byte(lines, tmp_path):
     [
         (
             "messages-jsonl",
-            "? stands for invalid Unicode in the turns; extra_json has the original",
+            "invalid Unicode in the turns is replaced by ?; extra_json has the original",
         ),
         ("llava-json", "text that is not valid Unicode is written as escapes of lone surrogates"),
     ],

@@ -129,7 +129,7 @@ def test_llamafactory_schema(pool: Pool, tmp_path: Path) -> None:
     (tmp_path / "lf").mkdir()
     (tmp_path / "lf/dataset_info.json").write_text('{"other": {"file_name": "x.json"}}')
     notes = export(pool, range(len(pool)), tmp_path / "lf", "llamafactory")
-    unencodable = "? stands for invalid Unicode in the id; extra_json has the original (1 row)"
+    unencodable = "invalid Unicode in the id is replaced by ?; extra_json has the original (1 row)"
     assert any(unencodable in n for n in notes)
     info = json.loads((tmp_path / "lf/dataset_info.json").read_text())
     assert list(info) == ["other", "lf"]

@@ -57,7 +57,7 @@ def messages(row: Row, rows: Rows) -> tuple[list[dict[str, Any]], dict[str, Any]
                 message[name] = value
         out.append(message)
     if not encodable(row.turns):
-        rows.lost["? stands for invalid Unicode in the turns; extra_json has the original"] += 1
+        rows.lost["invalid Unicode in the turns is replaced by ?; extra_json has the original"] += 1
     return out, {} if fits else {"conversations": row.turns}
 
 

@@ -83,7 +83,7 @@ class Fields:
             if self.types["id"] is str:
                 out["id"] = clean(text)
                 if out["id"] != text:
-                    lost = "? stands for invalid Unicode in the id; extra_json has the original"
+                    lost = "invalid Unicode in the id is replaced by ?; extra_json has the original"
                     self._rows.lost[lost] += 1
         extra |= extra_json
         out[EXTRA] = json.dumps(extra, default=json_default) if extra else ""

@@ -10,6 +10,8 @@ itself is never changed.
 
 Pure functions over decoded JSON. A row with a *problem* cannot be scored; a *flag* marks an unusual
 row that can.
+
+Longer than 400 lines because texts, media and flags of a record are read together.
 """
 
 from __future__ import annotations

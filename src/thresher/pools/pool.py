@@ -2,6 +2,8 @@
 
 Only an index is kept in memory; records are read from the files when they are needed. Safe to use
 from several threads. Reads the pool's files and the image folder; `opening.py` creates pools.
+
+Longer than 400 lines because the rows, their images and the notes on both share one index.
 """
 
 from __future__ import annotations

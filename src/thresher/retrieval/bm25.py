@@ -94,7 +94,7 @@ class Bm25:
 
 @functools.cache
 def _index_class() -> type:
-    """A BM25 index of distinct texts that stands for rows, of which several have the same text."""
+    """A BM25 index of distinct texts, each of which counts as often as rows have it."""
     import bm25s
 
     class RowIndex(bm25s.BM25):  # type: ignore[misc]

@@ -5,6 +5,8 @@ The file is either what a user wrote (`method: clipper`, `budget: 30%` …) or t
 earlier run, whose `config` section has the same keys; so `thresher select --config out/run.yaml`
 repeats it from any folder: paths in a run.yaml start from its folder (`run_paths`), those in a
 user's own file from where the command runs. Reads YAML files only.
+
+Longer than 400 lines because the checks of all options are here.
 """
 
 from __future__ import annotations
