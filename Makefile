@@ -51,7 +51,7 @@ test-wheel:  ## the wheel without extras and constraints, in a temporary environ
 
 proof: export OMP_NUM_THREADS := 1
 proof: venv  ## every method against random on the built-in world: docs/results/proof.md and winnow.md; takes hours, resumes after an interruption
-	@$(BIN)/python -m benchmarks.proof
+	@$(BIN)/python -m benchmarks.proof $(ARGS)
 
 # the cache folder of both: ~/.cache/thresher/real; ARGS="--out DIR" chooses another one
 real-base: export OMP_NUM_THREADS := 1

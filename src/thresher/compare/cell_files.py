@@ -83,9 +83,23 @@ def write_cell(
 
     Raises StoreError (disk full).
     """
+    kept = table.drop_columns([c for c in SHARED_COLUMNS if c in table.column_names])
+    write_finished(work_folder(out, cell), result, kept, pool.rank[chosen])
+
+
+def write_finished(work: Path, result: Result, table: pa.Table, ranks: np.ndarray) -> None:
+    """Write the files of a finished cell.
+
+    Arguments:
+        work: the folder in which it is computed; its files are written beside it.
+        result: its row of compare.json.
+        table: the evaluation's rows, without SHARED_COLUMNS.
+        ranks: int64 [k], the subset as ranks in the pool's canonical order, best first.
+
+    Raises StoreError (disk full).
+    """
     import pyarrow.parquet as pq
 
-    work = work_folder(out, cell)
     work.mkdir(parents=True, exist_ok=True)
     scores = np.array(
         [np.nan if c is None else float(c) for c in table["correct"].to_pylist()], np.float32
@@ -94,12 +108,9 @@ def write_cell(
         work / "rows.npz",
         scores=scores,
         image=np.asarray(table["image"], np.int64),
-        chosen=pool.rank[chosen],
+        chosen=ranks,
     )
-    pq.write_table(
-        table.drop_columns([c for c in SHARED_COLUMNS if c in table.column_names]),
-        work / "rows.parquet",
-    )
+    pq.write_table(table, work / "rows.parquet")
     _publish(work, result)
 
 
