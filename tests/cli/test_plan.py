@@ -84,9 +84,9 @@ def test_every_line_fits_80_columns(
 ) -> None:
     from rich.console import Console
 
-    from thresher.selection import summary
+    from thresher.console import printing
 
-    monkeypatch.setattr(summary, "stdout", lambda: Console(width=80, highlight=False))
+    monkeypatch.setattr(printing, "stdout", lambda: Console(width=80, highlight=False))
     code, text = plan(capsys, "--model", "demo", "--set", "teacher=demo")
     table = [line for line in text.splitlines() if "*" in line or "─" in line]
     assert code == 0 and table and max(map(len, table)) <= 80

@@ -30,7 +30,7 @@ from pathlib import Path
 import fsspec
 from tests.text_pools import HighestLoss, Model
 from tests import runs as run
-from thresher.selection import summary
+from thresher.selection.cost_lines import cost_line
 from thresher.pools import open_pool
 from thresher.storage.mirrored import MirroredStore
 from thresher.storage.opening import open_store
@@ -47,7 +47,7 @@ model = Model(kwargs=dict(seconds_per_row=1 / speed, log=folder / f"asked-{numbe
 print("ready", flush=True)
 sys.stdin.readline()
 outcome = run.select(pool, HighestLoss(), Budget.parse("20%"), model=model.handle, store=kept)
-print(summary.cost_line(outcome))
+print(cost_line(outcome))
 print(sorted(outcome.rows.tolist()))
 """
 Start = Callable[[int, float], WarmProcess]

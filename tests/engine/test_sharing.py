@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 from tests.text_pools import HighestLoss, Model
 from tests import runs as run
-from thresher.selection import summary
+from thresher.selection.cost_lines import cost_line
 from thresher.backends.fake import FakeBackend
 from thresher.pools import open_pool
 from thresher.storage.columns import Store
@@ -48,7 +48,7 @@ model = Model(kwargs=dict(seconds_per_row=1 / speed, log=folder / f"asked-{numbe
 print("ready", flush=True)
 sys.stdin.readline()
 outcome = run.select(pool, HighestLoss(), Budget.parse("20%"), model=model.handle, store=kept)
-print(summary.cost_line(outcome))
+print(cost_line(outcome))
 print(sorted(outcome.rows.tolist()))
 """
 

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from tests.report.image_pools import chosen, picture_pool, record
-from thresher.console import progress
+from thresher.console import printing, progress
 from thresher.pools import Pool
 from thresher.selection import folder as output
 from thresher.selection import summary
@@ -167,12 +167,12 @@ def test_numbers_of_a_bar_are_not_truncated(width: int, label: str) -> None:
 
 
 def test_result_line_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    summary.say(summary.stdout(), "Note: image \x1b]0;title\x07 is broken\nsecond", markup=False)
+    printing.say(printing.stdout(), "Note: image \x1b]0;title\x07 is broken\nsecond", markup=False)
     assert capsys.readouterr().out == "Note: image �]0;title� is broken\nsecond\n"
 
 
 def test_pipe_gets_no_escapes_and_unwrapped_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    summary.say(summary.stdout(), "[bold]Kept[/] " + "word " * 100)
+    printing.say(printing.stdout(), "[bold]Kept[/] " + "word " * 100)
     text = capsys.readouterr().out
     assert "\x1b" not in text and text.count("\n") == 1
 

@@ -25,9 +25,9 @@ from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection import training_cost
+from thresher.selection.cost_lines import cost_lines
 from thresher.selection.result import Outcome
 from thresher.selection.signals_table import signals_table
-from thresher.selection.summary import cost_lines
 from thresher.signals.answer_loss import AnswerLoss
 from thresher.signals.seed_rows import SeedRows
 from thresher.storage.columns import Store

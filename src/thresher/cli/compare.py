@@ -369,7 +369,7 @@ def show(comparison: Comparison, out: Path) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration
-    from thresher.selection.summary import say, stdout, table
+    from thresher.console.printing import say, stdout, table
     from thresher.stats.verdict import describe_random_rows
 
     console = stdout()
@@ -448,7 +448,7 @@ def _signed(seconds: float) -> str:
 def show_plan(plan: ComparePlan) -> None:
     """Print the cells, and what the missing ones would cost."""
     from thresher.console.formatting import format_duration
-    from thresher.selection.summary import say, stdout, table
+    from thresher.console.printing import say, stdout, table
 
     console = stdout()
     cells = table("method", "budget", "rows", "cells", "finished", "rows to train on")

@@ -20,9 +20,9 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", metavar="N", min=0, help="Random seed.")] = 0,
 ) -> None:
     """Run everything on a built-in pool and model: offline, on the CPU, in two minutes at most."""
+    from thresher.console.printing import stdout
     from thresher.console.progress import stderr_progress
     from thresher.demo.command import demo as job
-    from thresher.selection.summary import stdout
 
     progress = stderr_progress()
     try:

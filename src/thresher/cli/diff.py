@@ -38,11 +38,11 @@ def diff(
     """Compare two selections: overlap and differences, by source and score, with examples."""
     from pathlib import Path
 
+    from thresher.console.printing import say, stdout
     from thresher.errors import ConfigError
     from thresher.report import diff_report
     from thresher.report.diff import difference
     from thresher.report.folder import load
-    from thresher.selection.summary import say, stdout
 
     if out is not None and (Path(out).is_dir() or not Path(out).parent.is_dir()):
         raise ConfigError(
@@ -73,8 +73,8 @@ def show(d: Difference) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, tick_text
+    from thresher.console.printing import NARROW, plain, say, stdout, table
     from thresher.report.diff import label
-    from thresher.selection.summary import NARROW, plain, say, stdout, table
 
     console = stdout()
     a, b = label(d.a, d.b), label(d.b, d.a)

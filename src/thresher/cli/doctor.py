@@ -220,7 +220,7 @@ def show(found: Diagnosis) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, pluralize
-    from thresher.selection.summary import plain, say, stdout, table
+    from thresher.console.printing import plain, say, stdout, table
 
     console = stdout()
     say(
@@ -261,7 +261,7 @@ def show_repaired(repaired: RepairResult) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import pluralize
-    from thresher.selection.summary import say, stdout
+    from thresher.console.printing import say, stdout
 
     console = stdout()
     say(

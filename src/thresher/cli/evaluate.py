@@ -180,8 +180,8 @@ def show(found: Evaluation) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration, pluralize
+    from thresher.console.printing import say, stdout, table
     from thresher.engine import commonest
-    from thresher.selection.summary import say, stdout, table
 
     console = stdout()
     say(
@@ -225,7 +225,7 @@ def show(found: Evaluation) -> None:
 def _show_tasks(tasks: dict[str, dict[str, float]]) -> None:
     from rich.markup import escape
 
-    from thresher.selection.summary import stdout, table
+    from thresher.console.printing import stdout, table
 
     out = table("lmms-eval task", "metric", "value")
     for task, metrics in tasks.items():

@@ -27,7 +27,7 @@ def methods(
         rows = [{**asdict(i), "needs": [n.value for n in i.needs]} for i in infos]
         typer.echo(json.dumps(rows, indent=2, ensure_ascii=False))
         return
-    from thresher.selection.summary import stdout, table
+    from thresher.console.printing import stdout, table
 
     console = stdout()
     names = table("method", "what it does", "needs from a model", numbers=False)

@@ -82,7 +82,7 @@ def show(plan: Plan, more: Sequence[str] = (), gpus: Sequence[GpuEstimate] = ())
     from rich.markup import escape
 
     from thresher.console.formatting import format_duration, pluralize
-    from thresher.selection.summary import say, stdout, table
+    from thresher.console.printing import say, stdout, table
 
     console = stdout()
     asked = f", asking {escape(plan.model)}" if plan.model else ""
@@ -156,7 +156,7 @@ def show_gpus(estimates: Sequence[GpuEstimate], devices: int) -> None:
         devices: how many of them score at the same time.
     """
     from thresher.console.formatting import format_duration
-    from thresher.selection.summary import stdout, table
+    from thresher.console.printing import stdout, table
 
     many = f"{devices} x " if devices > 1 else ""
     out = table("GPU (estimate)", "memory", "needed", "selecting", "saved per epoch")
@@ -244,7 +244,7 @@ def lines(signals: Sequence[SignalPlan]) -> list[Line]:
     """A line for the signals of one pass that miss the same number of rows, in the order of the
     first; also for more than FEW signals of one kind that are asked one by one.
     """
-    from thresher.selection.summary import FEW
+    from thresher.selection.cost_lines import FEW
 
     alike = Counter(s.signal for s in signals if not s.asked_with)
     groups: dict[tuple[object, ...], list[SignalPlan]] = {}
@@ -259,7 +259,7 @@ def lines(signals: Sequence[SignalPlan]) -> list[Line]:
 
 
 def _line(group: Sequence[SignalPlan]) -> Line:
-    from thresher.selection.summary import families
+    from thresher.selection.cost_lines import families
 
     first = group[0]
     tokens, hours = [s.tokens for s in group], [s.hours for s in group]

@@ -22,10 +22,10 @@ def signals(
     run."""
     import pyarrow.parquet as pq
 
+    from thresher.console.printing import say, stdout
     from thresher.console.progress import stderr_progress
     from thresher.errors import StoreError
     from thresher.selection.signals_table import signals_table
-    from thresher.selection.summary import say, stdout
     from thresher.storage.atomic import atomic_write
     from thresher.storage.lock import folder_lock
     from thresher.storage.writable import check_file

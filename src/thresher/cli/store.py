@@ -45,7 +45,7 @@ def ls(store: StoreOption = None, kind: Kinds = None, as_json: AsJson = False) -
     from datetime import datetime
 
     from thresher.console.formatting import format_bytes, pluralize
-    from thresher.selection.summary import stdout, table
+    from thresher.console.printing import stdout, table
 
     kept = _existing(store)
     found = _columns(kept, kind)
@@ -69,7 +69,7 @@ def ls(store: StoreOption = None, kind: Kinds = None, as_json: AsJson = False) -
 def du(store: StoreOption = None, as_json: AsJson = False) -> None:
     """Show what the parts of the store take on disk."""
     from thresher.console.formatting import format_bytes
-    from thresher.selection.summary import stdout, table
+    from thresher.console.printing import stdout, table
     from thresher.storage import contents
 
     kept = _existing(store)
@@ -115,7 +115,7 @@ def gc(
     from rich.markup import escape
 
     from thresher.console.formatting import format_bytes, pluralize
-    from thresher.selection.summary import stdout, table
+    from thresher.console.printing import stdout, table
     from thresher.signals.versions import versions
     from thresher.storage import contents
 

@@ -145,7 +145,7 @@ def _print_suspects(found: Suspects, show: int) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import format_percent, pluralize
-    from thresher.selection.summary import plain, say, stdout, table
+    from thresher.console.printing import plain, say, stdout, table
 
     console = stdout()
     say(

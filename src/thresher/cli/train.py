@@ -216,7 +216,7 @@ def _first_and_last_losses(trained: TrainingResult) -> tuple[float, float]:
 def _show(trained: TrainingResult) -> None:
     from thresher.cli.guard import note
     from thresher.console.formatting import format_duration, pluralize
-    from thresher.selection.summary import say, stdout
+    from thresher.console.printing import say, stdout
 
     console = stdout()
     if trained.unusable:

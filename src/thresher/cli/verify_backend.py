@@ -142,9 +142,9 @@ def show(found: Agreement, pool: Pool) -> None:
     from rich.markup import escape
 
     from thresher.console.formatting import pluralize
+    from thresher.console.printing import plain, say, stdout, table
     from thresher.errors import spelled
     from thresher.request.spelling import as_flag
-    from thresher.selection.summary import plain, say, stdout, table
 
     console = stdout()
     first, second = found.backends

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.backends import resolve
+from thresher.console import printing
 from thresher.console.formatting import format_duration, format_percent
 from thresher.console.progress import Progress
 from thresher.demo.comparison import compare_with_random
@@ -35,7 +36,7 @@ from thresher.request import RunRequest
 from thresher.request.run_request import DEFAULT_METHOD
 from thresher.selection import folder as output
 from thresher.selection import select as run
-from thresher.selection import summary
+from thresher.selection.groups import by_source
 from thresher.selection.task import SelectionTask
 from thresher.storage.columns import Store
 from thresher.storage.writable import check_folder
@@ -102,7 +103,7 @@ def demo(console: Console, progress: Progress, *, out: Path, rows: int, seed: in
     require("hf", "thresher demo asks the built-in model, which")
     began = time.monotonic()
     check_folder(out)
-    say = partial(summary.say, console)
+    say = partial(printing.say, console)
     say(
         f"[bold]1. A pool.[/] {rows:,} questions and answers about rendered images from nine "
         "sources, generated now. Many answers are wrong, as in pools from the web, and short ones "
@@ -215,12 +216,12 @@ def in_words(chosen: Outcome) -> list[str]:
 def _before_after(pool: Pool, chosen: Outcome, random: Outcome) -> Table:
     """A table of pool, winnow and random sample: shares by source and answer style, wrong
     answers."""
-    table = summary.table("", "pool", "winnow", "random")
+    table = printing.table("", "pool", "winnow", "random")
     subsets = [np.arange(len(pool)), chosen.rows, random.rows]
     table.add_row("rows", *(f"{len(s):,}" for s in subsets))
     style = np.array([STYLES.index(answer_style(text)) for text in first_answers(pool)])
     groups: Sequence[tuple[str, list[tuple[str, np.ndarray]]]] = (
-        ("source", summary.by_source(pool.source, pool.source_names)),
+        ("source", by_source(pool.source, pool.source_names)),
         ("answer", [(name, style == i) for i, name in enumerate(STYLES) if (style == i).any()]),
     )
     for title, parts in groups:
@@ -241,7 +242,7 @@ def _suspects_table(suspects: Sequence[LeftOut], wrong: np.ndarray) -> Table:
     """The rows left out, with what is true of them. `wrong`: bool [n], by pool row."""
     from rich.text import Text
 
-    table = summary.table("question", "answer given", "model's own", "given is *", numbers=False)
+    table = printing.table("question", "answer given", "model's own", "given is *", numbers=False)
     for s in suspects:
         table.add_row(
             *(Text(text) for text in (s.question, s.given, s.own or "–")),

@@ -14,7 +14,7 @@ import numpy as np
 from thresher.console.formatting import format_percent, truncate
 from thresher.report.folder import LoadedSelection
 from thresher.report.style import STYLES, style_of_row
-from thresher.selection.summary import by_source, lengths, skill_labels
+from thresher.selection.groups import by_source, lengths, skill_labels
 from thresher.stats.distinct import distinct_texts
 
 STYLE_ROWS = 4000  # maximum number of pool rows, and of kept rows, whose answers are read

@@ -14,8 +14,8 @@ import numpy as np
 from thresher.console.formatting import pluralize, truncate
 from thresher.report.columns import constant, meaning
 from thresher.report.folder import LoadedSelection
+from thresher.selection.groups import failure_kinds
 from thresher.selection.result import LEFT_OUT
-from thresher.selection.summary import failure_kinds
 from thresher.types import RowError
 
 MOST_NAMES = 6

@@ -14,7 +14,7 @@ from thresher.report.columns import constant, is_number, meaning
 from thresher.report.drawings import draw
 from thresher.report.figures import column_breakdown, histogram
 from thresher.report.folder import LoadedSelection
-from thresher.selection.summary import skill_labels
+from thresher.selection.groups import skill_labels
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from thresher.pools.notebook import (
 from thresher.report.breakdown import media_counts, sample_rows
 from thresher.report.folder import of_outcome
 from thresher.report.gallery import make_cards
+from thresher.selection.groups import failure_kinds
 from thresher.selection.result import LEFT_OUT
-from thresher.selection.summary import failure_kinds
 
 if TYPE_CHECKING:
     from thresher.pools import Pool

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.request.spelling import as_flag
+from thresher.selection.groups import by_source
 from thresher.selection.record import counts
-from thresher.selection.summary import by_source, summary_lines
+from thresher.selection.summary import summary_lines
 from thresher.tracking import Table, Tracking
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from thresher.engine import SignalRun
-from thresher.selection.summary import cost_line
+from thresher.selection.cost_lines import cost_line
 from thresher.training.registry import TrainingRun
 
 
