@@ -1,10 +1,13 @@
-"""What select, train and compare send to a tracker."""
+"""What select, train, compare, evaluate and suspects send to a tracker."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 import thresher
@@ -16,6 +19,8 @@ from tests.training.colour_pools import record as coloured
 from thresher import cli
 from thresher.compare.table import Comparison, Line
 from thresher.compare.tracked import track_comparison
+from thresher.evaluation.report import summarise
+from thresher.evaluation.tracked import MOST, track_evaluation
 from thresher.selection.folder import read
 from thresher.stats.verdict import Interval, Verdict
 from thresher.tracking import Tracking, session
@@ -110,10 +115,100 @@ def test_train_logs_the_loss_of_every_step(
     assert tracker.asked["recipe.epochs"] == 2.0
 
 
+def test_evaluate_logs_accuracies_by_group_and_failures(
+    recorders: list[RecordingTracker], tmp_path: Path
+) -> None:
+    test = with_a_lost_image(tmp_path)
+    asked = ["--data", test, "--model", "demo", "--by", "id", "--track", "mlflow"]
+    assert run("evaluate", *asked, "-o", "results.json") == 0
+    (tracker,) = recorders
+    assert tracker.asked["run"] == "results" and tracker.asked["data"] == str(test)
+    assert tracker.asked["score"] == "auto" and tracker.asked["by"] == "id"
+    assert "method" not in tracker.asked  # an option of other commands
+    written = json.loads((tmp_path / "results.json").read_text())
+    for name in ("accuracy", "macro", "anls", "relaxed"):
+        assert tracker.numbers[name] == written[name]
+    assert [tracker.numbers["accuracy_low"], tracker.numbers["accuracy_high"]] == written[
+        "interval"
+    ]
+    counts = {k: v for k, v in tracker.numbers.items() if k.startswith("counts/")}
+    assert counts == {
+        "counts/rows": 39, "counts/failed": 1, "counts/cut": written["cut"], "counts/asked": 40,
+        "counts/choice": 8, "counts/generate": 31,
+    }  # fmt: skip
+    groups = tracker.tables["groups"]
+    assert {str(r[0]): r[2] for r in groups.rows} == {
+        name: group["accuracy"] for name, group in written["by"].items()
+    }
+    assert all(tracker.numbers[f"accuracy/{name}"] is not None for name in written["by"])
+    ((reason, rows),) = tracker.tables["failures"].rows
+    assert str(reason).startswith("not-an-image: ") and rows == 1
+    assert tracker.values("choice/rows")[-1] == (8, 8)
+    assert tracker.values("generate/rows")[-1] == (32, 32)
+    assert tracker.ended == [False]
+    # without a file the run has the command's name; a failed evaluation is marked
+    assert run("evaluate", *asked, "--on-missing", "refuse") == 1
+    assert recorders[1].asked["run"] == "evaluate" and recorders[1].ended == [True]
+
+
+def test_many_groups_have_no_numbers_of_their_own() -> None:
+    n = MOST + 20
+    rows = pa.table(
+        {
+            "group": [f"g{i % n:03}" for i in range(n + 5)],
+            "scored": ["generate"] * (n + 5),
+            "error": [""] * (n + 5),
+            "correct": [True] * (n + 5),
+            "anls": [1.0] * (n + 5),
+            "relaxed": [True] * (n + 5),
+        }
+    )
+    found = summarise(rows, np.arange(n + 5), cut=0, asked=0, seconds=1.0, about={})
+    tracker = RecordingTracker()
+    track_evaluation(found, Tracking(tracker, pytest.fail))
+    named = [k for k in tracker.numbers if k.startswith("accuracy/")]
+    assert named == [f"accuracy/g{i:03}" for i in range(MOST)]  # five of two rows, then by name
+    assert len(tracker.tables["groups"].rows) == n and "failures" not in tracker.tables
+
+
+def test_suspects_logs_the_numbers_and_the_share_of_each_skill(
+    recorders: list[RecordingTracker], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = with_a_lost_image(tmp_path)
+    asked = ["--model", "demo", "--threshold", "0", "--limit", "5", "--leaves", "3", "--answers"]
+    assert run("suspects", pool, *asked, "--json", "--track", "wandb", "-o", "list.jsonl") == 0
+    printed = json.loads(capsys.readouterr().out)
+    (tracker,) = recorders
+    assert tracker.asked["run"] == "list" and tracker.asked["threshold"] == 0.0
+    same = [row["same"] for row in printed["suspects"]]
+    assert tracker.numbers == {
+        "counts/rows": 40, "counts/judged": 39, "counts/failed": 1, "counts/suspected": 39,
+        "counts/listed": 5, "counts/skills": printed["skills"], "share/suspected": 1.0,
+        "share/same_answer": sum(same) / 5,
+        "expected_wrong": pytest.approx(printed["expected_wrong"], abs=0.06),
+    }  # fmt: skip
+    skills = tracker.tables["skills"]
+    assert len(skills.rows) == printed["skills"]
+    lines = [dict(zip(skills.columns, r, strict=True)) for r in skills.rows]
+    assert sum(int(str(line["judged"])) for line in lines) == 39
+    assert all(line["suspected"] == line["judged"] and line["share"] == 1 for line in lines)
+    assert {row["skill"]: row["skill_words"] for row in printed["suspects"]}.items() <= {
+        line["skill"]: line["words"] for line in lines
+    }.items()
+    assert tracker.texts["summary"].startswith("Note: 1 of 40 rows could not be scored")
+    assert tracker.values("loss and 2 more/rows")[-1] == (40, 40)
+    assert tracker.values("answers/rows")[-1] == (5, 5) and tracker.ended == [False]
+
+
 def test_another_tracker_is_refused(
     recorders: list[RecordingTracker], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    for command in (["select", "no.json", "-b", "3"], ["train", "no.json"]):
+    for command in (
+        ["select", "no.json", "-b", "3"],
+        ["train", "no.json"],
+        ["evaluate", "--data", "no.json"],
+        ["suspects", "no.json"],
+    ):
         assert run(*command, "--track", "wanbd", "-o", "out") == 2
         assert "expected one of wandb, mlflow, tensorboard. Did you mean 'wandb'?" in (
             capsys.readouterr().err

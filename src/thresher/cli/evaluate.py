@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from thresher.evaluation import Evaluation
     from thresher.request import RunRequest
     from thresher.storage.columns import Store
+    from thresher.tracking import Tracking
 
 MOST_GROUPS = 30
 
@@ -78,10 +79,12 @@ def evaluate(
     """
     from thresher.errors import ConfigError, opt
     from thresher.evaluation import report
+    from thresher.evaluation.tracked import track_evaluation, track_tasks
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store
     from thresher.selection.opening import the_model
     from thresher.storage.opening import open_store
+    from thresher.tracking import require_tracker, tracked
 
     if data is None and lmms_eval is None:
         raise ConfigError(
@@ -90,6 +93,7 @@ def evaluate(
     request = o.request_of(context)
     if request.model is None:
         raise no_model("thresher evaluate")
+    require_tracker(request.track)
     file = report.check_output(out) if out is not None else None
     kept = open_store(default_store() if request.store is None else request.store)
     kept.check()
@@ -97,23 +101,33 @@ def evaluate(
     assert handle is not None  # request.model was checked above
     arguments = _lmms_arguments(handle, lmms_eval_model) if lmms_eval is not None else []
 
+    asked = o.asked_of(request, "evaluate") | {
+        "data": data,
+        "score": score,
+        "by": by,
+        "max_new_tokens": max_new_tokens,
+        "lmms_eval": lmms_eval,
+    }
     content: dict[str, Any] = {}
     found = None
-    if data is not None:
-        found = _ask(request, handle, kept, data, score, by, max_new_tokens)
-        content = found.to_json()
-        show(found)
-        if file is not None:
-            report.write_evaluation(content, found.rows, file)
-    if lmms_eval is not None:
-        from thresher.evaluation import lmms
+    with tracked(request.track, file.stem if file else "evaluate", asked, note) as tracking:
+        if data is not None:
+            found = _ask(request, handle, kept, data, score, by, max_new_tokens, tracking)
+            content = found.to_json()
+            show(found)
+            if file is not None:
+                report.write_evaluation(content, found.rows, file)
+            track_evaluation(found, tracking)
+        if lmms_eval is not None:
+            from thresher.evaluation import lmms
 
-        folder = file.with_suffix(".lmms_eval") if file is not None else Path("lmms_eval")
-        content.setdefault("model", handle.name)
-        content["lmms_eval"] = lmms.run_tasks(arguments, lmms_eval, folder)
-        _show_tasks(content["lmms_eval"])
-        if file is not None:
-            report.write_evaluation(content, found.rows if found is not None else None, file)
+            folder = file.with_suffix(".lmms_eval") if file is not None else Path("lmms_eval")
+            content.setdefault("model", handle.name)
+            content["lmms_eval"] = lmms.run_tasks(arguments, lmms_eval, folder)
+            _show_tasks(content["lmms_eval"])
+            if file is not None:
+                report.write_evaluation(content, found.rows if found is not None else None, file)
+            track_tasks(content["lmms_eval"], tracking)
     if file is not None:
         also = f" and {file.with_suffix('.parquet')}" if found is not None else ""
         typer.echo(f"Written: {file}{also}")
@@ -127,6 +141,7 @@ def _ask(
     score: str,
     by: str,
     max_new_tokens: int,
+    tracking: Tracking,
 ) -> Evaluation:
     from thresher.console.progress import stderr_progress
     from thresher.evaluation import evaluate as run
@@ -146,7 +161,7 @@ def _ask(
             score=score,  # type: ignore[arg-type]  # checked by evaluate
             by=by,
             store=store,
-            progress=progress,
+            progress=tracking.progress(progress),
             max_new_tokens=max_new_tokens,
             on_missing=request.on_missing,
             retry_errors=request.retry_errors,

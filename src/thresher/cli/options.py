@@ -186,3 +186,15 @@ def _names_from(file: Mapping[str, Any], flags: Mapping[str, Any]) -> Iterator[s
     yield from (name for name in file if flags.get(name) is None and name not in RUNS_CODE)
     replaced = flags.get("settings") or {}
     yield from (SETTING + name for name in file.get("settings", {}) if name not in replaced)
+
+
+def asked_of(request: RunRequest, command: str) -> dict[str, Any]:
+    """The options of a command and their values, without those that are unset: for a tracker.
+
+    Arguments:
+        request: of the command.
+        command: its name, as the fields have it in `commands`.
+    """
+    known = fields_of(type(request))
+    values = request.to_mapping()
+    return {name: v for name, v in values.items() if command in known[name].option.commands}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,10 @@ from thresher.cli import options as o
 from thresher.cli.guard import Interrupted, note
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from thresher.doctor.suspects import Suspect, Suspects
+    from thresher.pools import Pool
 
 LONGEST_TEXT = 60  # characters of a question or an answer in the table
 
@@ -80,22 +84,24 @@ def suspects(
     does not support it. Scores are stored, and shared with select --method winnow.
     """
     from thresher.console.progress import stderr_progress
-    from thresher.doctor.suspect_files import SUFFIXES, to_json, write_suspects
+    from thresher.doctor.suspect_files import SUFFIXES, to_json
     from thresher.doctor.suspects import SuspectOptions, find_suspects
+    from thresher.doctor.tracked import track_suspects
     from thresher.engine import RunContext
-    from thresher.errors import ConfigError, StoreError
+    from thresher.errors import ConfigError
     from thresher.methods.needs import no_model
-    from thresher.report.suspects_page import write_page
     from thresher.selection.config import default_store
     from thresher.selection.opening import open_the_pool, the_model
     from thresher.signals.suspicion import suspicion_signals
     from thresher.storage.opening import open_store
     from thresher.storage.writable import check_file
+    from thresher.tracking import require_tracker, tracked
 
     chosen = SuspectOptions(threshold, limit, answers, image_gain, leaves, max_new_tokens)
     request = o.request_of(context)
     if request.model is None:
         raise no_model("thresher suspects")
+    require_tracker(request.track)
     path = check_file(out, suffixes=(*SUFFIXES, ".html")) if out is not None else None
     kept = open_store(default_store() if request.store is None else request.store)
     kept.check()
@@ -111,20 +117,16 @@ def suspects(
         if any(path.samefile(source) for source in sources):
             raise ConfigError(" is the pool itself. Give another file.", option="out", value=out)
     progress = stderr_progress()
-    try:
-        found = find_suspects(opened, request, RunContext(kept, handle, progress=progress), chosen)
-    except KeyboardInterrupt:
-        raise Interrupted(progress.rows) from None
-    if path is not None:
+    asked = o.asked_of(request, "suspects") | {"pool": pool} | asdict(chosen)
+    with tracked(request.track, path.stem if path else "suspects", asked, note) as tracking:
+        run = RunContext(kept, handle, progress=tracking.progress(progress))
         try:
-            if path.suffix == ".html":
-                write_page(found, opened, path)
-            else:
-                write_suspects(found, path)
-        except OSError as e:
-            raise StoreError(
-                f" cannot be written: {e.strerror or e}.", option="out", value=out
-            ) from e
+            found = find_suspects(opened, request, run, chosen)
+        except KeyboardInterrupt:
+            raise Interrupted(progress.rows) from None
+        if path is not None:
+            _write(found, opened, path)
+        track_suspects(found, tracking)
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
         return
@@ -133,6 +135,31 @@ def suspects(
         note(remark.text)
     if path is not None:
         typer.echo(f"Written: {path}")
+
+
+def _write(found: Suspects, pool: Pool, path: Path) -> None:
+    """Write the list in the format of the file's name.
+
+    Arguments:
+        found: the suspects.
+        pool: that they are rows of.
+        path: of the file.
+
+    Raises StoreError (disk full, no permission).
+    """
+    from thresher.doctor.suspect_files import write_suspects
+    from thresher.errors import StoreError
+    from thresher.report.suspects_page import write_page
+
+    try:
+        if path.suffix == ".html":
+            write_page(found, pool, path)
+        else:
+            write_suspects(found, path)
+    except OSError as e:
+        raise StoreError(
+            f" cannot be written: {e.strerror or e}.", option="out", value=str(path)
+        ) from e
 
 
 def _print_suspects(found: Suspects, show: int) -> None:

@@ -94,6 +94,21 @@ class Suspect:
 
 
 @dataclass(frozen=True)
+class SkillCount:
+    """How many rows of one skill are suspected.
+
+    skill, words: number of the skill and its characteristic words.
+    judged: rows of the skill with a suspicion.
+    found: of these, rows at or above the threshold.
+    """
+
+    skill: int
+    words: str
+    judged: int
+    found: int
+
+
+@dataclass(frozen=True)
 class Suspects:
     """The list of suspects.
 
@@ -101,6 +116,8 @@ class Suspects:
     judged: number of rows with a suspicion.
     found: number of rows at or above the threshold, also those beyond the limit.
     expected_wrong: sum of the suspicions of the found rows.
+    by_skill: all skills with judged rows, by number.
+    failed: rows that could not be scored.
     """
 
     path: str
@@ -109,11 +126,17 @@ class Suspects:
     judged: int
     found: int
     expected_wrong: float
-    skills: int
+    by_skill: tuple[SkillCount, ...]
+    failed: int
     options: SuspectOptions
     rows: tuple[Suspect, ...]
     notes: tuple[Note, ...]
     asked: int  # rows that went through the model now
+
+    @property
+    def skills(self) -> int:
+        """Number of skills with judged rows."""
+        return len(self.by_skill)
 
 
 def find_suspects(
@@ -158,12 +181,29 @@ def find_suspects(
         judged=len(columns),
         found=int(reaches.sum()),
         expected_wrong=float(suspicion[reaches].sum()),
-        skills=len(np.unique(columns["skills"]["leaf"])),
+        by_skill=tuple(_by_skill(columns["skills"], reaches)),
+        failed=failed,
         options=options,
         rows=tuple(suspects_of(pool, rows, listed, columns, answers)),
         notes=tuple(_notes(columns, failed, len(pool), options, answers, len(listed))),
         asked=max((run.scored for run in engine.runs), default=0) + asked,
     )
+
+
+def _by_skill(skills: Mapping[str, np.ndarray], reaches: np.ndarray) -> Iterator[SkillCount]:
+    """The rows of each skill, and those that are found.
+
+    Arguments:
+        skills: the fields `leaf` and `words`, [n].
+        reaches: bool [n], the found rows.
+    """
+    leaves, first, code, judged = np.unique(
+        skills["leaf"], return_index=True, return_inverse=True, return_counts=True
+    )
+    found = np.bincount(code[reaches], minlength=len(leaves))
+    for k, leaf in enumerate(leaves.tolist()):
+        words = str(skills["words"][first[k]])
+        yield SkillCount(leaf, words, int(judged[k]), int(found[k]))
 
 
 def suspicion_order(columns: Columns) -> np.ndarray:

@@ -31,6 +31,7 @@ ASKING = (*SCORING, VERIFY)  # commands that ask a model about rows
 # those that neither train it nor read hidden states
 MODEL_ONLY = ("select", "plan", "evaluate", VERIFY)
 ONE_MODEL = ("select", "plan", VERIFY)  # those that take one pool, and a model that may be served
+TRACKED = ("select", "compare", "evaluate", "suspects")  # commands that a tracker follows
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
 SERVERS, MIXTURES = "Model behind a server", "Mixture"
 DEFAULT_METHOD = "winnow"
@@ -145,7 +146,7 @@ class RunRequest:
     $THRESHER_STORE, else your cache folder)."""
     on_missing: Annotated[OnMissing, Option("WHAT", RUN, commands=SCORING)] = "auto"
     """Rows that cannot be scored: auto (leave out up to 5%), exclude, or refuse."""
-    track: Annotated[Track | None, Option("NAME", RUN, commands=("select", "compare"))] = None
+    track: Annotated[Track | None, Option("NAME", RUN, commands=TRACKED)] = None
     """Log progress and results to wandb, mlflow or tensorboard.
 
     Needs the extra of that name. Results do not depend on it.
