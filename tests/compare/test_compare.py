@@ -25,7 +25,6 @@ from tests.text_pools import HighestLoss, Model, record, write_pool
 from tests.validation_sets import validation
 from tests.warm_process import WarmProcess, WarmServer
 from thresher.cli import main
-from thresher.cli.compare import load, show, show_plan
 from thresher.compare import (
     Comparison,
     Job,
@@ -36,6 +35,8 @@ from thresher.compare import (
     read_answers,
 )
 from thresher.compare import plan as compare_plan
+from thresher.compare.opening import load_methods
+from thresher.compare.printing import show, show_plan
 from thresher.doctor import find_problems
 from thresher.engine import RunContext
 from thresher.errors import ConfigError, PoolError, opt
@@ -672,25 +673,25 @@ def test_validation_questions_in_the_pool_or_the_test_are_refused_before_the_fir
 
 
 def test_methods_and_their_settings_on_the_command_line() -> None:
-    got = load(
+    got = load_methods(
         "clipper, random,mllm_selector,clipper",
         ["mllm_selector.alpha=0", ("clipper.bins=10 clipper.prefer=none")],
     )
     assert list(got) == ["clipper", "random", "mllm_selector"]
     assert got["mllm_selector"] == MllmSelector(alpha=0) and got["clipper"].bins == 10  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"method=.cliper.: there is no such method"):
-        load("cliper", [])
+        load_methods("cliper", [])
     with pytest.raises(ConfigError, match=r"expected METHOD\.KEY=VALUE.*clipper\.KEY=0"):
-        load("clipper", ["alpha=0"])
+        load_methods("clipper", ["alpha=0"])
     # named as they are typed here, whatever is wrong with them
     with pytest.raises(ConfigError, match=r"^--set winnow\.guard=maybe: guard of winnow must be"):
-        load("clipper,winnow", ["winnow.guard=maybe"])
+        load_methods("clipper,winnow", ["winnow.guard=maybe"])
     with pytest.raises(ConfigError, match=r"^--set winnow\.gard=on: winnow has no setting 'gard'"):
-        load("clipper,winnow", ["winnow.gard=on"])
+        load_methods("clipper,winnow", ["winnow.gard=on"])
     with pytest.raises(ConfigError, match=r"^--set winnow\.keep=2: expected a share above 0"):
-        load("clipper,winnow", ["winnow.keep=2"])
+        load_methods("clipper,winnow", ["winnow.keep=2"])
     with pytest.raises(ConfigError, match="name at least one"):
-        load("random", [])
+        load_methods("random", [])
 
 
 def test_questions_that_cannot_be_evaluated_are_refused_before_the_first_cell(

@@ -5,6 +5,8 @@ A *cell* is one method at one budget with one seed. `random` is always among the
 the whole pool, trained once per seed. A finished cell is kept, and not computed again while its
 inputs are the same.
 
+    request     what was typed                                      no files
+    opening     from that to a checked comparison                   opens pools, resolves models
     cells       the cells of a comparison and their fingerprints    no files
     cell_files  the files of a finished cell                        reads and writes `out/cells`
     run         select, train and evaluate the missing cells        writes into `out` and the store
@@ -14,6 +16,7 @@ inputs are the same.
     output      compare.json and compare.svg                        writes into `out`
     plot        the chart as SVG                                    no files
     plan        the cost of a comparison                            no files
+    printing    the table and the plan on stdout                    no files
 """
 
 from thresher.compare.cell_files import Result, chosen_rows, is_finished, read_answers, read_cell
