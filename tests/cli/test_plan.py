@@ -11,7 +11,7 @@ import yaml
 from tests.text_pools import record, write_pool
 from thresher import cli
 from thresher.cli.plan import lines
-from thresher.selection.plan import SignalPlan
+from thresher.selection.signal_plan import SignalPlan
 
 URL = "http://127.0.0.1:9/v1"  # no server listens there; nothing is sent
 SERVED = ("--backend", "openai", "--url", URL, "--model", "m")

@@ -14,8 +14,9 @@ from tests.text_pools import HighestLoss, Model, record, write_pool
 from thresher.pools import Pool, open_pool
 from thresher.selection import folder as output
 from thresher.selection.cost_record import Cost, Prediction, cost_section, keep_prediction
-from thresher.selection.plan import SignalPlan, plan
+from thresher.selection.plan import plan
 from thresher.selection.select import select
+from thresher.selection.signal_plan import SignalPlan
 from thresher.selection.training_plan import TrainingPlan
 from thresher.storage.columns import Store
 from thresher.types import Budget

@@ -21,7 +21,8 @@ from thresher.selection.gpus import (
     training_bytes,
     work_of,
 )
-from thresher.selection.plan import Plan, SignalPlan
+from thresher.selection.plan import Plan
+from thresher.selection.signal_plan import SignalPlan
 from thresher.selection.training_plan import TrainingPlan
 from thresher.storage.columns import Store
 from thresher.types import Budget

@@ -16,7 +16,8 @@ from thresher.cli.guard import note
 if TYPE_CHECKING:
     from thresher.request import RunRequest
     from thresher.selection.gpus import GpuEstimate
-    from thresher.selection.plan import Plan, SignalPlan
+    from thresher.selection.plan import Plan
+    from thresher.selection.signal_plan import SignalPlan
 
 
 @o.takes_request("plan")

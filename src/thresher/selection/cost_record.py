@@ -25,7 +25,8 @@ from thresher.text import parse_json
 
 if TYPE_CHECKING:
     from thresher.engine import RunContext
-    from thresher.selection.plan import Plan, SignalPlan
+    from thresher.selection.plan import Plan
+    from thresher.selection.signal_plan import SignalPlan
     from thresher.selection.task import SelectionTask
     from thresher.selection.training_plan import TrainingPlan
     from thresher.storage.columns import Store
