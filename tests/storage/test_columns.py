@@ -21,7 +21,8 @@ from thresher.backends.fake import IDENTITY
 from thresher.errors import ConfigError, StoreError
 from thresher.fingerprint import fingerprint
 from thresher.storage.atomic import STALE_AFTER
-from thresher.storage.columns import MERGE_ABOVE, DamagedPart, Store, sorted_order
+from thresher.storage.columns import MERGE_ABOVE, DamagedPart, Store
+from thresher.storage.part_rows import sorted_order
 from thresher.types import DIGEST, Field, digests_to_array
 
 FIELDS = (

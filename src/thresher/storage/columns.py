@@ -36,7 +36,6 @@ import pyarrow.parquet as pq
 from thresher.errors import ConfigError, StoreError, opt
 from thresher.fingerprint import canonical, fingerprint
 from thresher.storage.arrow_values import (
-    arrow_type,
     blank,
     encoded_texts,
     from_digests,
@@ -47,6 +46,17 @@ from thresher.storage.arrow_values import (
 from thresher.storage.atomic import atomic_write, remove_stale, temporary_path
 from thresher.storage.claims import Claims, RowClaims, claim_file
 from thresher.storage.lock import file_lock
+from thresher.storage.part_rows import (
+    WRITTEN,
+    ascends,
+    check_columns,
+    deduplicate,
+    plain_type,
+    repeats,
+    row_times,
+    sorted_order,
+    write_time,
+)
 from thresher.storage.writable import nearest_folder
 from thresher.types import Field, Signal
 
@@ -57,7 +67,6 @@ MERGE_ABOVE = 64  # parts per fingerprint; more would make every load open many 
 PROBE_BYTES = 4096  # one block of most file systems
 SMALL_PART = 64 << 20  # bytes; larger parts are not merged again, so that total writes stay linear
 TEXTS_LIMIT = 8 << 20  # bytes of distinct texts in a part, such as words of skills, kept as such
-WRITTEN = b"written"  # schema metadata of a part: time.time_ns(); parts without it count as oldest
 
 
 class DamagedPart(UserWarning):
@@ -280,10 +289,10 @@ class Store:
         columns = {f.name: to_numpy(table[f.name], f) for f in fields}
         target: np.ndarray | slice
         origin: np.ndarray | slice
-        if len(stored) == m and _ascends(stored) and (stored == keys).all():
+        if len(stored) == m and ascends(stored) and (stored == keys).all():
             target = origin = slice(None)  # a whole pool in one part: nothing to look up
         else:
-            order = _deduplicate(stored, (texts, codes), columns, _row_times(tables))
+            order = deduplicate(stored, (texts, codes), columns, row_times(tables))
             ordered = stored[order]
             # sorted queries are 30 times faster (CPU cache)
             query_order = sorted_order(keys)
@@ -393,7 +402,7 @@ class Store:
             table,
             sink,
             compression="zstd",
-            use_dictionary=[f.name for f in table.schema if _repeats(f.type)],
+            use_dictionary=[f.name for f in table.schema if repeats(f.type)],
             dictionary_pagesize_limit=TEXTS_LIMIT,
             # without checksums a flipped bit inside a page would be read as a wrong number
             write_page_checksum=True,
@@ -456,7 +465,7 @@ class Store:
         except (pa.ArrowException, OSError) as e:
             self._quarantine(path, str(e))
             return None
-        _check_columns(path, table, fields)
+        check_columns(path, table, fields)
         return table
 
     def _quarantine(self, path: Path, reason: str) -> None:
@@ -497,66 +506,18 @@ class Store:
         each = list(tables.values())
         table = pa.concat_tables(each)
         columns = {f.name: to_numpy(table[f.name], f) for f in fields}
-        keep = _deduplicate(
-            to_digests(table["key"]), encoded_texts(table["error"]), columns, _row_times(each)
+        keep = deduplicate(
+            to_digests(table["key"]), encoded_texts(table["error"]), columns, row_times(each)
         )
-        plain = pa.schema([pa.field(f.name, _plain_type(f.type)) for f in table.schema])
+        plain = pa.schema([pa.field(f.name, plain_type(f.type)) for f in table.schema])
         merged = table.take(pa.array(keep)).cast(plain).combine_chunks()
-        self._write_part(fp, merged, max(_write_time(t) for t in each))
+        self._write_part(fp, merged, max(write_time(t) for t in each))
         self._delete_merged(list(tables))
 
     def _delete_merged(self, parts: Sequence[Path]) -> None:
         """Delete parts whose rows are in a new one."""
         for p in parts:
             p.unlink(missing_ok=True)
-
-
-# --------------------------------------------------------------------------------- rows and columns
-
-
-def _deduplicate(
-    keys: np.ndarray,
-    error: tuple[np.ndarray, np.ndarray],
-    columns: Mapping[str, np.ndarray],
-    written: np.ndarray,
-) -> np.ndarray:
-    """Row numbers of one row per distinct key, sorted by key.
-
-    A success is preferred to an error, a newer error to an older one (the reason may have changed);
-    remaining ties are broken by content, not by file.
-
-    Arguments:
-        keys: DIGEST [n].
-        error: (texts, codes int [n]), "" for a success (`encoded_texts`).
-        columns: field name -> array [n].
-        written: int64 [n], time at which each row was written, ns.
-    """
-    order = sorted_order(keys)
-    ordered = keys[order]
-    new = np.r_[True, ordered[1:] != ordered[:-1]]
-    if new.all():
-        return order
-    slots = np.flatnonzero(~new | np.r_[~new[1:], False])  # repeated keys: usually few
-    rows = order[slots]
-    distinct, codes = error
-    texts = _ranks(distinct)[codes[rows]]
-    bad = (distinct != "")[codes[rows]]
-    contents = [_ranks(c[rows]) if c.dtype == object else c[rows] for c in columns.values()]
-    newest = np.where(bad, -written[rows], 0)  # successes are chosen by content alone
-    order[slots] = rows[np.lexsort((*contents, texts, newest, bad, keys[rows]))]
-    return order[new]
-
-
-def _write_time(table: pa.Table) -> int:
-    """Time at which the part was written, ns; 0 if unknown."""
-    return int((table.schema.metadata or {}).get(WRITTEN, b"0"))
-
-
-def _row_times(tables: Sequence[pa.Table]) -> np.ndarray:
-    """Write time of each row of the concatenated tables, ns, int64 [n]."""
-    return np.repeat(
-        np.array([_write_time(t) for t in tables], np.int64), [t.num_rows for t in tables]
-    )
 
 
 def _reason(error: OSError) -> str:
@@ -572,58 +533,3 @@ def _exists(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-def _ranks(texts: np.ndarray) -> np.ndarray:
-    """Texts as integers with the same order, int64 [n]."""
-    return np.unique(texts, return_inverse=True)[1]
-
-
-def sorted_order(keys: np.ndarray) -> np.ndarray:
-    """Row numbers that sort keys, int64 [n]: `np.argsort(keys, kind="stable")`, but several times
-    faster, since digests rarely agree in their first eight bytes, which are sorted as a number.
-
-    Arguments:
-        keys: DIGEST [n].
-    """
-    head = np.ascontiguousarray(keys).view(">u8")[::4].astype(np.uint64)
-    order = np.argsort(head, kind="stable")
-    ordered, first = keys[order], head[order]
-    same = first[1:] == first[:-1]
-    if (ordered[1:][same] != ordered[:-1][same]).any():
-        return np.argsort(keys, kind="stable")
-    return order
-
-
-def _ascends(keys: np.ndarray) -> bool:
-    """Whether keys (DIGEST [n]) are in ascending order without repeats."""
-    return bool((keys[1:] > keys[:-1]).all())
-
-
-def _repeats(kind: pa.DataType) -> bool:
-    """Whether values of this type are often equal, unlike keys, vectors and losses."""
-    return not (pa.types.is_fixed_size_binary(kind) or pa.types.is_floating(kind))
-
-
-def _plain_type(kind: pa.DataType) -> pa.DataType:
-    """The type of a column's values, dictionary-encoded or not."""
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
-
-
-def _check_columns(path: Path, table: pa.Table, fields: Sequence[Field]) -> None:
-    expected = {"key": pa.binary(32), "error": pa.string()} | {
-        f.name: arrow_type(f) for f in fields
-    }
-    given = {f.name: _plain_type(f.type) for f in table.schema}
-    if given == expected:
-        return
-    differ = sorted(n for n in given.keys() | expected.keys() if given.get(n) != expected.get(n))
-    what = ", ".join(
-        (f"{n}: {given.get(n, 'absent')} in the file, {expected.get(n, 'absent')} expected")
-        for n in differ
-    )
-    raise StoreError(
-        f"Column conflict in the store's part {path}: {what}. It was written by another version "
-        "of this signal. Delete the folder it is in to score those rows again, or give another "
-        f"{opt('store')}."
-    )
