@@ -128,7 +128,7 @@ def digests(n: int) -> np.ndarray:
 
 def work_queue(root: Path, n: int = 40, processes: int = 1) -> WorkQueue:
     columns, retried = [("f" * 32, Loss.fields)], np.zeros(n, bool)
-    return WorkQueue(Store(root), columns, digests(n), retried, lambda rows: None, processes)
+    return WorkQueue(Store(root), columns, digests(n), retried, 0, lambda rows: None, processes)
 
 
 def test_late_process_gets_a_share_of_the_rest(tmp_path: Path) -> None:
@@ -155,7 +155,8 @@ def test_blocks_are_as_large_as_their_cost(tmp_path: Path) -> None:
     store, costs = Store(tmp_path), np.repeat([9.0, 1.0], 100)
     columns, keys = [("f" * 32, Loss.fields)], digests(200)
     rows, left = [], float(costs.sum())
-    with WorkQueue(store, columns, keys, np.zeros(200, bool), lambda n: None, 1, costs) as queue:
+    retried = np.zeros(200, bool)
+    with WorkQueue(store, columns, keys, retried, 0, lambda n: None, 1, costs) as queue:
         while (block := queue.next_block(lambda: None, lambda: None)) is not None:
             cost, smallest = costs[block].sum(), 8 * costs.mean()
             assert cost <= max(left / 2, smallest)
@@ -266,6 +267,30 @@ def test_stored_failure_is_retried_by_one_process(tmp_path: Path) -> None:
     assert again.errors[3] == "" and model.scored == 1
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_failure_is_retried_once_by_a_command(tmp_path: Path, merged: bool) -> None:
+    """Of ten rows, row 0 failed before the command began, and row 1 since."""
+    store, keys, fp = Store(tmp_path), digests(10), "f" * 32
+
+    def append(rows: list[int], error: str) -> None:
+        values = {f.name: np.zeros(len(rows), f.dtype) for f in Loss.fields}
+        store.append(fp, Loss.fields, keys[rows], values, [error] * len(rows))
+
+    append([0, 1, 2], "before")
+    since = time.time_ns()
+    append([1], "since")
+    append([2], "")
+    if merged:
+        store._merge(fp, Loss.fields, store.parts(fp))
+        assert len(store.parts(fp)) == 1
+    retried = np.arange(10) < 3
+    columns = [(fp, Loss.fields)]
+    with WorkQueue(store, columns, keys, retried, since, lambda rows: None) as queue:
+        assert np.flatnonzero(queue.done).tolist() == [1, 2]
+    with WorkQueue(store, columns, keys, ~retried, since, lambda rows: None) as queue:
+        assert np.flatnonzero(queue.done).tolist() == [0, 1, 2]
+
+
 def test_waiting_is_reported_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Store, "poll_seconds", 0.01)
     store, results = Store(tmp_path), []
@@ -281,6 +306,6 @@ def test_waiting_is_reported_and_ends(tmp_path: Path, monkeypatch: pytest.Monkey
 
     other.__enter__()
     other.claim(keys)
-    with WorkQueue(store, [(fp, Loss.fields)], keys, np.zeros(10, bool), waiting) as queue:
+    with WorkQueue(store, [(fp, Loss.fields)], keys, np.zeros(10, bool), 0, waiting) as queue:
         assert queue.next_block(lambda: None, lambda: None) is None
     assert results == [10] and queue.elsewhere.all() and not queue.scored_here.any()

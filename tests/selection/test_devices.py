@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.text_pools import record, write_pool
+from thresher.cli import main
 from thresher.errors import ConfigError
 from thresher.request import RunRequest
 from thresher.request.devices import parse_devices
 from thresher.selection.config import check_request
 from thresher.selection.devices import _Worker
 from thresher.selection.worker import read_request, score
+from thresher.storage.columns import Store
 
 
 @pytest.mark.parametrize(
@@ -82,7 +87,7 @@ def test_a_worker_gets_the_request_of_the_user(tmp_path: Path) -> None:
     import json
 
     given = request(tmp_path, model="demo", settings={"where": "low"})
-    assert read_request(json.dumps(given.to_mapping())) == given
+    assert read_request(json.loads(json.dumps(given.to_mapping()))) == given
 
 
 def test_a_worker_scores_into_the_store_and_writes_nothing_else(tmp_path: Path) -> None:
@@ -94,7 +99,7 @@ def test_a_worker_scores_into_the_store_and_writes_nothing_else(tmp_path: Path) 
 
 
 def test_a_worker_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
-    worker = _Worker.start(request(tmp_path, model=str(tmp_path / "absent")), "cpu")
+    worker = _Worker.start(request(tmp_path, model=str(tmp_path / "absent")), "cpu", 0)
     worker.process.wait(60)
     worker.stop()
     problem = worker.end()
@@ -103,7 +108,7 @@ def test_a_worker_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None
 
 
 def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
-    worker = _Worker.start(request(tmp_path, model="demo"), "cpu")
+    worker = _Worker.start(request(tmp_path, model="demo"), "cpu", 0)
     worker.process.kill()
     worker.stop()
     assert "failed (signal 9)" in worker.end()
@@ -111,7 +116,59 @@ def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
 
 def test_worker_stops_on_request(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    worker = _Worker.start(request(tmp_path, model="demo"), "cpu")
+    worker = _Worker.start(request(tmp_path, model="demo"), "cpu", 0)
     time.sleep(0.5)
     worker.stop()
     assert worker.end() == ""
+
+
+def with_torn_images(folder: Path) -> RunRequest:
+    """A request for forty rows, the images of three of which cannot be read."""
+    records: list[dict[str, Any]] = [record(i) for i in range(40)]
+    for i in (3, 17, 30):
+        (folder / f"{i}.png").write_bytes(b"not an image")
+        records[i]["image"] = f"{i}.png"
+        records[i]["conversations"][0]["value"] += "\n<image>"
+    write_pool(folder / "pool.json", records)
+    return RunRequest(
+        pool=str(folder / "pool.json"),
+        method="perplexity",
+        budget="10",
+        store=str(folder / "store"),
+        model="demo",
+        on_missing="exclude",
+    )
+
+
+def failures(folder: Path) -> list[int]:
+    """How often each row that failed was tried, ascending."""
+    store = Store(folder / "store")
+    (column,) = (folder / "store" / "columns").iterdir()
+    parts = store.new_keys(column.name, set())
+    return sorted(Counter(k.tobytes() for p in parts for k in p.keys[~p.succeeded]).values())
+
+
+def test_failed_rows_are_retried_once_by_all_processes_of_a_command(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    asked = with_torn_images(tmp_path)
+    score(asked)
+    score(asked)
+    assert failures(tmp_path) == [1, 1, 1]
+    again = replace(asked, retry_errors=True)
+    began = time.time_ns()
+    for _ in range(2):  # the second process starts when the first one has ended
+        score(again, started=began)
+        assert failures(tmp_path) == [2, 2, 2]
+    score(again)  # another command
+    assert failures(tmp_path) == [3, 3, 3]
+
+
+def test_failed_rows_are_retried_once_with_several_devices(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    score(asked := with_torn_images(tmp_path))
+    words = [asked.pool, "-m", asked.method, "-b", asked.budget, "--model", "demo"]
+    words += ["--store", str(asked.store), "--on-missing", "exclude", "--retry-errors"]
+    with pytest.raises(SystemExit) as ended:
+        main(["select", *words, "--devices", "cpu,cpu", "-o", str(tmp_path / "out")])
+    assert not ended.value.code
+    assert failures(tmp_path) == [2, 2, 2]

@@ -181,6 +181,7 @@ class ColumnEngine:
             self.table,
             self.store,
             self._request.retry_errors,
+            self._context.started,
         )
         if request.missing.any():
             self.models.check_can_train(request.signal, label)

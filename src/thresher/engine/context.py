@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,9 @@ class RunContext:
     """Called with the number of rows whenever this process has stored rows that it scored."""
     meter: Meter = field(default_factory=Meter)
     """Counts what the run takes; the same object in all contexts made from this one."""
+    started: int = field(default_factory=time.time_ns)
+    """When the command began, `time.time_ns()`; the same for all of its processes. A stored failure
+    is tried again only if it is older."""
     new_engine: Callable[..., Any] | None = None
     """Creates the engines of a selection; None: `create_engine`. Another function may return an
     engine that scores nothing, or one that keeps columns in memory."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.engine.context import RunContext
-from thresher.engine.scoring import ScoredKeys, by_missing, pass_label
+from thresher.engine.scoring import ScoredKeys, by_missing, pass_label, with_failures
 from thresher.engine.scoring_request import ScoringRequest
 from thresher.engine.stored_entries import StoredEntries
 from thresher.engine.workers import Workers, wait_until
@@ -47,7 +47,8 @@ class RemoteScorer:
         first, progress = requests[0], self.context.progress
         columns = [(r.fingerprint, r.signal.fields) for r in requests]
         keys = first.keys[entries]  # [e] DIGEST
-        rows = StoredEntries(self.context.store, columns, keys, first.errors[entries] != "")
+        retried = with_failures(requests, entries)
+        rows = StoredEntries(self.context.store, columns, keys, retried, self.context.started)
         rows.refresh()
         before = _Bar(progress, pass_label(requests), len(first.keys), rows)
 

@@ -98,6 +98,17 @@ def by_missing(requests: Sequence[ScoringRequest]) -> list[tuple[list[ScoringReq
     ]
 
 
+def with_failures(requests: Sequence[ScoringRequest], entries: np.ndarray) -> np.ndarray:
+    """Which rows of a pass have a stored failure, bool [e].
+
+    Arguments:
+        requests: of the pass.
+        entries: int64 [e], of the arrays [m] of each request.
+    """
+    out: np.ndarray = np.any([r.errors[entries] != "" for r in requests], axis=0)
+    return out
+
+
 def pass_label(requests: Sequence[ScoringRequest]) -> str:
     """The name of a pass in messages; `requests`: at least one."""
     more = f" and {len(requests) - 1} more" if len(requests) > 1 else ""
@@ -131,7 +142,7 @@ class _Pass:
         self.pool_rows = rows[order]  # [e] int64
         self.keys = first.keys[entries]  # [e] DIGEST
         self.copies = first.copies[entries]  # [e] int64
-        self.retried = first.errors[entries] != ""  # [e] bool: a failure of the row is stored
+        self.retried = with_failures(requests, entries)  # [e] bool
         inputs = first.signal.inputs()
         self.inputs = (
             scorer.table.columns(inputs).take(first.first[entries]) if inputs else None
@@ -161,6 +172,7 @@ class _Pass:
             columns,
             self.keys,
             self.retried,
+            self.scorer.context.started,
             self._waiting,
             self.scorer.context.processes,
             estimate_row_tokens(self.scorer.pool.facts, self.pool_rows),

@@ -103,6 +103,7 @@ def make_scoring_request(
     table: ColumnTable,
     store: Store,
     retry_errors: bool,
+    since: int,
 ) -> ScoringRequest:
     """Look up which values of a signal are stored.
 
@@ -114,6 +115,8 @@ def make_scoring_request(
         store: where the values are looked up.
         retry_errors: rows with a stored failure count as missing. A failure because a file changed
             during another run always counts as missing.
+        since: when the command began, `time.time_ns()`: failures that were stored later are not
+            tried again.
     """
     digest = table.numbering.digest[positions]  # [r] DIGEST
     inputs = [array[positions] for array in key_values(signal, table).values()]
@@ -129,7 +132,10 @@ def make_scoring_request(
     )
     fp = fingerprint(signal)
     values, errors, found = store.load(fp, signal.fields, keys)
-    missing = ~found | ((errors != "") & retry_errors) | of_another_run(errors)  # [m] bool
+    again = ((errors != "") & retry_errors) | because_files_changed(errors)  # [m] bool
+    if again.any():
+        again &= ~_tried(store, fp, keys, since)
+    missing = ~found | again  # [m] bool
     first = positions[first]  # [m] int64: an index into `positions` becomes a position
     return ScoringRequest(
         signal, label, fp, keys, first, copies, positions, entry, values, errors, missing
@@ -149,7 +155,16 @@ def _unique_of_sorted(
     return digest[first], first, np.cumsum(new) - 1, np.diff(first, append=len(digest))
 
 
-def of_another_run(errors: np.ndarray) -> np.ndarray:
+def _tried(store: Store, fp: str, keys: np.ndarray, since: int) -> np.ndarray:
+    """bool [m]: whether a failure of the row was stored at the time `since` or later."""
+    failed = [
+        part.keys[~part.succeeded & (part.written >= since)] for part in store.new_keys(fp, set())
+    ]
+    out: np.ndarray = np.isin(keys, np.concatenate([keys[:0], *failed]))
+    return out
+
+
+def because_files_changed(errors: np.ndarray) -> np.ndarray:
     """bool [m]: failures because an image was written to while its row was scored. They say nothing
     about the row. `errors`: object [m], str."""
     out = np.zeros(len(errors), bool)

@@ -31,8 +31,9 @@ class WorkQueue:
         store: holds the columns.
         columns: (fingerprint, fields) of each.
         keys: DIGEST [e], in the order in which they are to be scored.
-        retried: bool [e], entries with a stored failure that are to be scored again; if another
-            process scores one, it counts as done only if that succeeds.
+        retried: bool [e], entries with a stored failure that are to be scored again, once.
+        since: when the command began, `time.time_ns()`: a failure that another process stored later
+            is not tried again.
         waiting: called with the number of rows left when other processes have claimed them all.
         processes: number of processes that work on these rows or soon will; there may be more.
         costs: float64 [e], > 0: what each row costs, in any unit; None: all the same.
@@ -44,6 +45,7 @@ class WorkQueue:
         columns: Sequence[tuple[str, Sequence[Field]]],
         keys: np.ndarray,
         retried: np.ndarray,
+        since: int,
         waiting: Callable[[int], None],
         processes: int = 1,
         costs: np.ndarray | None = None,
@@ -51,7 +53,7 @@ class WorkQueue:
         self.keys, self.waiting, self.processes = keys, waiting, processes
         self._costs = np.ones(len(keys)) if costs is None else costs  # [e] float64
         self.scored_here = np.zeros(len(keys), bool)  # [e]
-        self._entries = StoredEntries(store, columns, keys, retried)
+        self._entries = StoredEntries(store, columns, keys, retried, since)
         self._claimed = np.zeros(len(keys), bool)  # [e]: by this process, and not stored yet
         self._claims = store.claims([fp for fp, _ in columns])
         self._poll_seconds = store.poll_seconds

@@ -22,7 +22,9 @@ class StoredEntries:
         columns: (fingerprint, fields) of each.
         keys: DIGEST [e].
         retried: bool [e], entries with a stored failure that are to be scored again: done once they
-            are stored without one.
+            are stored without one, or with one of the same command.
+        since: when the command began, `time.time_ns()`: a failure that was written later is one of
+            the same command, whichever process tried the row.
     """
 
     def __init__(
@@ -31,8 +33,9 @@ class StoredEntries:
         columns: Sequence[tuple[str, Sequence[Field]]],
         keys: np.ndarray,
         retried: np.ndarray,
+        since: int,
     ) -> None:
-        self.store, self.columns, self.retried = store, columns, retried
+        self.store, self.columns, self.retried, self.since = store, columns, retried, since
         self.done = np.zeros(len(keys), bool)  # [e]
         self._order = np.argsort(keys, kind="stable")  # [e] int64
         self._sorted = keys[self._order]  # [e] DIGEST
@@ -42,10 +45,11 @@ class StoredEntries:
     def refresh(self) -> None:
         """Read what was stored since the last time."""
         for i, (fp, _) in enumerate(self.columns):
-            for keys, succeeded in self.store.new_keys(fp, self._seen[i]):
-                entries = self.entries(keys)
+            for part in self.store.new_keys(fp, self._seen[i]):
+                entries = self.entries(part.keys)
                 self._stored[i, entries[~self.retried[entries]]] = True
-                self._stored[i, self.entries(keys[succeeded])] = True
+                tried = part.succeeded | (part.written >= self.since)  # [k] bool
+                self._stored[i, self.entries(part.keys[tried])] = True
         self.done |= self._stored.all(axis=0)
 
     def entries(self, keys: np.ndarray) -> np.ndarray:

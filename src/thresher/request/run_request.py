@@ -160,7 +160,10 @@ class RunRequest:
     retry_errors: Annotated[
         bool, Option("", RUN, commands=("select", "plan", "evaluate", "suspects"))
     ] = False
-    """Score rows again whose stored result is an error."""
+    """Score rows again whose stored result is an error.
+
+    Each is tried once, whichever process of the command does it.
+    """
     force: Annotated[bool, Option("", RUN, commands=("select",))] = False
     """Continue with meaningless scores (a judge that gives no probability to its answers)."""
     device: Annotated[str, Option("NAME", MODEL, commands=ASKING)] = "auto"

@@ -46,7 +46,8 @@ def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
     if len(devices) < 2:
         yield job
         return
-    started = [_Worker.start(request, device) for device in devices[1:]]
+    began = job.context.started
+    started = [_Worker.start(request, device, began) for device in devices[1:]]
     try:
         yield replace(job, context=replace(job.context, processes=len(devices)))
     finally:
@@ -79,7 +80,14 @@ class _Worker:
     errors: IO[bytes]
 
     @classmethod
-    def start(cls, request: RunRequest, device: str) -> _Worker:
+    def start(cls, request: RunRequest, device: str, began: int) -> _Worker:
+        """Start the worker of a device.
+
+        Arguments:
+            request: of the run.
+            device: that it scores on.
+            began: when the command began, as `RunContext.started`.
+        """
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
         process = subprocess.Popen(
             [sys.executable, "-m", "thresher.selection.worker"],
@@ -93,7 +101,8 @@ class _Worker:
             given.pop(name, None)
         try:
             # its end tells the worker that this process is dead: it stays open until then
-            process.stdin.write(json.dumps(given).encode() + b"\n")
+            line = json.dumps({"request": given, "started": began})
+            process.stdin.write(line.encode() + b"\n")
             process.stdin.flush()
         except BrokenPipeError:
             pass  # `end` reports how it ended

@@ -30,6 +30,7 @@ class RayJob:
     folder: str  # working directory of the command; relative paths start there
     claim: str  # name of a claim in the store, which exists while the command runs
     processes: int  # number of workers
+    started: int  # when the command began, as `RunContext.started`
     version: str = __version__
 
 
@@ -64,8 +65,8 @@ class ScoringActor:
         error: ThresherError | None = None
         try:
             _check(job, self._progress.state.node)
-            request = read_request(job.request)
-            score(request, self._progress, self._progress.stored, job.processes)
+            request = read_request(json.loads(job.request))
+            score(request, self._progress, self._progress.stored, job.processes, job.started)
         except KeyboardInterrupt:  # `stop`
             pass
         except ThresherError as e:
@@ -108,15 +109,16 @@ class _Reports:
         self.state = replace(self.state, rows=self.state.rows + rows)
 
 
-def make_job(request: dict[str, Any], claim: str, processes: int) -> RayJob:
+def make_job(request: dict[str, Any], claim: str, processes: int, started: int) -> RayJob:
     """The job of the workers.
 
     Arguments:
         request: fields of the worker's request; the store's path is absolute.
         claim: name of a claim in the store, which exists while the command runs.
         processes: number of workers.
+        started: when the command began, as `RunContext.started`.
     """
-    return RayJob(json.dumps(request), os.getcwd(), claim, processes)
+    return RayJob(json.dumps(request), os.getcwd(), claim, processes, started)
 
 
 def _check(job: RayJob, node: str) -> None:

@@ -76,7 +76,7 @@ def ray_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
         given = _request_of_workers(request, placement, absolute(context.store.address))
         workers = RayWorkers(
             connect(request.ray_address),
-            make_job(given, claims.name, placement.workers),
+            make_job(given, claims.name, placement.workers, context.started),
             placement,
             lambda: place(request).workers,
             say if progress is None else lambda text: progress.say(spelled(text, as_flag)),

@@ -1,6 +1,7 @@
 """One worker process of `--devices`: reads a request from stdin, scores the rows that are still
-missing, and exits. The first line of stdin is the request as JSON; the end of stdin means that the
-process that started it asks it to stop, or has died.
+missing, and exits. The first line of stdin is JSON, the request and when its command began
+({"request": {…}, "started": ns}); the end of stdin means that the process that started it asks it
+to stop, or has died.
 
 Writes scores into the store only.
 """
@@ -14,9 +15,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thresher.errors import ThresherError
 from thresher.request import RunRequest, fields_of
@@ -30,11 +31,10 @@ STOPPED_AFTER = 60.0  # seconds to store what is scored, once the starting proce
 AGAIN = 3.0  # seconds between two interrupts
 
 
-def read_request(line: str) -> RunRequest:
+def read_request(values: Mapping[str, Any]) -> RunRequest:
     """The request from what `to_mapping` gave."""
     known = fields_of(RunRequest)
-    given = {k: tuple(v) if known[k].type is tuple else v for k, v in json.loads(line).items()}
-    return combine({}, given)
+    return combine({}, {k: tuple(v) if known[k].type is tuple else v for k, v in values.items()})
 
 
 def score(
@@ -42,6 +42,7 @@ def score(
     progress: Progress | None = None,
     on_stored: Callable[[int], None] | None = None,
     processes: int = 1,
+    started: int | None = None,
 ) -> None:
     """Score the missing rows of the request's columns, as many as other processes leave.
 
@@ -50,12 +51,19 @@ def score(
         progress: receives progress reports; None: none.
         on_stored: called with the number of rows whenever some were stored.
         processes: number of processes that were started to score these rows.
+        started: when the command began, `time.time_ns()`; None: now.
     """
     from thresher.selection import iterate
     from thresher.selection.opening import prepare
 
     job = prepare(request, lambda text: None, out=False, progress=False)
-    context = replace(job.context, progress=progress, on_stored=on_stored, processes=processes)
+    context = replace(
+        job.context,
+        progress=progress,
+        on_stored=on_stored,
+        processes=processes,
+        started=job.context.started if started is None else started,
+    )
     iterate.select(job.task, context)
 
 
@@ -72,9 +80,10 @@ def main() -> int:
     # also where the command runs in the background, where SIGINT is ignored
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        request = read_request(sys.stdin.readline())
+        given = json.loads(sys.stdin.readline())
+        request = read_request(given["request"])
         threading.Thread(target=_end_with_stdin, daemon=True).start()
-        score(request)
+        score(request, started=given["started"])
     except KeyboardInterrupt:
         return 0
     except ThresherError as error:

@@ -2,7 +2,7 @@
 
     root/columns/<fingerprint>/part-<uuid>.parquet    key (32 bytes), error ("" = scored), one
     column
-                                                      per field; schema metadata `written`: time, ns
+                                                      per field; times: `write_times`
     root/columns/<fingerprint>/signal.json            readable description of the fingerprint
     root/columns/<fingerprint>/cost-<uuid>.json       {"rows": m, "seconds": s}, one file per run
     root/models/<fingerprint>/                        models trained for a signal
@@ -27,7 +27,7 @@ import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -47,17 +47,15 @@ from thresher.storage.atomic import atomic_write, remove_stale, temporary_path
 from thresher.storage.claims import Claims, RowClaims, claim_file
 from thresher.storage.lock import file_lock
 from thresher.storage.part_rows import (
-    WRITTEN,
     ascends,
     check_columns,
     deduplicate,
     plain_type,
     repeats,
-    row_times,
     sorted_order,
-    write_time,
 )
 from thresher.storage.writable import nearest_folder
+from thresher.storage.write_times import metadata, row_times, write_time
 from thresher.types import Field, Signal
 
 if TYPE_CHECKING:
@@ -67,6 +65,15 @@ MERGE_ABOVE = 64  # parts per fingerprint; more would make every load open many 
 PROBE_BYTES = 4096  # one block of most file systems
 SMALL_PART = 64 << 20  # bytes; larger parts are not merged again, so that total writes stay linear
 TEXTS_LIMIT = 8 << 20  # bytes of distinct texts in a part, such as words of skills, kept as such
+
+
+class StoredKeys(NamedTuple):
+    """The rows of one part: keys, DIGEST [m]; whether they were scored, bool [m]; and when they
+    were written, time.time_ns(), int64 [m]."""
+
+    keys: np.ndarray
+    succeeded: np.ndarray
+    written: np.ndarray
 
 
 class DamagedPart(UserWarning):
@@ -311,9 +318,8 @@ class Store:
                 values[f.name][failed] = blank(1, f)[0]
         return values, errors, found
 
-    def new_keys(self, fp: str, seen: set[str]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """(keys: DIGEST [m], success: bool [m]) of each part not yet in `seen`, to which it is
-        added.
+    def new_keys(self, fp: str, seen: set[str]) -> list[StoredKeys]:
+        """The rows of each part not yet in `seen`, to which it is added.
 
         Damaged parts are skipped here; `load` renames them.
 
@@ -331,7 +337,8 @@ class Store:
             except (OSError, pa.ArrowException):
                 continue
             texts, codes = encoded_texts(table["error"])
-            out.append((to_digests(table["key"]), (texts == "")[codes]))
+            written = row_times([table])
+            out.append(StoredKeys(to_digests(table["key"]), (texts == "")[codes], written))
         return out
 
     def descriptions(self) -> list[Path]:
@@ -395,8 +402,18 @@ class Store:
 
     # ---------------------------------------------------------------------------------------- files
 
-    def _write_part(self, fp: str, table: pa.Table, written: int) -> Path:
-        table = table.replace_schema_metadata({WRITTEN: str(written).encode()})
+    def _write_part(
+        self, fp: str, table: pa.Table, written: int, failed_at: np.ndarray | None = None
+    ) -> Path:
+        """Write a part.
+
+        Arguments:
+            fp: fingerprint of the column.
+            table: the rows.
+            written: time of the part, ns.
+            failed_at: as in `write_times.metadata`.
+        """
+        table = table.replace_schema_metadata(metadata(written, failed_at))
         sink = pa.BufferOutputStream()
         pq.write_table(
             table,
@@ -488,7 +505,7 @@ class Store:
         )
 
     def _merge(self, fp: str, fields: Sequence[Field], parts: Sequence[Path]) -> None:
-        """Merge small parts into one with the write time of the newest.
+        """Merge small parts into one with the write time of the newest; errors keep theirs.
 
         Old parts are deleted only after the merged one is written: a kill leaves duplicates at
         worst.
@@ -506,12 +523,13 @@ class Store:
         each = list(tables.values())
         table = pa.concat_tables(each)
         columns = {f.name: to_numpy(table[f.name], f) for f in fields}
-        keep = deduplicate(
-            to_digests(table["key"]), encoded_texts(table["error"]), columns, row_times(each)
-        )
+        error, times = encoded_texts(table["error"]), row_times(each)
+        keep = deduplicate(to_digests(table["key"]), error, columns, times)
         plain = pa.schema([pa.field(f.name, plain_type(f.type)) for f in table.schema])
         merged = table.take(pa.array(keep)).cast(plain).combine_chunks()
-        self._write_part(fp, merged, max(write_time(t) for t in each))
+        texts, codes = error
+        failed = keep[(texts != "")[codes[keep]]]  # rows of `table`, in the order of `merged`
+        self._write_part(fp, merged, max(write_time(t) for t in each), times[failed])
         self._delete_merged(list(tables))
 
     def _delete_merged(self, parts: Sequence[Path]) -> None:

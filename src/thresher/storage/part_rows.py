@@ -12,8 +12,6 @@ from thresher.errors import StoreError, opt
 from thresher.storage.arrow_values import arrow_type
 from thresher.types import Field
 
-WRITTEN = b"written"  # schema metadata of a part: time.time_ns(); parts without it count as oldest
-
 
 def deduplicate(
     keys: np.ndarray,
@@ -46,26 +44,6 @@ def deduplicate(
     newest = np.where(bad, -written[rows], 0)  # successes are chosen by content alone
     order[slots] = rows[np.lexsort((*contents, texts, newest, bad, keys[rows]))]
     return order[new]
-
-
-def write_time(table: pa.Table) -> int:
-    """Time at which the part was written, ns; 0 if unknown.
-
-    Arguments:
-        table: with the part's metadata.
-    """
-    return int((table.schema.metadata or {}).get(WRITTEN, b"0"))
-
-
-def row_times(tables: Sequence[pa.Table]) -> np.ndarray:
-    """Write time of each row of the concatenated tables, ns, int64 [n].
-
-    Arguments:
-        tables: of the parts.
-    """
-    return np.repeat(
-        np.array([write_time(t) for t in tables], np.int64), [t.num_rows for t in tables]
-    )
 
 
 def _ranks(texts: np.ndarray) -> np.ndarray:
