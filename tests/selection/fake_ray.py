@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from thresher.selection.ray_actor import Ended, WorkerState
+from thresher.selection.worker_state import Ended, WorkerState
 
 
 class RayError(Exception):

@@ -16,7 +16,7 @@ from thresher.errors import ConfigError
 from thresher.request import RunRequest
 from thresher.request.devices import parse_devices
 from thresher.selection.config import check_request
-from thresher.selection.devices import _Worker
+from thresher.selection.devices import start_scoring
 from thresher.selection.worker import read_request, score
 from thresher.storage.columns import Store
 
@@ -99,7 +99,7 @@ def test_a_worker_scores_into_the_store_and_writes_nothing_else(tmp_path: Path) 
 
 
 def test_a_worker_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
-    worker = _Worker.start(request(tmp_path, model=str(tmp_path / "absent")), "cpu", 0)
+    worker = start_scoring(request(tmp_path, model=str(tmp_path / "absent")), "cpu", 0)
     worker.process.wait(60)
     worker.stop()
     problem = worker.end()
@@ -108,7 +108,7 @@ def test_a_worker_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None
 
 
 def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
-    worker = _Worker.start(request(tmp_path, model="demo"), "cpu", 0)
+    worker = start_scoring(request(tmp_path, model="demo"), "cpu", 0)
     worker.process.kill()
     worker.stop()
     assert "failed (signal 9)" in worker.end()
@@ -116,7 +116,7 @@ def test_a_worker_that_is_killed_is_reported(tmp_path: Path) -> None:
 
 def test_worker_stops_on_request(tmp_path: Path) -> None:
     pytest.importorskip("torch")
-    worker = _Worker.start(request(tmp_path, model="demo"), "cpu", 0)
+    worker = start_scoring(request(tmp_path, model="demo"), "cpu", 0)
     time.sleep(0.5)
     worker.stop()
     assert worker.end() == ""

@@ -40,7 +40,7 @@ class Cluster:
         self.ray, self.said, self.wanted = FakeRay(), [], workers
         self.workers = RayWorkers(
             self.ray,
-            make_job({}, "claim", workers, 0),
+            make_job({}, "store", "claim", workers, 0),
             Placement(False, workers, "float32"),
             lambda: self.wanted,
             self.said.append,
@@ -297,12 +297,12 @@ def test_a_worker_scores_into_the_store_and_counts_its_rows(
     store = tmp_path / "store"
     request = {"pool": "pool.json", "method": "perplexity", "budget": "3", "model": "demo"}
     with Claims(store, ()) as claims:
-        ended = actor.run(make_job({**request, "store": str(store)}, claims.name, 1, 0))
-    assert ended.error is None and ended.state.rows == 12 and ended.state.label == ""
+        ended = actor.run(make_job({**request, "store": str(store)}, str(store), claims.name, 1, 0))
+    assert ended.error is None and ended.state.done == 12 and ended.state.label == ""
 
 
 def test_a_worker_refuses_another_store(actor: ScoringActor, tmp_path: Path) -> None:
-    ended = actor.run(make_job({"store": str(tmp_path / "store")}, "absent", 1, 0))
+    ended = actor.run(make_job({}, str(tmp_path / "store"), "absent", 1, 0))
     assert isinstance(ended.error, StoreError) and "all nodes share" in str(ended.error)
 
 
@@ -314,9 +314,9 @@ def test_a_worker_finds_the_store_at_an_address(
     store = open_store(f"memory://{tmp_path.name}")
     request = {"pool": "absent.json", "method": "length", "budget": "3", "store": store.address}
     with store.claims(()) as claims:
-        found = actor.run(make_job(request, claims.name, 1, 0))
+        found = actor.run(make_job(request, store.address, claims.name, 1, 0))
     assert isinstance(found.error, PoolError)  # the store was the right one, and the pool was not
-    other = actor.run(make_job(request, "absent", 1, 0))
+    other = actor.run(make_job(request, store.address, "absent", 1, 0))
     assert isinstance(other.error, StoreError) and "the same server" in str(other.error)
 
 
@@ -326,7 +326,7 @@ def test_a_worker_refuses_another_version_and_a_missing_folder(
     from dataclasses import replace
 
     with Claims(tmp_path / "store", ()) as claims:
-        job = make_job({"store": str(tmp_path / "store")}, claims.name, 1, 0)
+        job = make_job({}, str(tmp_path / "store"), claims.name, 1, 0)
         other = actor.run(replace(job, version="0.0.1"))
         elsewhere = actor.run(replace(job, folder=str(tmp_path / "absent")))
     assert isinstance(other.error, ConfigError) and "0.0.1" in str(other.error)
@@ -349,6 +349,6 @@ def test_a_worker_that_is_asked_to_stop_stores_what_it_has_scored(
 
     actor._progress.advance = stopped_at_the_first_rows  # type: ignore[method-assign]
     with Claims(store, ()) as claims:
-        ended = actor.run(make_job({**request, "store": str(store)}, claims.name, 1, 0))
-    assert ended.error is None and 0 < ended.state.rows < 300
+        ended = actor.run(make_job({**request, "store": str(store)}, str(store), claims.name, 1, 0))
+    assert ended.error is None and 0 < ended.state.done < 300
     assert not list((store / "claims").glob("*.claim"))

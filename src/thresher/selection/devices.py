@@ -8,25 +8,20 @@ others. Starts and ends processes; touches no file.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import IO, TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from thresher.errors import ConfigError
 from thresher.request import RunRequest
 from thresher.request.devices import parse_devices
+from thresher.selection.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from thresher.selection.opening import Job
-
-END_SECONDS = 30.0  # for a worker to store what it has scored
 
 
 @contextmanager
@@ -47,7 +42,7 @@ def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
         yield job
         return
     began = job.context.started
-    started = [_Worker.start(request, device, began) for device in devices[1:]]
+    started = [start_scoring(request, device, began) for device in devices[1:]]
     try:
         yield replace(job, context=replace(job.context, processes=len(devices)))
     finally:
@@ -56,6 +51,26 @@ def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
         for worker in started:
             if problem := worker.end():
                 say(problem)
+
+
+def start_scoring(request: RunRequest, device: str, began: int) -> WorkerProcess:
+    """A worker that scores the rows that others leave.
+
+    Arguments:
+        request: of the user.
+        device: of the worker.
+        began: when the command began, as `RunContext.started`.
+    """
+    given = request.to_mapping() | {"device": device}
+    for name in ("devices", "out"):
+        given.pop(name, None)
+    return WorkerProcess.start(
+        "thresher.selection.worker",
+        {"request": given, "started": began},
+        device,
+        if_failed="Its rows were scored by the other processes",
+        if_killed="rows that it had not stored yet are scored again by the next run",
+    )
 
 
 def scoring_devices(request: RunRequest) -> int:
@@ -71,73 +86,6 @@ def scoring_devices(request: RunRequest) -> int:
         return request.ray_workers or 1
     devices = devices_of(request)
     return max(len(devices) - max(devices.count("cpu") - 1, 0), 1)
-
-
-@dataclass
-class _Worker:
-    device: str
-    process: subprocess.Popen[bytes]
-    errors: IO[bytes]
-
-    @classmethod
-    def start(cls, request: RunRequest, device: str, began: int) -> _Worker:
-        """Start the worker of a device.
-
-        Arguments:
-            request: of the run.
-            device: that it scores on.
-            began: when the command began, as `RunContext.started`.
-        """
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `end`
-        process = subprocess.Popen(
-            [sys.executable, "-m", "thresher.selection.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-        )
-        assert process.stdin is not None
-        given = request.to_mapping() | {"device": device}
-        for name in ("devices", "out"):
-            given.pop(name, None)
-        try:
-            # its end tells the worker that this process is dead: it stays open until then
-            line = json.dumps({"request": given, "started": began})
-            process.stdin.write(line.encode() + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError:
-            pass  # `end` reports how it ended
-        return cls(device, process, errors)
-
-    def stop(self) -> None:
-        """Ask it to store what it has scored, and to end."""
-        if self.process.stdin is not None:
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass
-
-    def end(self) -> str:
-        """Wait until it has ended; a note if it had failed before, else ""."""
-        try:
-            code = self.process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = self.process.wait()
-            return (
-                f"The worker on {self.device} did not end within {END_SECONDS:g} s and was killed; "
-                "rows that it had not stored yet are scored again by the next run."
-            )
-        self.errors.seek(0)
-        lines = self.errors.read().decode("utf-8", "replace").strip().splitlines()
-        self.errors.close()
-        if code == 0:
-            return ""
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        said = f": {lines[-1]}" if lines else ""
-        return (
-            f"The worker on {self.device} failed ({how}){said.rstrip('.')}. Its rows were scored "
-            "by the other processes."
-        )
 
 
 def devices_of(request: RunRequest) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ def workers(job: Job, say: Callable[[str], None]) -> AbstractContextManager[Job]
     Raises ConfigError and MissingExtra.
     """
     if job.task.request.engine == "ray":
-        from thresher.selection.ray_workers import ray_workers
+        from thresher.selection.ray_engine import ray_workers
 
         return ray_workers(job, say)
     from thresher.selection.devices import device_workers

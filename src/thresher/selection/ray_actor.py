@@ -1,8 +1,9 @@
-"""A worker of `--engine ray`: an actor that scores the rows that are still missing, like a worker
-process of `--devices` (`worker`), and answers how far it is.
+"""A worker of `--engine ray`: an actor that does its part of the work, like a worker process of
+`--devices` (`worker`), and answers how far it is.
 
-It opens each model once, claims rows only when it is ready for them, and writes scores into the
-store itself: no row goes through Ray. Imports Ray only where it runs.
+A `ScoringActor` scores the rows that are still missing: it opens each model once, claims rows only
+when it is ready for them, and writes scores into the store itself: no row goes through Ray. Imports
+Ray only where it runs.
 """
 
 from __future__ import annotations
@@ -10,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import time
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from thresher._version import __version__
 from thresher.errors import ConfigError, StoreError, ThresherError, opt
+from thresher.selection.worker_state import Ended, Reports, WorkerState
 from thresher.storage.opening import open_store
 
 STORE_SECONDS = 10.0  # for a file to appear on a network file system
@@ -27,6 +30,7 @@ class RayJob:
     """What a worker needs to know."""
 
     request: str  # JSON of the request, for the worker
+    store: str  # address or absolute path
     folder: str  # working directory of the command; relative paths start there
     claim: str  # name of a claim in the store, which exists while the command runs
     processes: int  # number of workers
@@ -34,39 +38,27 @@ class RayJob:
     version: str = __version__
 
 
-@dataclass(frozen=True)
-class WorkerState:
-    """How far a worker is."""
-
-    node: str
-    device: str  # "GPU 3" or "CPU"
-    rows: int = 0  # stored by this worker
-    label: str = ""  # what it is scoring or training; "": between two such tasks
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a worker ended: `error` is None if all rows are stored, or if it was asked to stop."""
-
-    state: WorkerState
-    error: ThresherError | None
-
-
-class ScoringActor:
+class Actor(ABC):
     """Ray calls `run` in one thread, and `state` and `stop` in others."""
 
     def __init__(self) -> None:
-        self._progress = _Reports(WorkerState(socket.gethostname(), _device()))
+        self._progress = Reports(WorkerState(socket.gethostname(), _device()))
+
+    @abstractmethod
+    def work(self, job: RayJob, reports: Reports) -> None:
+        """Do what others leave, until nothing is left.
+
+        Arguments:
+            job: what to do.
+            reports: receives progress.
+        """
 
     def run(self, job: RayJob) -> Ended:
-        """Score until every row is stored."""
-        from thresher.selection.worker import read_request, score
-
+        """Work until all is done."""
         error: ThresherError | None = None
         try:
             _check(job, self._progress.state.node)
-            request = read_request(json.loads(job.request))
-            score(request, self._progress, self._progress.stored, job.processes, job.started)
+            self.work(job, self._progress)
         except KeyboardInterrupt:  # `stop`
             pass
         except ThresherError as e:
@@ -82,43 +74,29 @@ class ScoringActor:
         self._progress.stopped.set()
 
 
-@dataclass
-class _Reports:
-    """A `Progress` that remembers the last numbers, and interrupts the work once it is stopped."""
+class ScoringActor(Actor):
+    """Scores until every row is stored."""
 
-    state: WorkerState
-    stopped: threading.Event = field(default_factory=threading.Event)
+    def work(self, job: RayJob, reports: Reports) -> None:
+        from thresher.selection.worker import read_request, score
 
-    def start(self, label: str, total: int, done: int) -> None:
-        self.state = replace(self.state, label=label)
-
-    def advance(self, n: int) -> None:
-        if self.stopped.is_set():
-            raise KeyboardInterrupt
-
-    def finish(self) -> None:
-        self.state = replace(self.state, label="")
-
-    def say(self, text: str) -> None:
-        return
-
-    def measure(self, name: str, value: float) -> None:
-        return
-
-    def stored(self, rows: int) -> None:
-        self.state = replace(self.state, rows=self.state.rows + rows)
+        request = read_request(json.loads(job.request))
+        score(request, reports, reports.count, job.processes, job.started)
 
 
-def make_job(request: dict[str, Any], claim: str, processes: int, started: int) -> RayJob:
+def make_job(
+    request: Mapping[str, Any], store: str, claim: str, processes: int, started: int
+) -> RayJob:
     """The job of the workers.
 
     Arguments:
-        request: fields of the worker's request; the store's path is absolute.
+        request: what a worker is asked for, as plain values.
+        store: address or absolute path.
         claim: name of a claim in the store, which exists while the command runs.
         processes: number of workers.
         started: when the command began, as `RunContext.started`.
     """
-    return RayJob(json.dumps(request), os.getcwd(), claim, processes, started)
+    return RayJob(json.dumps(request), store, os.getcwd(), claim, processes, started)
 
 
 def _check(job: RayJob, node: str) -> None:
@@ -130,7 +108,7 @@ def _check(job: RayJob, node: str) -> None:
             "same version on all nodes."
         )
     deadline = time.monotonic() + STORE_SECONDS
-    store = open_store(json.loads(job.request)["store"])
+    store = open_store(job.store)
     while not store.has_claim(job.claim):
         if time.monotonic() > deadline:
             raise StoreError(

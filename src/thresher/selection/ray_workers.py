@@ -1,36 +1,26 @@
-"""`--engine ray`: workers on a Ray cluster score, this process waits for them and selects.
+"""Workers on a Ray cluster: actors that are started, watched, replaced where they die, and ended.
 
-A worker that dies, alone or with its node, is replaced; the rows that it had claimed and not stored
-are scored by whoever is free (`engine.sharing`). Starts and ends actors; writes only the claim that
-shows workers that they see the same store.
+Starts and ends actors; touches no file.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 from thresher.console.formatting import pluralize
 from thresher.errors import (
     CapabilityError,
-    ConfigError,
     ModelError,
     ThresherError,
     TooManyFailures,
     opt,
-    spelled,
 )
-from thresher.request.spelling import as_flag
-from thresher.selection.ray_actor import Ended, RayJob, ScoringActor, WorkerState, make_job
-from thresher.selection.ray_cluster import Placement, connect, place
-from thresher.storage.addresses import absolute
-
-if TYPE_CHECKING:
-    from thresher.request import RunRequest
-    from thresher.selection.opening import Job
+from thresher.selection.ray_actor import Actor, RayJob, ScoringActor
+from thresher.selection.ray_cluster import Placement
+from thresher.selection.worker_state import Ended, WorkerState
 
 POLL_SECONDS = 0.5
 STATE_SECONDS = 1.0  # between two questions how far the workers are
@@ -44,61 +34,26 @@ OF_THE_RUN = (TooManyFailures, CapabilityError)  # errors that every worker woul
 CALLS = 3  # `run`, `state` and `stop` at the same time
 
 
-@contextmanager
-def ray_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
-    """The job, scored by workers on the Ray cluster of its request while the block runs.
+@dataclass(frozen=True)
+class Work:
+    """What workers do, and how messages say it."""
 
-    Without workers for a method that asks no model.
-
-    Arguments:
-        job: the job.
-        say: receives notes where the job has no progress.
-
-    Raises ConfigError, and in the block what made the last worker fail.
-    """
-    context, request = job.context, job.task.request
-    models = [h for h in (context.model, *context.roles.values()) if h is not None]
-    if not models:
-        say(f"{job.task.method.name} asks no model; {opt('engine', 'ray')} is not used.")
-        yield job
-        return
-    for model in models:
-        if model.identity.served:
-            raise ConfigError(
-                f": {model.name} is behind a server, which distributes its work itself. Leave it "
-                "out.",
-                option="engine",
-                value="ray",
-            )
-    progress = context.progress
-    with context.store.claims(()) as claims:
-        placement = place(request)
-        given = _request_of_workers(request, placement, absolute(context.store.address))
-        workers = RayWorkers(
-            connect(request.ray_address),
-            make_job(given, claims.name, placement.workers, context.started),
-            placement,
-            lambda: place(request).workers,
-            say if progress is None else lambda text: progress.say(spelled(text, as_flag)),
-            None if progress is None else progress.say,
-        )
-        saved = False
-        try:
-            yield replace(job, context=replace(context, workers=workers))
-            saved = True
-        finally:
-            workers.close(saved)
+    actor: type[Actor]
+    unit: str  # what is counted
+    progress: str  # what shows that a worker gets on
+    kept: str  # of a worker that died
+    taken: str  # what happens to the work of one that failed
+    by: str  # before the list of workers
 
 
-def _request_of_workers(request: RunRequest, placement: Placement, store: str) -> dict[str, Any]:
-    given = request.to_mapping() | {
-        "device": placement.device,
-        "dtype": placement.dtype,
-        "store": store,
-    }
-    for name in ("engine", "ray_address", "ray_workers", "track", "out"):
-        given.pop(name, None)
-    return given
+ROWS = Work(
+    ScoringActor,
+    "row",
+    "having stored a row",
+    "what it had stored is not scored again",
+    "Its rows are scored by the others",
+    "Scored by",
+)
 
 
 @dataclass(eq=False)
@@ -111,15 +66,15 @@ class _Worker:
     since: float  # when the actor was asked for
     asked: Any = None  # the result of `state`, to come
     state: WorkerState | None = None  # of the present actor; None: it has not started
-    rows_before: int = 0  # stored by earlier actors, as far as it is known
-    deaths: int = 0  # since it last stored a row
+    before: int = 0  # done by earlier actors, as far as it is known
+    deaths: int = 0  # since it last got on
     restarts: int = 0
     error: BaseException | None = None  # why it was given up
-    reported: int = 0  # rows in the last line about it
+    reported: int = 0  # done at the last line about it
 
     @property
-    def rows(self) -> int:
-        return self.rows_before + (self.state.rows if self.state is not None else 0)
+    def done(self) -> int:
+        return self.before + (self.state.done if self.state is not None else 0)
 
     @property
     def name(self) -> str:
@@ -137,6 +92,7 @@ class RayWorkers:
         wanted: how many there should be now.
         say: receives what happened to a worker.
         report: receives a line on the progress of every worker, now and then; None: nothing does.
+        work: what they do.
     """
 
     def __init__(
@@ -147,10 +103,11 @@ class RayWorkers:
         wanted: Callable[[], int],
         say: Callable[[str], None],
         report: Callable[[str], None] | None,
+        work: Work = ROWS,
     ) -> None:
-        self._ray, self._job, self._wanted = ray, job, wanted
+        self._ray, self._job, self._wanted, self._work = ray, job, wanted, work
         self._say, self._report = say, report
-        self._class = ray.remote(ScoringActor).options(
+        self._class = ray.remote(work.actor).options(
             **placement.resources,
             max_concurrency=CALLS,
             max_restarts=0,
@@ -163,8 +120,8 @@ class RayWorkers:
         self._workers: list[_Worker] = []
 
     def watch(self) -> bool:
-        """As `Workers.watch`. The first call starts the workers: a run that finds all scores in the
-        store needs none."""
+        """As `Workers.watch`. The first call starts the workers: a run that finds everything in
+        the store needs none."""
         if not self._workers:
             self._grown = time.monotonic()
             for _ in range(self._first):
@@ -188,7 +145,7 @@ class RayWorkers:
         return False
 
     def close(self, saved: bool) -> None:
-        """End the workers. `saved`: whether every row is stored, so that nothing can be lost."""
+        """End the workers. `saved`: whether all is done, so that nothing can be lost."""
         running = [w for w in self._workers if w.task is not None and w.state is not None]
         for worker in running:
             worker.actor.stop.remote()
@@ -204,7 +161,7 @@ class RayWorkers:
             for worker in self._workers:
                 self._ray.kill(worker.actor)
         if saved and self._workers and self._report is not None:
-            self._report(f"Scored by {self._lines()}.")
+            self._report(f"{self._work.by} {self._lines()}.")
 
     def _add(self) -> None:
         actor = self._class.remote()
@@ -234,20 +191,17 @@ class RayWorkers:
     def _give_up(self, worker: _Worker, error: BaseException) -> None:
         worker.error = error
         reason = error.message if isinstance(error, ThresherError) else _last_line(error)
-        self._say(
-            f"{_capital(worker.name)} failed: {reason.rstrip('.')}. Its rows are scored by the "
-            "others."
-        )
+        self._say(f"{_capital(worker.name)} failed: {reason.rstrip('.')}. {self._work.taken}.")
 
     def _replace(self, worker: _Worker, death: BaseException) -> None:
-        stored = worker.state is not None and worker.state.rows > 0
-        worker.deaths = 1 if stored else worker.deaths + 1
+        got_on = worker.state is not None and worker.state.done > 0
+        worker.deaths = 1 if got_on else worker.deaths + 1
         reason, name = _last_line(death), worker.name
-        worker.rows_before, worker.state, worker.asked = worker.rows, None, None
+        worker.before, worker.state, worker.asked = worker.done, None, None
         self._ray.kill(worker.actor)  # if Ray has only lost sight of it
         if worker.deaths >= MAX_DEATHS:
             error = ModelError(
-                f"it died {worker.deaths} times without having stored a row: {reason}. If it was "
+                f"it died {worker.deaths} times without {self._work.progress}: {reason}. If it was "
                 f"killed, its node may be short of memory: try a smaller {opt('batch_tokens')}, or "
                 f"fewer workers ({opt('ray_workers')})"
             )
@@ -256,7 +210,7 @@ class RayWorkers:
         worker.restarts += 1
         worker.actor = self._class.remote()
         worker.task, worker.since = worker.actor.run.remote(self._job), time.monotonic()
-        self._say(f"{_capital(name)} died and is replaced; what it had stored is not scored again.")
+        self._say(f"{_capital(name)} died and is replaced; {self._work.kept}.")
 
     def _ask(self) -> None:
         """Take the answers to the last question how far the workers are, and ask again."""
@@ -315,20 +269,23 @@ class RayWorkers:
         seconds, self._reported = now - self._reported, now
         self._report(f"Workers: {self._lines(seconds)}.")
         for worker in self._workers:
-            worker.reported = worker.rows
+            worker.reported = worker.done
 
     def _lines(self, seconds: float = 0.0) -> str:
         """Every worker and what it did; `seconds`: since the last line, for rates; 0: none."""
         parts = []
         for worker in self._workers:
-            rate = f", {(worker.rows - worker.reported) / seconds:.1f}/s" if seconds else ""
+            rows = seconds and self._work.unit == "row"  # cells take too long for a rate
+            rate = f", {(worker.done - worker.reported) / seconds:.1f}/s" if rows else ""
             what = (
                 f" ({worker.state.label})"
                 if seconds and worker.state and worker.state.label
                 else ""
             )
             again = f", replaced {pluralize(worker.restarts, 'time')}" if worker.restarts else ""
-            parts.append(f"{worker.name}: {pluralize(worker.rows)}{rate}{what}{again}")
+            parts.append(
+                f"{worker.name}: {pluralize(worker.done, self._work.unit)}{rate}{what}{again}"
+            )
         return "; ".join(parts)
 
     def _grow(self) -> None:

@@ -1,34 +1,20 @@
-"""One worker process of `--devices`: reads a request from stdin, scores the rows that are still
-missing, and exits. The first line of stdin is JSON, the request and when its command began
-({"request": {…}, "started": ns}); the end of stdin means that the process that started it asks it
-to stop, or has died.
-
-Writes scores into the store only.
+"""One worker process of `--devices` (`worker_process`): scores the rows of a request that are still
+missing, and exits. It is asked for {"request": {…}, "started": ns}: the request, and when its command
+began. Writes scores into the store only.
 """
 
 from __future__ import annotations
 
-import _thread
-import json
-import os
-import signal
-import sys
-import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from thresher.errors import ThresherError
 from thresher.request import RunRequest, fields_of
-from thresher.request.spelling import as_flag
 from thresher.selection.config import combine
+from thresher.selection.worker_process import run_worker
 
 if TYPE_CHECKING:
     from thresher.console.progress import Progress
-
-STOPPED_AFTER = 60.0  # seconds to store what is scored, once the starting process is dead
-AGAIN = 3.0  # seconds between two interrupts
 
 
 def read_request(values: Mapping[str, Any]) -> RunRequest:
@@ -67,33 +53,9 @@ def score(
     iterate.select(job.task, context)
 
 
-def _end_with_stdin() -> None:
-    """Interrupt the main thread as Ctrl-C does, so that it stores what it has scored."""
-    sys.stdin.read()
-    for _ in range(int(STOPPED_AFTER / AGAIN)):  # an import may swallow the first one
-        _thread.interrupt_main()
-        time.sleep(AGAIN)
-    os._exit(1)
-
-
-def main() -> int:
-    # also where the command runs in the background, where SIGINT is ignored
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        given = json.loads(sys.stdin.readline())
-        request = read_request(given["request"])
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
-        score(request, started=given["started"])
-    except KeyboardInterrupt:
-        return 0
-    except ThresherError as error:
-        sys.stderr.write(f"{error.spelled(as_flag)}\n")
-        return 1
-    return 0
+def main() -> None:
+    run_worker(lambda given: score(read_request(given["request"]), started=given["started"]))
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # the thread that waits for stdin must not delay the end
+    main()
