@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from thresher.backends import ModelHandle
 from thresher.backends.fake import FakeBackend
+from thresher.storage.atomic import write_bytes
 from thresher.training.registry import Trainer
 from thresher.types import ModelIdentity
 
@@ -69,7 +70,7 @@ class FakeTraining:
             "steps": recipe.steps,
             "out": out.name,
         }
-        (out / "model.json").write_text(json.dumps(values))
+        write_bytes(out / "model.json", json.dumps(values).encode())
         append(self.log, json.dumps(values))
         return FakeTrained(out, len(rows) * 0.01, 1)
 

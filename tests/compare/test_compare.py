@@ -20,10 +20,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.compare.shared_comparison import CELLS, SEED_MODELS, SharedComparison
 from tests.fake_training import FakeEvaluation, FakeTraining
 from tests.text_pools import HighestLoss, Model, record, write_pool
 from tests.validation_sets import validation
-from tests.warm_process import WarmProcess, WarmServer
+from tests.warm_process import WarmServer
 from thresher.cli import main
 from thresher.compare import (
     Comparison,
@@ -388,6 +389,17 @@ def test_random_rows_of_a_method_are_named_and_not_trained_on_again(
     assert "rows of random" not in compare_report.build(written)
 
 
+def test_two_processes_train_on_the_same_rows_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.training.seconds = 0.05
+    job = bench.job(methods={"guarded": Guarded()}, budgets=[Budget.parse("30")], full=False)
+    with ThreadPoolExecutor(2) as both:
+        first, second = both.map(lambda _: bench.run(job), range(2))
+    assert len(bench.training.calls()) == len(bench.evaluation.calls()) == 3
+    assert first.to_json() == second.to_json()
+    assert [line.random_seeds for line in first.lines] == [(), (0, 1, 2)]
+
+
 def test_models_that_are_kept_are_all_trained(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     job = bench.job(methods={"guarded": Guarded()}, full=False, seeds=1)
@@ -461,73 +473,38 @@ def test_cost_of_reused_scores_is_reported(tmp_path: Path) -> None:
 
 # -------------------------------------------------------------------------------------------- kills
 
-JOB = """
-import sys
-from pathlib import Path
-from tests.fake_training import FakeEvaluation, FakeTraining
-from tests.text_pools import HighestLoss, Model
-from thresher.compare import compare, make_job
-from thresher.engine import RunContext
-from thresher.methods.mllm_selector import MllmSelector
-from thresher.methods.random import Random
-from thresher.pools import open_pool
-from thresher.storage.columns import Store
-from thresher.types import Budget, Columns, Selection
-
-folder = Path(sys.argv[1])
-training = FakeTraining(folder / "trainings", seconds=0.03)
-evaluation = FakeEvaluation(folder / "evaluations", lambda told: 0.5, seconds=0.03)
-made = make_job(
-    open_pool(folder / "pool.json"), open_pool(folder / "test.json"),
-    methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()},
-    budgets=[Budget.parse("10%")], seeds=3, model=Model().handle,
-)
-print("ready", flush=True)
-context = RunContext(Store(folder / "store"), trainer=training.trainer)
-compare(made, context, folder / "out", evaluate=evaluation)
-"""
-
 
 def test_killed_comparison_resumes_without_repeating_cells(
     tmp_path: Path, warm: WarmServer
 ) -> None:
-    def start(folder: Path) -> WarmProcess:
-        process = warm.start(JOB, folder)
-        assert process.stdout.readline() == "ready\n"
-        return process
-
-    pools(tmp_path, test=200)
+    shared = SharedComparison(tmp_path, warm, seconds=0.03)
     moments = random.Random(os.urandom(8))
     killed = 0
     finished: set[str] = set()
     for _ in range(8):
-        process = start(tmp_path)
+        (process,) = shared.start(1)
         try:
             process.wait(moments.uniform(0.02, 0.4))
         except subprocess.TimeoutExpired:
             process.kill()
             killed += process.wait() == -signal.SIGKILL
-        now = {p.stem for p in (tmp_path / "out" / "cells").glob("*.json")}
-        assert finished <= now
-        finished = now
+        assert finished <= shared.finished()
+        finished = shared.finished()
     assert killed >= 3
-    before = Counter(
-        c["model"] for c in FakeEvaluation(tmp_path / "evaluations", lambda result: 0).calls()
-    )
-    assert start(tmp_path).wait() == 0
-    calls = FakeEvaluation(tmp_path / "evaluations", lambda result: 0).calls()
-    after = Counter(c["model"] for c in calls)
-    assert len(after) == 12  # three methods and the full pool, three seeds
+    before = shared.evaluated()
+    (process,) = shared.start(1)
+    assert process.wait() == 0, process.stderr.read()
+    after = shared.evaluated()
+    assert len(after) == CELLS
     assert all(after[cell] == before[cell] for cell in finished), (
         "a finished cell was evaluated again"
     )
-    assert after.total() <= 12 + killed  # at most the one that was under way
-    trained = FakeTraining(tmp_path / "trainings").calls()
-    assert 15 <= len(trained) <= 15 + killed  # and three seed models
+    assert after.total() <= CELLS + killed  # at most the one that was under way
+    assert CELLS + SEED_MODELS <= shared.trained() <= CELLS + SEED_MODELS + killed
     written = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert len(written["cells"]) == 12 and len(written["verdicts"]) == 2
-    assert start(tmp_path).wait() == 0
-    assert len(FakeEvaluation(tmp_path / "evaluations", lambda result: 0).calls()) == len(calls)
+    assert len(written["cells"]) == CELLS and len(written["verdicts"]) == 2
+    assert shared.start(1)[0].wait() == 0
+    assert shared.evaluated() == after
 
 
 # --------------------------------------------------------------------------------- plan and command

@@ -9,7 +9,9 @@ inputs are the same.
     opening     from that to a checked comparison                   opens pools, resolves models
     cells       the cells of a comparison and their fingerprints    no files
     cell_files  the files of a finished cell                        reads and writes `out/cells`
-    run         select, train and evaluate the missing cells        writes into `out` and the store
+    queue       which cell this process computes next               claims in `out/cells/claims`
+    cell_runner select, train and evaluate                          writes into `out` and the store
+    run         checks, the missing cells, the summary              the same
     summary     from cells to a table and verdicts                  no files
                 (statistics: `thresher.stats.verdict`)
     table       the table of methods and budgets                    no files
@@ -20,8 +22,9 @@ inputs are the same.
 """
 
 from thresher.compare.cell_files import Result, chosen_rows, is_finished, read_answers, read_cell
+from thresher.compare.cell_runner import Evaluate, EvaluationResult
 from thresher.compare.cells import FULL, RANDOM, Cell, Equal, Job, make_job
-from thresher.compare.run import Evaluate, EvaluationResult, check_leaks, compare
+from thresher.compare.run import check_leaks, compare
 from thresher.compare.table import Comparison, Line
 
 __all__ = [

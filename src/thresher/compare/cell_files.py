@@ -7,6 +7,7 @@
     cells/<fingerprint>.json     its row of compare.json; written last
     cells/<fingerprint>/         while it is being computed, with its model (kept with
         `keep_models`)
+    cells/claims/                what processes compute now (`queue`)
 
 If the JSON file exists, all three are complete. Files of earlier versions may lack newer keys
 (`notes`).
@@ -182,6 +183,16 @@ def is_finished(out: Path, cell: Cell) -> bool:
         return read_cell(out, cell) is not None
     except CorruptFile:
         return False
+
+
+def is_published(out: Path, cell: Cell) -> bool:
+    """Whether a cell was finished, by any process; its files are not read.
+
+    Arguments:
+        out: folder of the comparison.
+        cell: the cell.
+    """
+    return work_folder(out, cell).with_suffix(".json").exists()
 
 
 def delete_cell(out: Path, cell: Cell) -> None:

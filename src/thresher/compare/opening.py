@@ -36,7 +36,7 @@ from thresher.selection.opening import (
 from thresher.types import Budget, Method
 
 if TYPE_CHECKING:
-    from thresher.compare.run import Evaluate
+    from thresher.compare.cell_runner import Evaluate
     from thresher.engine import RunContext
     from thresher.pools import Pool
 
