@@ -1,6 +1,8 @@
 """One worker process of `--devices` (`worker_process`): scores the rows of a request that are still
-missing, and exits. It is asked for {"request": {…}, "started": ns}: the request, and when its command
-began. Writes scores into the store only.
+missing, and exits.
+
+It is asked for {"request": {…}, "started": ns}: the request, and when its command began. Writes
+scores into the store only.
 """
 
 from __future__ import annotations
