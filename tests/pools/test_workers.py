@@ -40,7 +40,7 @@ def together(
     monkeypatch: pytest.MonkeyPatch, file: Path, processes: int, images: Path | None = None
 ) -> Pool:
     monkeypatch.setattr(workers, "MIN_PARALLEL_BYTES", 1)
-    monkeypatch.setattr(workers, "_processors", lambda: processes)
+    monkeypatch.setattr(workers, "usable_cores", lambda: processes)
     started: list[object] = []
     start = workers._start
     monkeypatch.setattr(workers, "_start", lambda *a: started.append(a) or start(*a))

@@ -9,13 +9,13 @@ model, threads and a GPU), which get their input on standard input.
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+from thresher.cores import usable_cores
 from thresher.errors import ThresherError
 from thresher.pools import records
 from thresher.pools.block import Advance, Block, BlockImages, read_block
@@ -41,7 +41,7 @@ def plan_spans(file: BinaryIO, container: str, size: int) -> list[Span]:
         size: of the file in bytes.
     """
     count = min(
-        _processors(),
+        usable_cores(),
         MAX_PROCESSES,
         size // MIN_PARALLEL_BYTES + 1 if size >= MIN_PARALLEL_BYTES else 1,
     )
@@ -144,7 +144,3 @@ def _result(process: subprocess.Popen[bytes] | None) -> Block | None:
         return None
     result = pickle.loads(output)
     return result if isinstance(result, Block) else None
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,6 +20,7 @@ from thresher.backends.hf.encode import EncodedText, Encoder, PromptEncoder
 from thresher.backends.hf.forward import EncodedRow, Forward, available_cores
 from thresher.backends.hf.images import ImageFeatures, ImagePreparer, PreparedImage
 from thresher.backends.hf.videos import VideoSupport
+from thresher.cores import usable_cores
 from thresher.errors import ImageError, reason_of
 from thresher.types import ImageRef, RowError, SampleSource, VideoRef
 
@@ -32,6 +33,7 @@ BLOCK_IMAGE_BYTES = 2**30  # processed images of a block, in main memory
 INITIAL_BLOCK_IMAGES = 8  # images of a block, until it is known how much memory an image takes
 PIXEL_BUDGET = 2**23  # input values that run through the vision tower at once
 GUESSED_IMAGE_TOKENS = 1024
+MOST_IMAGE_THREADS = 16
 
 ImageKey = tuple[str, bool]
 """(identity of the image, whether it is prepared as one of several images)."""
@@ -83,7 +85,7 @@ class BlockPipeline:
         self._max_feature_bytes = 0  # most bytes of an image's features so far
         self._videos: VideoSupport | None = None  # made for the first video
         # decode and process images while the model runs
-        self._image_threads = ThreadPoolExecutor(max(1, min(8, available_cores() - 1)))
+        self._image_threads = ThreadPoolExecutor(image_threads(forward.device.type))
 
     @property
     def feature_tokens(self) -> int:
@@ -220,9 +222,12 @@ class BlockPipeline:
         """The image or video ready for the vision tower, or why it cannot be used."""
         try:
             if not isinstance(ref, VideoRef):
-                return self.preparer.prepare(pool.load_image(ref), key[1])
-            assert self._videos is not None
-            return self._videos.problem or self._videos.prepare(pool.load_image(ref))
+                prepared = self.preparer.prepare(pool.load_image(ref), key[1])
+            else:
+                assert self._videos is not None
+                if self._videos.problem:
+                    return self._videos.problem
+                prepared = self._videos.prepare(pool.load_image(ref))
         except ImageError as e:
             return str(RowError.of(e))
         # a processor that refuses a shape, such as 1 x 4000
@@ -231,6 +236,9 @@ class BlockPipeline:
             name = ref.path or f"the embedded {what}"
             detail = f"the model's {what} processor refuses {name}: {reason_of(e)}"
             return str(RowError(f"{what}-processor", detail))
+        if self.forward.device.type == "cuda":
+            prepared.pin()
+        return prepared
 
     def features(self, block: Block) -> dict[ImageKey, ImageFeatures]:
         """Vision features of the block's images. Frees the processed images; rows whose image does
@@ -273,6 +281,20 @@ class BlockPipeline:
                 BLOCK_FEATURE_BYTES // max(self._max_feature_bytes, 1),
             ),
         )
+
+
+def image_threads(device: str) -> int:
+    """Threads that decode and process images: at least 1.
+
+    Threads and not processes, because decoders and image processors release the interpreter's lock
+    for most of their time. Beside a GPU, OMP_NUM_THREADS does not count: it is often 1 there, and
+    the model uses none of these cores.
+
+    Arguments:
+        device: type of the model's device, such as "cpu" or "cuda".
+    """
+    cores = available_cores() if device == "cpu" else usable_cores()
+    return max(1, min(MOST_IMAGE_THREADS, cores - 1))
 
 
 def assemble(

@@ -37,6 +37,7 @@ from thresher.backends.hf.prefix import Prefix, split_cache, stack_prefixes
 from thresher.backends.hf.states import LayerStates, mean_states
 from thresher.backends.hf.traits import cache_argument
 from thresher.backends.hf.trie import Trie
+from thresher.cores import usable_cores
 
 PAD_MULTIPLE = 8  # padded lengths are multiples of this
 MIN_GEMM_ROWS = 8  # rows of the smallest matrix product
@@ -521,10 +522,10 @@ def _video_token_id(config: Any) -> int:
 
 
 def available_cores() -> int:
-    """Batches to run side by side on a CPU: OMP_NUM_THREADS if it is set, else the cores of this
-    process's affinity mask."""
+    """Batches to run side by side on a CPU: OMP_NUM_THREADS if it is set, else the cores that this
+    process may use."""
     setting = os.environ.get("OMP_NUM_THREADS", "")
-    return int(setting) if setting.isdigit() and int(setting) > 0 else len(os.sched_getaffinity(0))
+    return int(setting) if setting.isdigit() and int(setting) > 0 else usable_cores()
 
 
 def pad_length(length: int) -> int:

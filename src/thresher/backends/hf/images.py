@@ -72,6 +72,10 @@ class PreparedImage:
     def nbytes(self) -> int:
         return sum(v.nbytes for v in self.inputs.values())
 
+    def pin(self) -> None:
+        """Move the tensors into pinned memory, from which a GPU copies them while it computes."""
+        self.inputs = {name: value.pin_memory() for name, value in self.inputs.items()}
+
 
 @dataclass(slots=True)
 class ImageFeatures:
@@ -306,9 +310,9 @@ class Vision:
         inputs: dict[str, Any] = {}
         for name in images[0].inputs:
             if name in (self.accepts_video if is_video else self.accepts):
-                value = torch.cat([im.inputs[name] for im in images]).to(
-                    self.device, non_blocking=True
-                )
+                # image by image, because joined tensors would no longer be in pinned memory
+                moved = [im.inputs[name].to(self.device, non_blocking=True) for im in images]
+                value = torch.cat(moved)
                 inputs[name] = value.to(self.dtype) if value.is_floating_point() else value
         if self.takes_batch_num_images and not is_video:
             inputs["batch_num_images"] = torch.tensor(
