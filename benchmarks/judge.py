@@ -117,7 +117,7 @@ def texts() -> list[str]:
 @contextlib.contextmanager
 def more_words() -> Iterator[None]:
     """A context in which the tiny models' tokenizers are trained on `texts`."""
-    names = ("_SENTENCES", "_QWEN_WORDS", "_LLAVA_WORDS")
+    names = ("_SENTENCES", "QWEN_WORDS", "LLAVA_WORDS")
     before = {name: getattr(tiny_models, name) for name in names}
     try:
         tiny_models._SENTENCES = tuple(texts())
