@@ -1,7 +1,7 @@
-# make demo | test | test-models | test-slow | test-vllm | models | docs | test-oldest | test-newest | test-wheel | check | proof | real-base | real-proof | fix | hooks | clean.
+# make demo | test | test-models | test-gpu | test-slow | test-vllm | models | docs | test-oldest | test-newest | test-wheel | check | proof | real-base | real-proof | fix | hooks | clean.
 # Each creates .venv first; only Python 3.11+ is required.
 BIN := .venv/bin
-.PHONY: demo test test-models test-slow test-vllm models docs test-oldest test-newest test-wheel check proof real-base real-proof fix hooks venv clean
+.PHONY: demo test test-gpu test-models test-slow test-vllm models docs test-oldest test-newest test-wheel check proof real-base real-proof fix hooks venv clean
 .DEFAULT_GOAL := demo
 
 venv:
@@ -35,6 +35,9 @@ models: venv  ## every family of tiny models against the slow reference: prints 
 test-slow: export OMP_NUM_THREADS := 1
 test-slow: venv  ## slow tests, one after the other
 	@$(BIN)/python -m pytest -m slow
+
+test-gpu: venv  ## tests that need a CUDA device, skipped without one; benchmarks: python -m benchmarks.gpu
+	@$(BIN)/python -m pytest -m gpu
 
 test-vllm: venv  ## the slow tests of vLLM itself, on the CPU, installed into .venv-vllm (3 GB)
 	@.ci/vllm

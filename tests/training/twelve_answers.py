@@ -41,10 +41,18 @@ class Learned:
     plain: list[str]
 
 
-def learn(name: str, folder: Path, *, steps: int = STEPS, rate: float = LEARNING_RATE) -> Learned:
+def learn(
+    name: str,
+    folder: Path,
+    *,
+    steps: int = STEPS,
+    rate: float = LEARNING_RATE,
+    device: str = "cpu",
+) -> Learned:
     """Train the tiny model `name` in full on one row per answer.
 
     folder: for the pool and the trained model.
+    device: of the training; plain transformers runs on the CPU.
     """
     rows = [
         {
@@ -57,9 +65,9 @@ def learn(name: str, folder: Path, *, steps: int = STEPS, rate: float = LEARNING
     ]
     pool = pool_of(folder / "pool", rows)
     recipe = Recipe(steps=steps, batch=len(rows), lora=False, learning_rate=rate)
-    fit(str(build(name)), pool, None, recipe, folder / "model", device="cpu")
+    fit(str(build(name)), pool, None, recipe, folder / "model", device=device)
     samples = list(pool.samples(range(len(rows))))
-    backend = resolve(str(folder / "model"), device="cpu").open()
+    backend = resolve(str(folder / "model"), device=device).open()
     said, errors = collect(backend.generate(samples, pool, 12), len(rows))
     assert not errors, errors
     scored, _ = collect(backend.answer_loss(samples, pool), len(rows))

@@ -92,7 +92,8 @@ def collect(pieces: Iterator[Scored], n: int) -> tuple[dict[str, np.ndarray], di
     for piece in pieces:
         seen += piece.index.tolist()
         for name, array in piece.values.items():
-            values.setdefault(name, np.zeros(n, array.dtype))[piece.index] = array
+            shape = (n, *array.shape[1:])
+            values.setdefault(name, np.zeros(shape, array.dtype))[piece.index] = array
         errors |= {int(i): e for i, e in zip(piece.index, piece.errors, strict=True) if e}
     assert sorted(seen) == list(range(n)), "every row exactly once"
     return values, errors
