@@ -14,6 +14,7 @@ import yaml
 
 from tests.text_pools import record, write_pool
 from tests.warm_process import WarmServer
+from thresher.backends.identity import BUILT_IN
 from thresher.errors import ConfigError
 from thresher.selection import folder as output
 
@@ -258,3 +259,16 @@ def test_paths_of_user_config_are_relative_to_the_working_directory(
 def test_read_reports_an_invalid_selection(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not a finished selection"):
         output.read(tmp_path)
+
+
+def test_a_request_with_relative_paths_can_be_repeated(here: Path, thresher: Thresher) -> None:
+    """`./` and `../` of a command start where it runs, those of its run.yaml in its folder."""
+    shutil.copytree(BUILT_IN, here / "model")
+    for cwd, up in ((here, "./"), (here / "elsewhere", "../")):
+        words = ["select", f"{up}data/pool.json", "-m", "length", "-b", "10", "-o", f"{up}out"]
+        words += ["--model", f"{up}model", "--filter", "answer_loss < 100"]
+        for _ in range(2):
+            ended = thresher(*words, cwd=cwd)
+            assert ended.returncode == 0, ended.stderr
+    other = thresher(*words[:-4], "--model", "demo", *words[-2:], cwd=here / "elsewhere")
+    assert other.returncode == 2 and "it differs in model" in " ".join(other.stderr.split())

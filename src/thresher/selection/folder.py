@@ -116,7 +116,7 @@ def write(
         complete_exchange(out)
         content = run_record(outcome, pool, request, out, cost)
         if not overwrite:
-            refuse_other_request(out, content["config"])
+            refuse_other_request(out, content["config"], out)
             if cost is None and (earlier := _earlier_cost(out)):
                 content = run_record(outcome, pool, request, out, earlier)
         _write(outcome, pool, content, out)
@@ -228,13 +228,14 @@ def read(out: str | Path) -> dict[str, Any]:
     return run_paths.located(content, out)
 
 
-def refuse_other_request(out: str | Path, config: Mapping[str, Any]) -> None:
+def refuse_other_request(out: str | Path, config: Mapping[str, Any], starts: str | Path) -> None:
     """Raise ConfigError if the folder contains the selection of another request.
 
     Arguments:
         out: the folder.
-        config: the `config` section of a run.yaml, with paths as they are stored or as they are
-            given.
+        config: the `config` section of a run.yaml.
+        starts: where its paths that begin with ./ or ../ start: `out` for a stored one, else the
+            working folder.
     """
     out = Path(out)
     if not ((out / RUN).exists() or (out / NEXT).exists()):
@@ -248,7 +249,7 @@ def refuse_other_request(out: str | Path, config: Mapping[str, Any]) -> None:
         ) from e
     before, now = (
         comparable_request(earlier.get("config") or {}, out),
-        comparable_request(config, out),
+        comparable_request(config, Path(starts)),
     )
     if before == now:
         return

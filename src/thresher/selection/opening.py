@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thresher.errors import CapabilityError, ConfigError, opt
@@ -304,7 +305,7 @@ def check_not_another(request: RunRequest, method: Method) -> None:
     from thresher.selection.record import plain_request
 
     assert request.out is not None
-    refuse_other_request(request.out, plain_request(request, method))
+    refuse_other_request(request.out, plain_request(request, method), Path.cwd())
 
 
 def open_the_pool(

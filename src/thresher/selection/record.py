@@ -216,15 +216,16 @@ def _versions(model_used: bool) -> dict[str, str]:
     return out
 
 
-def comparable_request(config: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def comparable_request(config: Mapping[str, Any], starts: Path) -> dict[str, Any]:
     """The part of a run's config that determines the result, normalised: as text, with absolute
     paths, without defaults.
 
     Arguments:
         config: a `config` section, stored or of this run.
-        out: folder of the selection.
+        starts: where paths that begin with ./ or ../ start: for a stored one the folder of the
+            selection, else the working folder.
     """
-    config = run_paths.located_config(config, out)
+    config = run_paths.located_config(config, starts)
     plain: dict[str, Any] = {}
     for key, value in config.items():
         if key in NO_PART_OF_A_REQUEST or value in (None, [], (), False, DEFAULTS.get(key)):
