@@ -78,7 +78,12 @@ def displayed_texts(node: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 # other programs' flags, and files that hold command lines
-NOT_OUR_FLAGS = {"evaluation/lmms.py", "pools/tar_samples.py", "pools/webdataset.py"}
+NOT_OUR_FLAGS = {
+    "backends/vllm/arguments.py",
+    "evaluation/lmms.py",
+    "pools/tar_samples.py",
+    "pools/webdataset.py",
+}
 # packages whose texts are only seen on the command line, or that write commands
 SPELLED_AS_FLAGS = (
     "cli/",

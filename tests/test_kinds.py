@@ -47,7 +47,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "length": (1, "unit"),
     "missing_skill": (2, "model prompt max_new_tokens"),
     "mistake": (1, "rationale margins how delta lam seed"),
-    "model": (0, "weights architecture dtype pixels image_pixels adapter engine"),
+    "model": (0, "weights architecture dtype pixels image_pixels adapter engine engine_arguments"),
     "model_to_train": (0, "base recipe rows examples"),
     "official_result_file": (0, "content"),
     "official_score": (2, "file strict"),

@@ -266,7 +266,9 @@ class ModelIdentity:
     """The properties of a model that affect its scores; device, batch size, URL and path do not."""
 
     kind: ClassVar[str] = "model"
-    added: ClassVar[Mapping[str, Any]] = {"image_pixels": "", "adapter": "", "engine": ""}
+    added: ClassVar[Mapping[str, Any]] = dict.fromkeys(
+        ("image_pixels", "adapter", "engine", "engine_arguments"), ""
+    )
 
     weights: str  # "sha256:…" of a folder's content, or "hub:org/name@commit"
     architecture: str  # config.json's model_type, e.g. "qwen2_5_vl"
@@ -275,6 +277,7 @@ class ModelIdentity:
     image_pixels: str = ""  # "MIN..MAX" pixels of an image, "..MAX"; "": as in the model's files
     adapter: str = ""  # "module:Class@version" that runs it; "": thresher itself
     engine: str = ""  # "vllm"; "": transformers
+    engine_arguments: str = ""  # those that may change numbers, such as "quantization=fp8"
 
     @property
     def served(self) -> bool:

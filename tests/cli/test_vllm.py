@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.tiny_models import build
 from tests.vllm_engine import LLM, Dead, SamplingParams
 from thresher import cli
 from thresher.backends import resolve
+from thresher.backends.vllm import arguments
 from thresher.backends.vllm.engine import Engine
 from thresher.errors import ModelError
 
@@ -108,6 +110,67 @@ def test_both_engines_compared(
     found = json.loads(out)
     assert found["backends"] == ["hf", "vllm"] and not found["missing"]
     assert all(n["rows"] and n["max"] < 1e-3 for n in found["numbers"])
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pretends that vLLM reads whole numbers and texts."""
+
+    def parse(words: Sequence[str]) -> dict[str, Any]:
+        return {k: int(v) if v.isdigit() else v for k, v in arguments.split(words).items()}
+
+    monkeypatch.setattr(arguments, "parse", parse)
+
+
+@pytest.mark.usefixtures("parsed")
+def test_arguments_of_the_engine(
+    capsys: pytest.CaptureFixture[str],
+    tiny_pool: Path,
+    tmp_path: Path,
+    engines: list[Mapping[str, Any]],
+) -> None:
+    words = [*words_of(tiny_pool), "--method", "perplexity", "--budget", "3", "--backend", "vllm"]
+
+    def select(*more: str, expect: int = 0) -> str:
+        code, _, err = run(capsys, *words, "--out", str(tmp_path / "out"), *more)
+        assert code == expect, err
+        return err
+
+    select("--vllm", "tensor_parallel_size=2", "--vllm", "max_model_len=4096")
+    assert engines[0]["tensor_parallel_size"] == 2 and engines[0]["max_model_len"] == 4096
+    assert engines[0]["limit_mm_per_prompt"] == {"video": 0}
+    select("--vllm", "gpu_memory_utilization=0.8")  # the same numbers: the same request and scores
+    assert len(engines) == 1
+    told = select("--vllm", "quantization=fp8", expect=2)
+    assert "it differs in vllm" in told
+    select("--vllm", "quantization=fp8", "--overwrite")
+    assert len(engines) == 2 and engines[1]["quantization"] == "fp8"
+    run_yaml = yaml.safe_load((tmp_path / "out" / "run.yaml").read_text())
+    assert run_yaml["config"]["vllm"] == ["quantization=fp8"]
+    assert run_yaml["model"]["identity"]["engine_arguments"] == "quantization=fp8"
+    assert run_yaml["model"]["identity"]["engine"] == "vllm"
+
+
+@pytest.mark.usefixtures("parsed")
+def test_arguments_of_the_engine_that_is_compared(
+    capsys: pytest.CaptureFixture[str], tiny_pool: Path, engines: list[Mapping[str, Any]]
+) -> None:
+    words = [*words_of(tiny_pool, "verify-backend"), "--rows", "5"]
+    given = ["--vllm", "block_size=32"]
+    code, out, err = run(capsys, *words, "--backends", "hf,vllm", *given)
+    assert code == 0, out + err
+    assert engines[0]["block_size"] == 32
+    code, _, err = run(capsys, *words, "--backends", "hf,openai", *given)
+    assert code == 2 and "add vllm to --backends" in err
+
+
+def test_arguments_of_an_engine_that_is_not_used(
+    capsys: pytest.CaptureFixture[str], tiny_pool: Path, tmp_path: Path
+) -> None:
+    words = [*words_of(tiny_pool), "--method", "perplexity", "--budget", "3"]
+    out = ["--out", str(tmp_path / "out")]
+    code, _, err = run(capsys, *words, *out, "--vllm", "block_size=32")
+    assert code == 2 and "--vllm block_size=32 is an argument of vLLM's engine" in err
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ nothing left to score opens no model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def resolve(
     image_pixels: ImagePixels | None = None,
     adapter: str | None = None,
     engine: str = "",
+    engine_arguments: Sequence[str] = (),
 ) -> ModelHandle:
     """Resolve a model without loading it.
 
@@ -50,8 +52,10 @@ def resolve(
         adapter: module:Class that runs the model (`adapted`); None: thresher itself does.
         engine: vllm: vLLM runs the model, which excludes `adapter` and `image_pixels`; "":
             transformers does.
+        engine_arguments: KEY=VALUE each, of vLLM's engine.
 
-    Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`, `adapter`).
+    Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`, `adapter`,
+    `vllm`).
     """
     if spec.lower().startswith(("http://", "https://")):
         if image_pixels is not None:
@@ -80,7 +84,7 @@ def resolve(
         from thresher.backends.vllm.resolve import handle as in_vllm
 
         found = find(spec, trust_remote_code, cache, typed)
-        return in_vllm(spec, found, dtype, batch_tokens, trust_remote_code, typed)
+        return in_vllm(spec, found, dtype, batch_tokens, trust_remote_code, typed, engine_arguments)
     if adapter is not None:
         from thresher.backends.adapted.resolve import check_spec, handle
 

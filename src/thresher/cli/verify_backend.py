@@ -81,7 +81,15 @@ def verify_backend(
         raise ConfigError(
             f" is for a server: add openai to {opt('backends')}.", option="served_model"
         )
-    request = o.request_of(context, backend="openai" if served else "hf")
+    arguments = tuple(context.params.get("vllm") or ())
+    if arguments and "vllm" not in names:
+        raise ConfigError(
+            f" is an argument of vLLM's engine: add vllm to {opt('backends')}.",
+            option="vllm",
+            value=arguments[0],
+        )
+    request = o.request_of(context, backend="openai" if served else "hf", vllm=None)
+    request = replace(request, vllm=arguments)
     require(request, "pool")
     if request.model is None:
         raise no_model("thresher verify-backend")

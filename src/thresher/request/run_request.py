@@ -78,6 +78,12 @@ class RunRequest:
 
     Scores of vllm are stored apart from those of hf.
     """
+    vllm: Annotated[tuple[str, ...], Option("KEY=VALUE", MODEL, commands=ONE_MODEL)] = ()
+    """With backend vllm: an argument of its engine, such as tensor_parallel_size=2.
+
+    Those of `vllm serve`, without the ones of the server. An argument that may change numbers, such
+    as quantization, is part of a score's identity; see docs/vllm.md.
+    """
     url: Annotated[str | None, Option("URL", SERVERS, commands=ONE_MODEL)] = None
     """With backend openai: the server's address, such as http://127.0.0.1:8000/v1.
 

@@ -17,6 +17,7 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from thresher.backends.vllm.arguments import split
 from thresher.errors import ConfigError, did_you_mean, opt
 from thresher.mixture import check_mixture
 from thresher.request import SERVER, RunRequest, fields_of
@@ -356,7 +357,14 @@ def check_server(config: RunRequest) -> None:
 
 def check_vllm(config: RunRequest) -> None:
     """Raises ConfigError for options that vLLM's engine does not take."""
+    split(config.vllm)  # before anything is opened
     if config.backend != "vllm":
+        if config.vllm:
+            raise ConfigError(
+                f" is an argument of vLLM's engine: add {opt('backend', 'vllm')}.",
+                option="vllm",
+                value=config.vllm[0],
+            )
         return
     if config.device != "auto":
         raise ConfigError(

@@ -160,7 +160,7 @@ def prepare(
         served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
         # the limits apply to its other models
         unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)
-        request = replace(request, backend="hf", **unused)
+        request = replace(request, backend="hf", vllm=(), **unused)
     workers = on_workers(request) if uses_model or models_of(method) else request
     model = the_model(workers, store, server)
     if model is not None and request.model is None:
@@ -520,6 +520,7 @@ def named_model(
         image_pixels=image_pixels,
         adapter=adapter,
         engine="vllm" if request.backend == "vllm" else "",
+        engine_arguments=request.vllm,
     )
     if request.video_frames is None or handle.identity.served:
         return handle

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from thresher._version import __version__
+from thresher.backends.vllm.arguments import changing_numbers
 from thresher.fingerprint import fingerprint
 from thresher.pools.locate import absolute_spec
 from thresher.request.spelling import as_flag
@@ -238,6 +239,9 @@ def comparable_request(config: Mapping[str, Any], starts: Path) -> dict[str, Any
                 if "://" in str(value)
                 else os.path.realpath(os.path.expanduser(str(value)))
             )
+        elif key == "vllm":
+            if changing := changing_numbers(value):
+                plain[key] = changing
         elif key == "settings":
             plain |= {f"setting {k}": _setting(v) for k, v in value.items()}
         else:

@@ -47,9 +47,7 @@ class Engine:
 
         Raises ModelError if vLLM cannot run it.
         """
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        import vllm
+        vllm = import_vllm()
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
@@ -102,6 +100,15 @@ class Engine:
             len(o.prompt_token_ids) + sum(len(c.token_ids) for c in o.outputs) for o in outputs
         )
         return list(outputs)
+
+
+def import_vllm() -> Any:
+    """The module `vllm`, which prints errors only, unless VLLM_LOGGING_LEVEL is set."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    import vllm
+
+    return vllm
 
 
 def _stop(engine_core: weakref.ref[Any]) -> None:

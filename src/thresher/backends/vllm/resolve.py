@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ def handle(
     batch_tokens: int | None,
     trust_remote_code: bool,
     typed: str | None = None,
+    arguments: Sequence[str] = (),
 ) -> ModelHandle:
     """The handle of a found model that runs in vLLM.
 
@@ -34,14 +36,16 @@ def handle(
         batch_tokens: most tokens of one step of the engine; None: vLLM's default.
         trust_remote_code: whether the model's own Python code may run.
         typed: how the user named the model, for messages; None: `opt("model", SPEC)`.
+        arguments: KEY=VALUE each, of vLLM's engine.
 
-    Raises ModelError for LoRA adapters.
+    Raises ModelError for LoRA adapters, ConfigError for arguments that vLLM does not take.
     """
     from thresher.backends.hf.image_tokens import image_tokens
     from thresher.backends.hf.load import resolve_device, resolve_dtype
     from thresher.backends.hf.processor import torchvision_works
     from thresher.backends.hf.size import model_size
     from thresher.backends.identity import context_of
+    from thresher.backends.vllm.arguments import changing_numbers, parse
 
     typed = typed or opt("model", spec)
     if found.adapters:
@@ -49,6 +53,7 @@ def handle(
             f"{typed} is a folder of LoRA adapters, which {opt('backend', 'vllm')} does not take. "
             f"Merge them into their base and give that folder, or leave {opt('backend')} out."
         )
+    given = parse(arguments)
     dtype = resolve_dtype(dtype, resolve_device("auto"))
     identity = ModelIdentity(
         found.weights,
@@ -56,11 +61,12 @@ def handle(
         dtype,
         "torchvision" if torchvision_works() else "pil",
         engine=ENGINE,
+        engine_arguments=changing_numbers(arguments),
     )
     return ModelHandle(
         spec,
         identity,
-        lambda: _open(found, dtype, batch_tokens, trust_remote_code, typed),
+        lambda: _open(found, dtype, batch_tokens, trust_remote_code, typed, given),
         partial(image_tokens, found.where, found.revision, trust_remote_code, None),
         context=context_of(found.config),
         size=partial(model_size, found.where, found.revision, trust_remote_code),
@@ -68,10 +74,17 @@ def handle(
 
 
 def _open(
-    found: Found, dtype: str, batch_tokens: int | None, trust_remote_code: bool, typed: str
+    found: Found,
+    dtype: str,
+    batch_tokens: int | None,
+    trust_remote_code: bool,
+    typed: str,
+    given: Mapping[str, Any],
 ) -> VLLMBackend:
-    """Start the engine. Raises ModelError if vLLM cannot run the model, or runs it with other
-    tokens."""
+    """Start the engine. `given`: arguments that replace the ones here.
+
+    Raises ModelError if vLLM cannot run the model, or runs it with other tokens.
+    """
     import torch
 
     from thresher.backends.hf.encode import Encoder, PromptEncoder
@@ -99,6 +112,8 @@ def _open(
     }
     if batch_tokens is not None:
         arguments["max_num_batched_tokens"] = batch_tokens
+    limits = {**arguments["limit_mm_per_prompt"], **given.get("limit_mm_per_prompt", {})}
+    arguments |= {**given, "limit_mm_per_prompt": limits}
     engine = Engine.start(found.where, typed, arguments)
     stop_ids = answer_ends(_generation_config(found, trust_remote_code), encoder)
     backend = VLLMBackend(engine, encoder, prompts, stop_ids)
