@@ -1,7 +1,8 @@
 """What a run has taken so far, summed over all its engines: values scored, and the seconds of
 scoring and of training. `run.yaml` compares it with what `plan` predicted.
 
-Opening models, waiting for other processes and a method's arithmetic are not included.
+Opening models, waiting for other processes or for a server of files that does not answer, and a
+method's arithmetic are not included.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ class Meter:
 
     scores: values that were scored during the run, those of other processes included.
     scoring_seconds: of the passes of this process; of a pass that workers do, until its end.
+    waiting_seconds: for the store's server, or that of the images, during these passes.
     training_seconds: of models that were trained during the run by this process.
     estimated_scores: values of the passes that were long enough to be estimated.
     estimated_seconds: what these passes would take, estimated from their first rows.
@@ -24,6 +26,7 @@ class Meter:
 
     scores: int = 0
     scoring_seconds: float = 0.0
+    waiting_seconds: float = 0.0
     training_seconds: float = 0.0
     estimated_scores: int = 0
     estimated_seconds: float = 0.0
@@ -33,15 +36,17 @@ class Meter:
         """Whether nothing was scored and nothing trained."""
         return self.scores == 0 and self.training_seconds == 0.0
 
-    def add_pass(self, scores: int, seconds: float) -> None:
+    def add_pass(self, scores: int, seconds: float, waiting: float) -> None:
         """Count a pass.
 
         Arguments:
             scores: values that it stored: rows times signals.
-            seconds: that it took.
+            seconds: that it took, without `waiting`.
+            waiting: seconds in which a server of files did not answer.
         """
         self.scores += scores
         self.scoring_seconds += seconds
+        self.waiting_seconds += waiting
 
     def add_training(self, seconds: float) -> None:
         """Count a model that was trained; `seconds`: that it took."""

@@ -15,6 +15,7 @@ from thresher.engine.scoring import ScoredKeys, by_missing, pass_label, with_fai
 from thresher.engine.scoring_request import ScoringRequest
 from thresher.engine.stored_entries import StoredEntries
 from thresher.engine.workers import Workers, wait_until
+from thresher.storage.outages import OUTAGES
 
 if TYPE_CHECKING:
     from thresher.console.progress import Progress
@@ -58,13 +59,16 @@ class RemoteScorer:
             return bool(rows.done.all())
 
         missing, began = int((~rows.done).sum()), time.monotonic()
+        outages = OUTAGES.seconds
         try:
             wait_until(done, self.workers)
         finally:
             done()
             before.finish()
             scores = (missing - int((~rows.done).sum())) * len(columns)
-            self.context.meter.add_pass(scores, time.monotonic() - began)
+            waiting = OUTAGES.seconds - outages
+            seconds = max(time.monotonic() - began - waiting, 0.0)
+            self.context.meter.add_pass(scores, seconds, waiting)
         if rows.done.all():
             self._wait_for_cost([fp for fp, _ in columns])
         nothing = keys[:0]

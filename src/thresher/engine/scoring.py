@@ -26,6 +26,7 @@ from thresher.engine.scoring_request import ScoringRequest, image_order
 from thresher.engine.sharing import WorkQueue
 from thresher.engine.table import ColumnTable
 from thresher.pools.token_estimate import estimate_row_tokens
+from thresher.storage.outages import OUTAGES
 from thresher.types import Capability, ModelIdentity, Scored
 
 if TYPE_CHECKING:
@@ -157,6 +158,7 @@ class _Pass:
         self.failures_logged = sum(self.failures.values())
         self.scored = 0  # rows
         self.waited = 0.0  # seconds spent waiting for other processes
+        self.outages = 0.0  # seconds of them in which a server of files did not answer
         self.elsewhere = 0  # rows scored by others that the progress bar includes already
         self.displayed = False  # whether the progress bar is displayed
 
@@ -181,7 +183,7 @@ class _Pass:
         served = isinstance(model, ModelIdentity) and model.served
         meter = self.scorer.context.meter
         self.first_rows = FirstRows(len(self.keys), self.scorer.context.processes)
-        self.began = time.monotonic()
+        self.began, self.outages_before = time.monotonic(), OUTAGES.seconds
         try:
             with self.queue:
                 local.score(
@@ -203,14 +205,18 @@ class _Pass:
             for fp, _ in columns:
                 self.store.record_cost(fp, self.scored, seconds / len(columns))
             elsewhere = int(self.queue.elsewhere.sum())
-            meter.add_pass((self.scored + elsewhere) * len(columns), seconds)
+            waiting = OUTAGES.seconds - self.outages_before
+            meter.add_pass((self.scored + elsewhere) * len(columns), seconds, waiting)
         self.store.publish()  # the costs
         here, elsewhere = self.keys[self.queue.scored_here], self.keys[self.queue.elsewhere]
         return [ScoredKeys(fp, here, elsewhere) for fp, _ in columns]
 
     def _seconds(self) -> float:
-        """Since the pass began, without waiting for other processes and for the model."""
-        return time.monotonic() - self.began - self.waited
+        """Since the pass began, without waiting for other processes, for the model, and for a
+        server of files that did not answer."""
+        outages = OUTAGES.seconds - self.outages_before - self.outages
+        # images may be waited for while other rows are scored
+        return max(time.monotonic() - self.began - self.waited - outages, 0.0)
 
     def _advance(self, rows: int) -> None:
         """Count `rows` rows that were completed."""
@@ -223,11 +229,12 @@ class _Pass:
 
     def _next_block(self, flush: Callable[[], None]) -> np.ndarray | None:
         """The entries to score next, int64 [b]; None at the end."""
-        began = time.monotonic()
+        began, outages = time.monotonic(), OUTAGES.seconds
         try:
             block = self.queue.next_block(self._ready, flush)
         finally:
             self.waited += time.monotonic() - began
+            self.outages += OUTAGES.seconds - outages
         if self.displayed and self.progress is not None:
             elsewhere = int(self.queue.elsewhere.sum())
             self.progress.advance(elsewhere - self.elsewhere)

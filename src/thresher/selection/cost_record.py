@@ -169,7 +169,11 @@ def cost_section(
     )
     return {
         "predicted": predicted,
-        "measured": {**measured.to_json(), "seconds": round(seconds, DIGITS)},
+        "measured": {
+            **measured.to_json(),
+            "waiting_seconds": round(meter.waiting_seconds, DIGITS),
+            "seconds": round(seconds, DIGITS),
+        },
         "memory": "process" if device is None else "device",
     }
 

@@ -1,8 +1,10 @@
-"""Requests to remote file systems, repeated while the server is away or busy."""
+"""Requests to remote file systems, repeated while the server is away or busy. What was waited for
+answers is counted (`outages`)."""
 
 from __future__ import annotations
 
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from typing import TypeVar
@@ -12,6 +14,7 @@ from tenacity.stop import stop_after_attempt, stop_after_delay, stop_any
 from tenacity.wait import wait_random_exponential
 
 from thresher.errors import Notice, reason_of
+from thresher.storage.outages import OUTAGES
 
 GIVE_UP = 180.0  # seconds without an answer
 MAX_WAIT = 5.0  # seconds between two tries
@@ -33,7 +36,13 @@ def retried(request: Callable[[], T], where: str, *, patient: bool = True) -> T:
         patient: False tries once.
     """
 
-    def say(state: RetryCallState) -> None:
+    began, waits = time.monotonic(), False
+
+    def failed(state: RetryCallState) -> None:
+        nonlocal waits
+        if not waits:
+            waits = True
+            OUTAGES.begin(began)
         error = None if state.outcome is None else state.outcome.exception()
         if state.attempt_number == 1 and error is not None:
             warnings.warn(
@@ -43,13 +52,18 @@ def retried(request: Callable[[], T], where: str, *, patient: bool = True) -> T:
                 stacklevel=2,
             )
 
-    return Retrying(
+    tries = Retrying(
         stop=stop_any(stop_after_delay(GIVE_UP), stop_after_attempt(sys.maxsize if patient else 1)),
         wait=wait_random_exponential(multiplier=0.5, max=MAX_WAIT),
         retry=retry_if_exception(may_pass),
-        before_sleep=say,
+        before_sleep=failed,
         reraise=True,
-    )(request)
+    )
+    try:
+        return tries(request)
+    finally:
+        if waits:
+            OUTAGES.end()
 
 
 def may_pass(error: BaseException) -> bool:
