@@ -24,7 +24,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,9 @@ class Plan:
     context: int = 10**9  # tokens of a prompt, beyond which it is refused in vLLM's words
     usage: bool = True
     models: tuple[str, ...] = ()  # default: (name,)
+    embeds: str = ""  # "": no embeddings; "texts": of texts; "messages": of messages, too
+    sees: bool = True  # embeds messages with images
+    vectors: dict[str, Any] = field(default_factory=dict)  # text that is in an input -> its vector
 
     def fate(self, number: int) -> str:
         drawn = random.Random(f"{self.seed}|{number}")
@@ -80,11 +83,12 @@ class Plan:
 @dataclass
 class Server:
     """A running one. `asked`: (fate, text of the last message, whole body) of every chat request,
-    in order."""
+    in order; `embedded`: the same of every request for an embedding."""
 
     plan: Plan
     url: str = ""
     asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    embedded: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     sent_keys: list[str | None] = field(default_factory=list)
 
     @property
@@ -138,6 +142,11 @@ class Scripted:
         words = hashlib.sha256((json.dumps(messages) + salt).encode()).hexdigest()[:40]
         texts = [words[i : i + 8] for i in range(0, 40, 8)][:length]
         return " ".join(texts) + " ", len(texts), length >= 5
+
+    def embed(self, content: Any) -> list[float]:
+        """16 numbers, drawn by a hash of the whole content."""
+        drawn = random.Random(json.dumps(content))
+        return [drawn.gauss(0, 3) for _ in range(16)]
 
 
 class Real:
@@ -233,6 +242,18 @@ class Real:
         ended = bool(len(ids)) and int(ids[-1]) in self._ends()
         return self.processor.tokenizer.decode(ids, skip_special_tokens=True), len(ids), ended
 
+    def embed(self, content: Any) -> list[float]:
+        """The last state of the last token, as vLLM's pooling runner gives it."""
+        inputs = (
+            self.processor.tokenizer(content, return_tensors="pt")
+            if isinstance(content, str)
+            else self._inputs(content, add_generation_prompt=False)
+        )
+        with self.torch.inference_mode():
+            states = self.model(**inputs, output_hidden_states=True).hidden_states[-1]
+        found: list[float] = states[0, -1].float().tolist()
+        return found
+
     def _ends(self) -> list[int]:
         given = self.model.generation_config.eos_token_id
         return list(given) if isinstance(given, (list, tuple)) else [given]
@@ -293,18 +314,8 @@ def app_of(server: Server) -> FastAPI:
         text, number = text_of(body["messages"][-1]), len(server.asked)
         fate = plan.fate(number)
         server.sent_keys.append(request.headers.get("authorization"))
-        output = (
-            refusal(401, f"Incorrect API key provided: {server.sent_keys[-1]}")
-            if plan.key and server.sent_keys[-1] != f"Bearer {plan.key}"
-            else refusal(404, f"The model `{body['model']}` does not exist.")
-            if body["model"] not in (plan.models or (plan.name,))
-            else refusal(
-                400, f"Bad request: {plan.refuse!r} is not served to {server.sent_keys[-1]}."
-            )
-            if plan.refuse and plan.refuse in text
-            else refusal(
-                400, f"Unsupported parameter: use '{plan.length}' instead of 'max_tokens'."
-            )
+        output = refused(body, text) or (
+            refusal(400, f"Unsupported parameter: use '{plan.length}' instead of 'max_tokens'.")
             if plan.length not in body
             else refusal(
                 400,
@@ -317,8 +328,51 @@ def app_of(server: Server) -> FastAPI:
             else None
         )
         server.asked.append((fate if output is None else "refused", text, body))
-        if output is not None:
-            return output
+        return output or await fated(fate, text, lambda: completion(body, fate))
+
+    def refused(body: dict[str, Any], text: str) -> Response | None:
+        """The refusal of a key, a model or a text."""
+        if plan.key and server.sent_keys[-1] != f"Bearer {plan.key}":
+            return refusal(401, f"Incorrect API key provided: {server.sent_keys[-1]}")
+        if body["model"] not in (plan.models or (plan.name,)):
+            return refusal(404, f"The model `{body['model']}` does not exist.")
+        if plan.refuse and plan.refuse in text:
+            message = f"Bad request: {plan.refuse!r} is not served to {server.sent_keys[-1]}."
+            return refusal(400, message)
+        return None
+
+    @app.post("/v1/embeddings")
+    async def embeddings(request: Request) -> Response:
+        if not plan.embeds:
+            return Response('{"detail":"Not Found"}', 404)
+        body = json.loads(await request.body())
+        server.sent_keys.append(request.headers.get("authorization"))
+        content = body.get("messages", body.get("input"))
+        text = content if isinstance(content, str) else text_of(content[-1])
+        fate = plan.fate(len(server.embedded))
+        output = refused(body, text)
+        if output is None and "messages" in body and plan.embeds == "texts":
+            output = refusal(422, "Field required: input")
+        if output is None and not plan.sees and "image_url" in json.dumps(body):
+            output = refusal(400, f"{plan.name} is not a multimodal model")
+        server.embedded.append((fate if output is None else "refused", text, body))
+        return output or await fated(fate, text, lambda: embedding(content, text))
+
+    def embedding(content: Any, text: str) -> dict[str, Any]:
+        with one_at_a_time:
+            vector = next((v for part, v in plan.vectors.items() if part in text), None)
+            if vector is None:
+                vector = model.embed(content)
+        words = len(text.split())
+        return {
+            "object": "list",
+            "model": plan.name,
+            "data": [{"index": 0, "object": "embedding", "embedding": vector}],
+            **({"usage": {"prompt_tokens": words, "total_tokens": words}} if plan.usage else {}),
+        }
+
+    async def fated(fate: str, text: str, answer: Callable[[], dict[str, Any]]) -> Response:
+        """The answer, or what the plan does in its place."""
         if plan.slow:
             await asyncio.sleep(plan.slow)
         if plan.breaks and plan.breaks in text:
@@ -334,7 +388,7 @@ def app_of(server: Server) -> FastAPI:
         if fate == "hang":
             await asyncio.sleep(plan.hang)
         try:
-            found = await asyncio.to_thread(completion, body, fate)
+            found = await asyncio.to_thread(answer)
         except ValueError as error:
             return refusal(400, str(error))
         raw = json.dumps(found).encode()
@@ -448,6 +502,7 @@ def main() -> None:
         "--length", default="max_tokens", choices=["max_tokens", "max_completion_tokens"]
     )
     parser.add_argument("--no-logprobs", action="store_true")
+    parser.add_argument("--embeds", default="", choices=["", "texts", "messages"])
     given = parser.parse_args()
     exactly = {
         int(n): fate
@@ -465,6 +520,7 @@ def main() -> None:
         top=given.top,
         length=given.length,
         logprobs=not given.no_logprobs,
+        embeds=given.embeds,
     )
     with serving(plan, given.port) as server:
         print(server.url, flush=True)  # noqa: T201

@@ -73,7 +73,10 @@ def parse(spec: str) -> Address:
             f"{where} is not a server's URL. Expected one such as http://127.0.0.1:8000/v1."
         )
     shown = f"[{host}]" if ":" in host else host
-    path = parts.path.rstrip("/").removesuffix("/chat/completions").rstrip("/") or "/v1"
+    path = parts.path.rstrip("/")
+    for end in ("/chat/completions", "/embeddings"):
+        path = path.removesuffix(end)
+    path = path.rstrip("/") or "/v1"
     return Address(
         f"{parts.scheme.lower()}://{shown}{'' if port is None else f':{port}'}{path}", model.strip()
     )

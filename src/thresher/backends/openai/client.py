@@ -31,7 +31,7 @@ from thresher.backends.openai.completions import list_choices
 from thresher.backends.openai.dialect import Dialect
 from thresher.backends.openai.failures import NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
-from thresher.backends.openai.probe_request import probe_messages
+from thresher.backends.openai.probe_request import probe_content, probe_messages
 from thresher.backends.openai.retries import (
     MAX_RETRY_AFTER,
     StopOnEqualFailures,
@@ -60,6 +60,7 @@ MAX_ABSENT_LOGPROBS = 3
 KNOWN_ROW_FAULTS = 2
 # equal refusals before any answer, after which a probe tells whether everything is refused
 REFUSALS_BEFORE_PROBE = 3
+CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"  # paths below the base URL
 REACH_TRIES = 3  # to find out whether a server is there at all
 # temporary; says nothing about the request
 _OVERLOAD_CODES = (408, 409, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529)
@@ -71,13 +72,24 @@ _RESUME = "Results so far are stored; run the same command again to continue."
 
 @dataclass(frozen=True)
 class _Call(Generic[T]):
-    """One chat completion. Fields as the arguments of `Client.chat`."""
+    """One chat completion or embedding.
 
-    messages: Any
-    length: int
-    settings: dict[str, Any]
+    content: messages, or the text of an embedding.
+    read: makes the result from a response.
+    path: below the server's base URL.
+    what: of a response, for messages.
+    body: content -> the JSON body, as the server's dialect is now.
+    probe: content -> a trivial one of the same form.
+    top: whether log-probabilities of the first token are requested.
+    """
+
+    content: Any
     read: Callable[[dict[str, Any]], T]
-    top: bool
+    path: str
+    what: str
+    body: Callable[[Any], dict[str, Any]]
+    probe: Callable[[Any], Any]
+    top: bool = False
 
 
 class Client:
@@ -202,7 +214,39 @@ class Client:
         Raises Transient if all tries failed, Refused, CapReached, ServerError, and CapabilityError
         if the server gives no log-probabilities at all.
         """
-        call = _Call(messages, length, settings, read, top)
+
+        def body(content: Any) -> dict[str, Any]:
+            return self.dialect.body(self.address.model, content, length, settings, top)
+
+        call = _Call(messages, read, CHAT, "a chat completion", body, probe_messages, top)
+        return self._request(call, stop, reserved)
+
+    def embed(
+        self,
+        content: Any,
+        read: Callable[[dict[str, Any]], T],
+        stop: threading.Event,
+        *,
+        reserved: bool = True,
+    ) -> T:
+        """Request the embedding of a text or of messages. Raises as `chat`.
+
+        Arguments:
+            content: a text, or messages, which only vLLM's embeddings API takes.
+            read: makes the result from a response; may raise Refused.
+            stop: once it is set, nothing is sent again.
+            reserved: whether the request is one of those that its row has reserved.
+        """
+
+        def body(content: Any) -> dict[str, Any]:
+            name = "input" if isinstance(content, str) else "messages"
+            return {"model": self.address.model, name: content}
+
+        call = _Call(content, read, EMBEDDINGS, "an embedding", body, probe_content)
+        return self._request(call, stop, reserved)
+
+    def _request(self, call: _Call[T], stop: threading.Event, reserved: bool) -> T:
+        """Send the request of `call` until it is answered, refused or given up."""
         sent = 0
 
         def once() -> T:
@@ -287,7 +331,7 @@ class Client:
         """Whether the probe is answered; False if --max-requests has no room for it. Raises
         Refused, Transient."""
         try:
-            self._attempt(replace(call, messages=probe_messages(call.messages)), stop, again=True)
+            self._attempt(replace(call, content=call.probe(call.content)), stop, again=True)
         except CapReached:
             return False
         return True
@@ -318,17 +362,13 @@ class Client:
             if not self.options.account.send(self.options.max_requests, again=again):
                 raise CapReached(option="max_requests")
             again = True
-            body = self.dialect.body(
-                self.address.model, call.messages, call.length, call.settings, call.top
-            )
+            body = call.body(call.content)
             try:
                 response = self._read(
-                    self._transport.send(
-                        "POST", "/chat/completions", json.dumps(body).encode("ascii")
-                    )
+                    self._transport.send("POST", call.path, json.dumps(body).encode("ascii")), call
                 )
             except Refused as refusal:
-                if self._adapt(body, refusal):
+                if call.path == CHAT and self._adapt(body, refusal):
                     continue
                 parameters = " ".join((*refusal.parameters, refusal.message))
                 if call.top and "logprobs" in parameters and not self._seen_logprobs:
@@ -336,17 +376,21 @@ class Client:
                         self._no_logprobs(f"refuses to give any ({refusal})")
                     ) from None
                 raise
-            self._count(response)
+            self._count(response, call)
             self.is_vllm = self.is_vllm or "prompt_logprobs" in response
             found = self._read_result(response, call)
             self._last_answer = time.monotonic()
             return found
 
-    def _read(self, reply: Reply) -> dict[str, Any]:
+    def _read(self, reply: Reply, call: _Call[T]) -> dict[str, Any]:
         """The parsed response, if it is an answer. Raises Transient, Refused, ServerError."""
         if reply.code != 200:
             self._raise_for_status(
-                reply.code, body_message(reply.body, self._key), _parameter_values(reply), reply
+                reply.code,
+                body_message(reply.body, self._key),
+                _parameter_values(reply),
+                reply,
+                call.path,
             )
         try:
             found = parse(reply.body)
@@ -370,15 +414,20 @@ class Client:
             code = inner.get("code", inner.get("status"))
             known = code if isinstance(code, int) and 400 <= code < 600 else 500
             self._raise_for_status(
-                known, body_message(reply.body, self._key), parameters_in(found), reply
+                known, body_message(reply.body, self._key), parameters_in(found), reply, call.path
             )
         raise Transient(
-            with_detail("the answer is not a chat completion", body_message(reply.body, self._key)),
+            with_detail(f"the answer is not {call.what}", body_message(reply.body, self._key)),
             reason_given=True,
         )
 
     def _raise_for_status(
-        self, code: int, message: str, parameters: tuple[str, ...], reply: Reply
+        self,
+        code: int,
+        message: str,
+        parameters: tuple[str, ...],
+        reply: Reply,
+        path: str = "",
     ) -> None:
         """Raise the exception for an error code, which may be inside a response with HTTP 200."""
         where = (
@@ -422,6 +471,12 @@ class Client:
             else:
                 what = f"needs a key. Put it into {variable}"
             raise ServerError(f"The server {self.address.base} {what} ({detail}). {_RESUME}")
+        if code == 404 and path == EMBEDDINGS:
+            raise ServerError(
+                f"The server {self.address.base} has no model {self.address.model!r}, or gives no "
+                f"embeddings ({detail}). vLLM gives them if it is started for that: `vllm serve "
+                f"MODEL --runner pooling`. Its models are listed at {self.address.base}/models."
+            )
         if code == 404:
             raise ServerError(
                 f"The server {self.address.base} has no model {self.address.model!r}, or no chat "
@@ -430,13 +485,12 @@ class Client:
             )
         raise ServerError(f"The server {self.address.base} answers {detail}. {_RESUME}")
 
-    def _count(self, response: dict[str, Any]) -> None:
+    def _count(self, response: dict[str, Any], call: _Call[T]) -> None:
         usage = response.get("usage")
-        numbers = (
-            [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-            if isinstance(usage, dict)
-            else []
-        )
+        if not isinstance(usage, dict):
+            usage = {}
+        written = None if call.path == CHAT else 0  # embeddings have no completion tokens
+        numbers = [usage.get("prompt_tokens"), usage.get("completion_tokens", written)]
         known = [n for n in numbers if isinstance(n, int) and n >= 0]
         if len(known) == 2:
             self.options.account.add_tokens(*known)
@@ -452,7 +506,8 @@ class Client:
 
     def _read_result(self, response: dict[str, Any], call: _Call[T]) -> T:
         try:
-            self._refuse_failed_choice(response)
+            if call.path == CHAT:
+                self._refuse_failed_choice(response)
             result = call.read(response)
         except NoLogprobs:
             with self._lock:
@@ -463,7 +518,7 @@ class Client:
         except (ValueError, RecursionError) as error:
             message = one_line(redact_key(str(error), self._key))
             raise Transient(
-                message or "the answer is not a chat completion", reason_given=True
+                message or f"the answer is not {call.what}", reason_given=True
             ) from None
         if call.top:
             self._seen_logprobs = True

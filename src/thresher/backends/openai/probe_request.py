@@ -30,6 +30,11 @@ def probe_messages(messages: Messages) -> Messages:
     return [*system, {"role": "user", "content": content}]
 
 
+def probe_content(content: str | Messages) -> str | Messages:
+    """A trivial text or trivial messages, in place of what a row embeds."""
+    return TEXT if isinstance(content, str) else probe_messages(content)
+
+
 @cache
 def _plain() -> str:
     from PIL import Image

@@ -16,8 +16,10 @@ from thresher.types import ModelIdentity
 if TYPE_CHECKING:
     from thresher.backends.openai.backend import OpenAIBackend
     from thresher.backends.openai.client import Client
+    from thresher.backends.openai.pooling import PoolingBackend
 
 ARCHITECTURE = "openai"
+TEXTS = "none: texts only"  # in place of how images are sent
 
 
 def resolve(spec: str, options: ServerOptions) -> ModelHandle:
@@ -31,16 +33,45 @@ def resolve(spec: str, options: ServerOptions) -> ModelHandle:
     two servers that use one name for different weights share their scores. Raises ConfigError,
     ServerError.
     """
-    address = parse(spec)
-    read_key(options.api_key_env)  # reports a wrong one before anything is spent
-    if not address.model:
-        address = Address(address.base, _only_model(address, options))
+    address = _address(spec, options, opt("model"))
     identity = ModelIdentity(f"api:{address.model}", ARCHITECTURE, "server", options.pixels)
     return ModelHandle(
         address.model,
         identity,
         lambda: _open(address, options),
         check=lambda: _check(address, options),
+    )
+
+
+def resolve_embedder(spec: str, options: ServerOptions, texts: bool) -> ModelHandle:
+    """The model behind a server that gives embeddings.
+
+    Arguments:
+        spec: as for `resolve`.
+        options: of the run.
+        texts: whether rows are sent as texts, without their images, which is part of the identity.
+
+    Its name differs from that of the same model behind a server of chat completions. Raises
+    ConfigError, ServerError.
+    """
+    address = _address(spec, options, opt("embedder"))
+    pixels = TEXTS if texts else options.pixels
+    identity = ModelIdentity(
+        f"api:{address.model}", ARCHITECTURE, "server", pixels, engine="embeddings"
+    )
+    return ModelHandle(
+        f"{address.model} (embeddings)",
+        identity,
+        lambda: _open_embedder(address, options, texts),
+        check=lambda: _check_embedder(address, options, texts),
+    )
+
+
+def _address(spec: str, options: ServerOptions, option: str) -> Address:
+    address = parse(spec)
+    read_key(options.api_key_env)  # reports a wrong one before anything is spent
+    return (
+        address if address.model else Address(address.base, _only_model(address, options, option))
     )
 
 
@@ -53,6 +84,12 @@ def _open(address: Address, options: ServerOptions) -> OpenAIBackend:
     from thresher.backends.openai.backend import OpenAIBackend
 
     return OpenAIBackend(address, read_key(options.api_key_env), options)
+
+
+def _open_embedder(address: Address, options: ServerOptions, texts: bool) -> PoolingBackend:
+    from thresher.backends.openai.pooling import PoolingBackend
+
+    return PoolingBackend(address, read_key(options.api_key_env), options, texts)
 
 
 def served_models(address: Address, options: ServerOptions) -> list[str]:
@@ -71,6 +108,14 @@ def _check(address: Address, options: ServerOptions) -> None:
         client.check_reachable()
 
 
+def _check_embedder(address: Address, options: ServerOptions, texts: bool) -> None:
+    backend = _open_embedder(address, options, texts)
+    try:
+        backend.check()
+    finally:
+        backend.client.close()
+
+
 @contextlib.contextmanager
 def _client(address: Address, options: ServerOptions) -> Iterator[Client]:
     from thresher.backends.openai.client import Client
@@ -82,7 +127,7 @@ def _client(address: Address, options: ServerOptions) -> Iterator[Client]:
         client.close()
 
 
-def _only_model(address: Address, options: ServerOptions) -> str:
+def _only_model(address: Address, options: ServerOptions, option: str) -> str:
     names = served_models(address, options)
     if len(names) == 1:
         return names[0]
@@ -90,6 +135,6 @@ def _only_model(address: Address, options: ServerOptions) -> str:
         raise ConfigError(f"The server {address.base} has no model.")
     shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
     raise ConfigError(
-        f"The server {address.base} has {len(names)} models. Name one with {opt('model')}, or as "
+        f"The server {address.base} has {len(names)} models. Name one with {option}, or as "
         f"#NAME after the URL: {shown}."
     )

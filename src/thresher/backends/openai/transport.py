@@ -158,6 +158,7 @@ class Transport:
                 "/chat/completions"
             )
             url = shown.removesuffix("/chat/completions/").removesuffix("/models")
+            url = url.rstrip("/").removesuffix("/embeddings")
             raise ServerError(
                 f"The server {self.address.base} redirects to {shown} (HTTP {reply.code}). That is "
                 "another server, and the key is not sent there automatically. If it is the right "
