@@ -56,6 +56,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "other_answers": (1, "rationale most"),
     "part_loss": (2, "model image"),
     "pool_column": (1, "signal rows"),
+    "pooled_embedding": (1, "model part"),
     "own_answer_gap": (2, "model"),
     "query": (0, "text answers whole end"),
     "recorded": (1, "signal values"),

@@ -22,6 +22,7 @@ from thresher.errors import ConfigError, ImageError, Spell, in_python, spelled
 
 DIGEST = np.dtype("S32")  # SHA-256; indexing one element strips NULs: use `digests_to_bytes`
 IMAGE_PLACEHOLDER = "<image>"
+EMBEDDER = "embedder"  # the role of the model that gives the embeddings of rows
 CHANGED = "changed since the pool was opened"  # kind of a row's error if its image was modified
 
 
@@ -276,15 +277,23 @@ class ModelIdentity:
     pixels: str  # resizing by "pil" | "torchvision" (differs slightly); served: how images are sent
     image_pixels: str = ""  # "MIN..MAX" pixels of an image, "..MAX"; "": as in the model's files
     adapter: str = ""  # "module:Class@version" that runs it; "": thresher itself
-    engine: str = ""  # "vllm"; "": transformers
+    engine: str = ""  # "vllm"; served: "embeddings"; "": transformers, served: chat completions
     engine_arguments: str = ""  # those that may change numbers, such as "quantization=fp8"
 
     @property
     def served(self) -> bool:
-        """Whether the model is behind an OpenAI-compatible server: top first tokens and generation
-        only.
-        """
+        """Whether the model is behind an OpenAI-compatible server."""
         return self.architecture == "openai"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether it is behind a server that gives embeddings of rows, and nothing else."""
+        return self.served and self.engine == "embeddings"
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it gives embeddings of rows: a server's, or its hidden states."""
+        return self.pooled or not self.limit
 
     @property
     def losses_only(self) -> bool:
@@ -751,7 +760,8 @@ class MethodContext:
     """What a method may know when it names its signals.
 
     model: identity of the model named with `--model`; None if there is none.
-    roles: further models, by the name of the setting that names them, such as "teacher".
+    roles: further models, by the name of the setting that names them, such as "teacher"; the model
+        of `--embedder` as "embedder".
     seed: the run's random seed.
     budget: rows to select; None if it is not known.
     decided: what an earlier run of the same request measured, to be repeated: its columns, by name
@@ -763,6 +773,11 @@ class MethodContext:
     seed: int = 0
     budget: int | None = None
     decided: Mapping[str, Mapping[str, Any]] | None = None
+
+    @property
+    def embedder(self) -> ModelIdentity | None:
+        """The model whose embeddings of rows are used: that of `--embedder`, else `model`."""
+        return self.roles.get(EMBEDDER, self.model)
 
 
 @dataclass(frozen=True)

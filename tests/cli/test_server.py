@@ -167,7 +167,7 @@ def test_limits_of_an_unused_served_model_are_ignored(
     assert code == 0, output
 
 
-@pytest.mark.parametrize("method", ["mllm_selector", "winnow"])
+@pytest.mark.parametrize("method", ["mllm_selector", "winnow", "visnec", "dics"])
 def test_methods_that_need_weights_fail_before_any_request(
     capsys: pytest.CaptureFixture[str], method: str
 ) -> None:
@@ -196,7 +196,8 @@ def test_a_server_without_losses_fails_after_one_test_request(
     [
         ("perplexity", (), ()),
         ("clipper", (), ()),
-        ("winnow", ("--set", "guard=off", "trust=base"), ("skills=demo",)),
+        ("winnow", ("--set", "guard=off", "trust=base"), ("--embedder", "demo")),
+        ("visnec", (), ("--embedder", "demo")),
     ],
 )
 def test_a_server_with_losses_selects(
@@ -205,7 +206,7 @@ def test_a_server_with_losses_selects(
     settings: tuple[str, ...],
     also: tuple[str, ...],
 ) -> None:
-    """The same rows as with the model in this process. `also`: settings for the server."""
+    """The same rows as with the model in this process. `also`: words for the server."""
     kept = []
     with serving(Plan(model="demo", name="m")) as server:
         for model, more in (("demo", ()), (f"{server.url}#m", also)):

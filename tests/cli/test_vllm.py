@@ -192,11 +192,17 @@ def test_backends_that_cannot_be_compared(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--method winnow", "needs a model's hidden states and may train it, and this one runs in"),
+        ("--method winnow", "needs embeddings of the rows, and"),
+        ("--method winnow", "runs in vLLM, which gives losses, answers to questions and generated"),
+        ("--method winnow --embedder demo --set guard=on", "trains models from the run's own"),
         ("--method visnec", "runs in vLLM"),
+        ("--method dics", "runs in vLLM"),
         ("--method mllm_selector", "runs in vLLM"),
         ("--method random --filter 'suspicion<0.9'", "and this model runs in vLLM"),
-        ("--method perplexity --dedup semantic", "adapters and vLLM do not return"),
+        (
+            "--method perplexity --dedup semantic",
+            "this model does not give. Give a model for them with --embedder",
+        ),
         ("--method perplexity --device cpu", "runs on the device that the installed vLLM is for"),
         ("--method perplexity --image-pixels ..1000", "and --backend vllm exclude each other"),
         ("--method perplexity --video-frames 4", "and --backend vllm exclude each other"),
@@ -219,6 +225,37 @@ def test_what_vllm_cannot_do_is_refused_before_it_is_started(
     code, _, err = run(capsys, *words_of(tiny_pool), "--backend", "vllm", *given, *out)
     assert code == 2 and said in err, err
     assert not engines and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("method", ["winnow", "visnec", "dics", "mllm_selector"])
+def test_what_vllm_cannot_do_is_said_before_it_is_asked_for(
+    method: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    words = words_of(tmp_path / "no_pool.json", model="demo")
+    more = ["--method", method, "--budget", "3", "--out", str(tmp_path / "new")]
+    code, _, err = run(capsys, *words, *more, "--backend", "vllm")
+    assert code == 2 and "'demo' runs in vLLM" in err and "pip install" not in err
+
+
+def test_winnow_with_the_embeddings_of_another_model(
+    capsys: pytest.CaptureFixture[str],
+    tiny_pool: Path,
+    tmp_path: Path,
+    engines: list[Mapping[str, Any]],
+) -> None:
+    """vLLM gives the losses, transformers the embeddings: the same rows as transformers gives."""
+    settings = ["--method", "winnow", "--budget", "3", "--set", "guard=off", "trust=base"]
+    model = str(build("qwen2_5_vl"))
+    for backend, more in (("hf", []), ("vllm", ["--embedder", model])):
+        words = [*settings, "--backend", backend, *more, "--out", str(tmp_path / backend)]
+        code, _, err = run(capsys, *words_of(tiny_pool), *words)
+        assert code == 0, err
+    assert len(engines) == 1
+    assert (tmp_path / "hf/subset.json").read_text() == (tmp_path / "vllm/subset.json").read_text()
 
 
 def test_vllm_is_not_installed(

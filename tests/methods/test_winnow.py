@@ -337,20 +337,13 @@ def test_the_guard_trains_small_on_both(budget, rows):
     assert all(isinstance(s.model, TrainedModel) and s.model.base == MODEL for s in asked)
 
 
-@pytest.mark.parametrize("name", ["winnow", "visnec"])
-def test_a_model_behind_a_server_is_refused_with_what_works(name):
-    served = ModelIdentity("http://x/v1#m", "openai", "", "1024")
-    with pytest.raises(CapabilityError, match=r"hidden states.*method=.mmssr. works"):
-        load(name).signals(MethodContext(served))
-
-
 SERVED = ModelIdentity("api:m", "openai", "server", "1024")
 
 
 def test_a_served_model_decides_what_is_trusted_with_the_skills_of_another(monkeypatch):
     monkeypatch.setattr(module, "is_usable", lambda extra: True)
-    method = Winnow(skills="folder", names="model")
-    signals = method.signals(MethodContext(SERVED, roles={"skills": MODEL}))
+    method = Winnow(names="model")
+    signals = method.signals(MethodContext(SERVED, roles={"embedder": MODEL}))
     assert signals["loss"].model == SERVED and signals["skills"].question.model == MODEL
     assert signals["names"].model == SERVED
     assert "judgement" in signals and not {"trust", "guard"} & signals.keys()
@@ -364,9 +357,9 @@ def test_a_served_model_decides_what_is_trusted_with_the_skills_of_another(monke
     "given", [{"trust": "seed"}, {"trust": "base", "rounds": 2}, {"guard": "on"}]
 )
 def test_nothing_is_trained_from_a_served_model(given):
-    method = Winnow(skills="folder", **given)
+    method = Winnow(**given)
     with pytest.raises(CapabilityError, match=r"trains models from the run's own.*behind a server"):
-        method.signals(MethodContext(SERVED, roles={"skills": MODEL}))
+        method.signals(MethodContext(SERVED, roles={"embedder": MODEL}))
 
 
 def test_each_round_trains_on_rows_that_the_round_before_trusts():

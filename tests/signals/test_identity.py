@@ -39,6 +39,7 @@ from thresher.signals.one_shot import OneShot
 from thresher.signals.other_answers import OtherAnswers
 from thresher.signals.own_answer_gap import OwnAnswerGap
 from thresher.signals.part_loss import PartLoss
+from thresher.signals.pooled_embedding import PooledEmbedding
 from thresher.signals.question_loss import QuestionLoss
 from thresher.signals.rationale import Rationale
 from thresher.signals.row_skills import RowSkills
@@ -66,6 +67,7 @@ from thresher.signals.wrong import Wrong
 from thresher.types import Field, ModelIdentity, Signal
 
 MODEL = ModelIdentity("sha256:0", "llava", "float32", "pil")
+POOLED = ModelIdentity("api:m", "openai", "server", "jpeg", engine="embeddings")
 OCR = CAPABILITIES[0]
 SAMPLE = TeacherSample(0.1, 0)
 LOSS, RATIONALE = AnswerLoss(MODEL), Rationale(MODEL)
@@ -86,6 +88,7 @@ SIGNALS: list[Signal] = [
     CROSS,
     Demonstrations(KNOWLEDGE, "P", 0),
     Embedding(MODEL),
+    PooledEmbedding(POOLED),
     Entropy(MODEL),
     FileOrder(),
     Gap(MISTAKE, MissingSkill(MODEL, RATIONALE, MISTAKE)),
@@ -165,6 +168,7 @@ FINGERPRINTS = {
     "OtherAnswers": "77743c7d2f03acfe41a76e49c5564cf2",
     "OwnAnswerGap": "fdf169bde3db7d2bbb7052e60a638005",
     "PartLoss": "a51f9982fa972cc0ed168c0570dbcd2b",
+    "PooledEmbedding": "737f9cb8945dcdc891a39bee1c893d0d",
     "QuestionLoss": "9f11b4e831bffc865eb1f1f06f399cef",
     "Rationale": "7855d23167929a724a2f70f8e5b019a8",
     "RowSkills": "ca72dcb31659ccfea341b02a7e731abf",

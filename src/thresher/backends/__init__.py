@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from thresher.backends.handle import ModelHandle
 from thresher.errors import ConfigError, opt
+from thresher.request.model_spec import is_url
 
 if TYPE_CHECKING:
     from thresher.backends.openai.options import ServerOptions
@@ -57,7 +58,7 @@ def resolve(
     Raises NotAModel, ModelError, ConfigError (`device`, `image_pixels`, `adapter`,
     `vllm`).
     """
-    if spec.lower().startswith(("http://", "https://")):
+    if is_url(spec):
         if image_pixels is not None:
             raise ConfigError(
                 f" is for a model whose weights are here. Images that are sent to a server are "

@@ -91,11 +91,12 @@ def suspects(
     from thresher.errors import ConfigError
     from thresher.methods.needs import no_model
     from thresher.selection.config import default_store
-    from thresher.selection.opening import open_the_pool, the_model
+    from thresher.selection.opening import open_the_pool, the_embedder, the_model
     from thresher.signals.suspicion import suspicion_signals
     from thresher.storage.opening import open_store
     from thresher.storage.writable import check_file
     from thresher.tracking import require_tracker, tracked
+    from thresher.types import EMBEDDER
 
     chosen = SuspectOptions(threshold, limit, answers, image_gain, leaves, max_new_tokens)
     request = o.request_of(context)
@@ -107,7 +108,9 @@ def suspects(
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # the model was checked above
-    suspicion_signals(handle.identity)  # refuses a model behind a server before the pool is read
+    roles = the_embedder(request, kept)
+    other = roles[EMBEDDER].identity if roles else None
+    suspicion_signals(handle.identity, embedder=other)  # refuses models before the pool is read
     opened = open_the_pool(
         *(pool, request.images, kept, note, request.format, request.trust_paths),
         video_frames=request.video_frames,
@@ -119,7 +122,7 @@ def suspects(
     progress = stderr_progress()
     asked = o.asked_of(request, "suspects") | {"pool": pool} | asdict(chosen)
     with tracked(request.track, path.stem if path else "suspects", asked, note) as tracking:
-        run = RunContext(kept, handle, progress=tracking.progress(progress))
+        run = RunContext(kept, handle, roles, progress=tracking.progress(progress))
         try:
             found = find_suspects(opened, request, run, chosen)
         except KeyboardInterrupt:

@@ -159,7 +159,10 @@ def find_suspects(
     # the model is opened once, for scores and answers
     model = replace(context.model, open=cache(context.model.open))
     context = replace(context, model=model)
-    signals = suspicion_signals(model.identity, options.leaves, image_gain=options.image_gain)
+    embedder = None if context.embedder is None else context.embedder.identity
+    signals = suspicion_signals(
+        model.identity, options.leaves, image_gain=options.image_gain, embedder=embedder
+    )
     engine = create_engine(pool, signals, request, context)
     columns = engine.columns(signals)
     rows = engine.eligible.pool_rows  # [e] int64

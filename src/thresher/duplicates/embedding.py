@@ -1,6 +1,7 @@
-"""Row embeddings for semantic duplicates: mean hidden states of images, question and answer.
+"""Row embeddings for semantic duplicates: of images, question and answer.
 
-A row signal keyed by the model. Vectors are stored as `signals.vectors` does.
+A row signal keyed by the model: mean hidden states, or the vectors of an embeddings server. They
+are stored as `signals.vectors` does.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as np
 from thresher.duplicates import text
 from thresher.duplicates.signals import role_order_hash
 from thresher.errors import CapabilityError, opt
+from thresher.signals.pooled_embedding import NAME_EMBEDDER
 from thresher.signals.vectors import VECTOR, WIDTH, as_bytes, project
 from thresher.types import (
     Capability,
@@ -50,6 +52,7 @@ class RowEmbedding:
     kind: ClassVar[str] = "row_embedding"
     version: ClassVar[int] = 2
     needs: ClassVar[Capability] = Capability.EMBED
+    requests: ClassVar[int] = len(PARTS)  # of a row, where a server embeds it
     fields: ClassVar[tuple[Field, ...]] = (
         Field(
             "form",
@@ -77,7 +80,7 @@ class RowEmbedding:
         pool: SampleSource,
     ) -> Iterator[Scored]:
         if not hasattr(backend, "embed_rows"):
-            raise CapabilityError(NO_STATES)
+            raise CapabilityError(NO_EMBEDDINGS)
         for piece in backend.embed_rows(samples, pool):
             values: dict[str, np.ndarray] = {
                 name: as_bytes(project(piece.values[name], self.width)) for name in PARTS
@@ -86,10 +89,9 @@ class RowEmbedding:
             yield Scored(piece.index, values, piece.errors)
 
 
-NO_STATES = (
-    f"{opt('dedup', 'semantic')} needs a model's hidden states, which servers, adapters and vLLM "
-    f"do not return. Give {opt('model')} with weights, or {opt('dedup', 'near')}, which compares "
-    "words and images without a model."
+NO_EMBEDDINGS = (
+    f"{opt('dedup', 'semantic')} needs embeddings of the rows, which this model does not give. "
+    f"{NAME_EMBEDDER} {opt('dedup', 'near')} compares words and images without a model."
 )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.duplicates.embedding import NO_STATES, RowEmbedding
+from thresher.duplicates.embedding import NO_EMBEDDINGS, RowEmbedding
 from thresher.duplicates.groups import exact_groups, near_groups
 from thresher.duplicates.near import THRESHOLD as NEAR_THRESHOLD
 from thresher.duplicates.semantic import THRESHOLD as SEMANTIC_THRESHOLD
@@ -24,7 +24,7 @@ from thresher.engine import RunContext, create_engine
 from thresher.errors import CapabilityError, ConfigError, TooManyFailures, opt
 from thresher.extras import missing_modules, require
 from thresher.request import Dedup, RunRequest
-from thresher.types import Signal
+from thresher.types import ModelIdentity, Signal
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -68,7 +68,7 @@ def representatives(
         score: whether the model may be run; if not, and some rows are not scored yet, no row counts
             as a duplicate.
 
-    Raises ConfigError (semantic without a model), CapabilityError (a model behind a server),
+    Raises ConfigError (semantic without a model), CapabilityError (one without embeddings),
     MissingExtra without the extra `duplicates`, StoreError.
     """
     how, threshold = request.dedup, request.dedup_threshold
@@ -109,20 +109,44 @@ def _representative_order(pool: Pool, keep: np.ndarray) -> np.ndarray:
     return np.lexsort((pool.rank, ~keep))
 
 
-def embedding_signal(model: ModelHandle | None) -> RowEmbedding:
-    """The signal for semantic duplicates.
-
-    Raises ConfigError without a model, CapabilityError for one behind a server.
-    """
-    if model is None:
+def embedding_signal(embedder: ModelHandle | None) -> RowEmbedding:
+    """The signal for semantic duplicates. Raises ConfigError without a model, CapabilityError for
+    one that gives no embeddings."""
+    if embedder is None:
         raise ConfigError(
             f" needs a model. Give {opt('model', 'demo')}, a folder or a hub id.",
             option="dedup",
             value="semantic",
         )
-    if model.identity.limit:
-        raise CapabilityError(NO_STATES)
-    return RowEmbedding(model.identity)
+    if not embedder.identity.embeds:
+        raise CapabilityError(NO_EMBEDDINGS)
+    return RowEmbedding(embedder.identity)
+
+
+def check_semantic(embedder: ModelIdentity, threshold: float | None, texts: bool) -> None:
+    """Raise CapabilityError for a model without embeddings of images, and ConfigError if an
+    embeddings server is used without a threshold: the default was measured on hidden states.
+
+    Arguments:
+        embedder: gives the embeddings.
+        threshold: as the user gave it.
+        texts: whether an embeddings server gets texts only.
+    """
+    if not embedder.embeds:
+        raise CapabilityError(NO_EMBEDDINGS)
+    if embedder.pooled and texts:
+        raise CapabilityError(
+            f"{opt('dedup', 'semantic')} compares images, and {opt('embed_text', True)} leaves "
+            "them out: rows with different images would be copies. Leave it out, or use "
+            f"{opt('dedup', 'near')}."
+        )
+    if embedder.pooled and threshold is None:
+        raise ConfigError(
+            " compares the vectors of a server here, whose cosines have a scale of their own: give "
+            f"{opt('dedup_threshold')} (0.95 is the default for hidden states).",
+            option="dedup",
+            value="semantic",
+        )
 
 
 def _semantic_groups(
@@ -139,7 +163,7 @@ def _semantic_groups(
     `order`: all rows, preferred representatives first.
     """
     empty = np.zeros(0, np.int64)
-    signal = embedding_signal(context.model)
+    signal = embedding_signal(context.embedder)
     min_cosine = SEMANTIC_THRESHOLD if threshold is None else threshold
     if not score:
         engine = create_engine(pool, {signal.kind: signal}, request, context, within=within)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from thresher.engine.meter import Meter
 from thresher.storage.columns import Store
 from thresher.training.registry import Trainer
+from thresher.types import EMBEDDER
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -25,7 +26,7 @@ class RunContext:
     model: ModelHandle | None = None
     """The main model; None for a method that uses none."""
     roles: Mapping[str, ModelHandle] = field(default_factory=dict)
-    """Further models of the method, by role."""
+    """Further models of the method, by role; the one of `--embedder` as "embedder"."""
     trainer: Trainer | None = None
     """Trains models for signals that need one; None: `training.fit` on the best device."""
     progress: Progress | None = None
@@ -47,3 +48,8 @@ class RunContext:
     new_engine: Callable[..., Any] | None = None
     """Creates the engines of a selection; None: `create_engine`. Another function may return an
     engine that scores nothing, or one that keeps columns in memory."""
+
+    @property
+    def embedder(self) -> ModelHandle | None:
+        """The model that gives embeddings of rows: that of `--embedder`, else the main one."""
+        return self.roles.get(EMBEDDER, self.model)

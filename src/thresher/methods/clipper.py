@@ -35,7 +35,7 @@ from thresher.methods.explanation import (
     Multiples,
     Why,
 )
-from thresher.methods.needs import require_model
+from thresher.methods.needs import require_embedder, require_model
 from thresher.methods.settings import setting
 from thresher.samplers import (
     MatchedSample,
@@ -148,7 +148,7 @@ class Clipper:
             "one_shot_w": OneShot(model, w),
         }
         if self.balance == "skill":
-            named |= skill_columns(model)
+            named |= skill_columns(require_embedder(context, self.name))
         return named
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:

@@ -21,11 +21,11 @@ from thresher.clusters import unit_vectors
 from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError
 from thresher.methods.explanation import Evidence, Explanation, Histogram, Why
-from thresher.methods.needs import require_model
+from thresher.methods.needs import LAYER, require_embedder, require_model
 from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending, farthest_points
 from thresher.samplers.ordering import inverse_permutation
-from thresher.signals.embedding import Embedding
+from thresher.signals.pooled_embedding import embedding_of
 from thresher.signals.question_loss import BLIND, GIVEN, QuestionLoss
 from thresher.signals.seed_rows import SeedRows
 from thresher.signals.vectors import from_bytes
@@ -33,6 +33,7 @@ from thresher.signals.visual_input import VisualInput
 from thresher.signals.word_loss import WordLoss, weighted_mean
 from thresher.training.recipe import Recipe
 from thresher.types import (
+    EMBEDDER,
     AnyModel,
     Budget,
     Columns,
@@ -64,7 +65,7 @@ class Dics:
         0.1, "weight of a token of a function word (the, of, is, ...); others have 1"
     )
     layer: float = setting(
-        0.5, "depth of the hidden states that tell rows apart, 0 (first layer) to 1 (last)"
+        LAYER, "depth of the hidden states that tell rows apart, 0 (first layer) to 1 (last)"
     )
 
     name: ClassVar[str] = "dics"
@@ -109,13 +110,15 @@ class Dics:
         if share := self._warmup_share():
             rows = SeedRows(share, context.seed)
             model = TrainedModel(given, Recipe(seed=context.seed), rows)
+        named = EMBEDDER in context.roles  # else the trained model
+        embedder = require_embedder(context, self.name, self.layer) if named else model
         return {
             "answer": WordLoss(model),
             "answer_without_image": WordLoss(model, image=False),
             "question": QuestionLoss(model, BLIND),
             "question_of_answer": QuestionLoss(model, GIVEN),
-            "asked": Embedding(model, self.layer, "question"),
-            "answered": Embedding(model, self.layer, "answer"),
+            "asked": embedding_of(embedder, self.layer, "question"),
+            "answered": embedding_of(embedder, self.layer, "answer"),
             "visual": VisualInput(),
         }
 

@@ -41,6 +41,7 @@ from thresher.signals.row_skills import RowSkills
 from thresher.signals.sampled_switch import SampledSwitch
 from thresher.signals.skill_vector import SkillVector, decoded
 from thresher.types import (
+    EMBEDDER,
     Columns,
     Findings,
     MethodContext,
@@ -76,7 +77,7 @@ class ErrorDriven:
     retrieval: Literal["bm25", "embedding"] = setting(
         "bm25",
         "search by words (bm25) or by meaning (embedding: the teacher's hidden states; needs its "
-        "weights)",
+        "weights, or an embedder)",
     )
     identify: Literal["switch", "random", "last"] = setting(
         "switch",
@@ -141,21 +142,24 @@ class ErrorDriven:
             return {}
         student = require_model(context, self.name)
         teacher = context.roles.get(TEACHER, student)
+        embedder = context.roles.get(EMBEDDER, teacher)
         searched = ("retrieval",) if self.retrieval == "bm25" else ()
-        of_target = self._of_target(student, teacher, context.seed).items()
-        return self._of_pool(teacher) | {
+        of_target = self._of_target(student, teacher, embedder, context.seed).items()
+        return self._of_pool(teacher, embedder) | {
             name: OfTarget(signal, searched) for name, signal in of_target
         }
 
-    def _of_pool(self, teacher: ModelIdentity) -> dict[str, Signal | OfTarget]:
+    def _of_pool(
+        self, teacher: ModelIdentity, embedder: ModelIdentity
+    ) -> dict[str, Signal | OfTarget]:
         skills = RowSkills(teacher, self.max_skills)
         vectors: dict[str, Signal] = {}
         if self.retrieval == "embedding":
-            vectors["skill_vector"] = SkillVector(teacher, skills)
+            vectors["skill_vector"] = SkillVector(embedder, skills)
         return {"row_skills": skills, **vectors}
 
     def _of_target(
-        self, student: ModelIdentity, teacher: ModelIdentity, seed: int
+        self, student: ModelIdentity, teacher: ModelIdentity, embedder: ModelIdentity, seed: int
     ) -> dict[str, Signal]:
         rationale = Rationale(
             student, NUMBERED if self.ask == "numbered" else PLAIN, self.max_new_tokens
@@ -177,7 +181,7 @@ class ErrorDriven:
             skill = out["missing_skill"] = MissingSkill(teacher, rationale, mistake)
         gap = out["gap"] = Gap(mistake, skill)
         if self.retrieval == "embedding":
-            out["gap_vector"] = SkillVector(teacher, gap)
+            out["gap_vector"] = SkillVector(embedder, gap)
         return out
 
     # ------------------------------------------------------------------------------------ selection

@@ -20,7 +20,7 @@ import numpy as np
 
 from thresher.errors import ConfigError
 from thresher.methods.explanation import Evidence, Explanation, GroupShares, Histogram, Why, joined
-from thresher.methods.needs import require_model
+from thresher.methods.needs import require_embedder, require_model
 from thresher.methods.settings import setting
 from thresher.samplers import argsort_descending, weighted_strata
 from thresher.signals.answer_loss import AnswerLoss
@@ -106,7 +106,7 @@ class MllmSelector:
         trained = TrainedModel(model, recipe, rows)
         named: dict[str, Signal] = {"seed_rows": rows, "necessity": AnswerLoss(trained)}
         if self.balance == "skill":
-            named |= skill_columns(model)
+            named |= skill_columns(require_embedder(context, self.name))
         return named
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:

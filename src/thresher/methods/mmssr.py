@@ -38,7 +38,7 @@ from thresher.methods.mmssr_notes import (
     results_notes,
     taken_notes,
 )
-from thresher.methods.needs import require_model
+from thresher.methods.needs import require_embedder, require_model
 from thresher.methods.settings import setting
 from thresher.samplers import RoundRobin, round_robin
 from thresher.signals.capabilities import CAPABILITIES, STYLES, Capability, read_capabilities
@@ -252,12 +252,12 @@ class Mmssr:
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
         """`score_NAME` for each capability, `style_0` … or `styles`; with a teacher also
         `teacher_…` and `sample`; with compat=official `order`; with balance=skill `skills` and
-        `skill`, of the model of `--model`."""
+        `skill`, of the embedder."""
         found = dict(self._asked(context) if self.results is None else self._imported())
         if self.compat == "official":
             found["order"] = FileOrder()
         if self.balance == "skill":
-            found |= skill_columns(require_model(context, self.name))
+            found |= skill_columns(require_embedder(context, self.name))
         return found
 
     def _asked(self, context: MethodContext) -> Mapping[str, Signal]:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from thresher.errors import CapabilityError, ConfigError, opt
+from thresher.errors import ConfigError, opt
 from thresher.types import (
+    EMBEDDER,
     Capability,
     Method,
     MethodContext,
@@ -16,6 +17,8 @@ from thresher.types import (
     Signal,
     TrainedModel,
 )
+
+LAYER = 0.5  # default of methods' setting `layer`
 
 
 def no_model(what: str, without: Sequence[str] = ()) -> ConfigError:
@@ -46,32 +49,24 @@ def require_model(context: MethodContext, method: str) -> ModelIdentity:
     return context.model
 
 
-def require_weights(context: MethodContext, method: str) -> ModelIdentity:
-    """The context's model. Raises ConfigError if there is none, and CapabilityError if it is behind
-    a server, in vLLM, or runs through an adapter.
+def require_embedder(context: MethodContext, method: str, layer: float = LAYER) -> ModelIdentity:
+    """The model whose embeddings of rows a method uses. Raises ConfigError if there is none, or if
+    a layer was chosen for a server.
 
     Arguments:
         context: of a method.
         method: its name, for the message.
+        layer: the method's setting of this name, the depth of hidden states.
     """
-    model = require_model(context, method)
-    if model.adapter or model.engine:
-        raise CapabilityError(
-            f" needs a model's hidden states and may train it, and this one {model.limit}, which "
-            f"gives losses, answers to questions and generated text. Use "
-            f"{opt('method', 'perplexity')}, clipper or mmssr with it.",
-            option="method",
-            value=method,
-        )
-    if model.served:
-        raise CapabilityError(
-            " needs a model's hidden states, which a server does not give. Give "
-            f"{opt('model')} with weights: a folder or a hub id. With a server, "
-            f"{opt('method', 'mmssr')} works, and perplexity, clipper and (with the skills of "
-            f"another model, {opt('settings.skills', 'FOLDER')}) winnow with one that gives "
-            "prompt_logprobs (vLLM); random, stratified and length need no model.",
-            option="method",
-            value=method,
+    model = context.embedder
+    if model is None:
+        raise no_model(opt("method", method))
+    if model.pooled and layer != LAYER:
+        raise ConfigError(
+            f" is for hidden states, and {opt('embedder')} names a server, which gives one vector "
+            "and has no layers to choose from. Leave it out.",
+            option="settings.layer",
+            value=layer,
         )
     return model
 
@@ -92,10 +87,21 @@ def models_of(method: Method) -> dict[str, str]:
     return {role: spec for role, spec in given.items() if ModelIdentity.unresolved(role) in asked}
 
 
-def uses_main_model(method: Method) -> bool:
+def uses_main_model(method: Method, embedder: bool = False) -> bool:
     """Whether the model of `--model` is used or trained; a method whose models are all named by
-    role does not need it."""
-    return ModelIdentity.unresolved("model") in _models(method)
+    role does not need it.
+
+    Arguments:
+        method: with its settings.
+        embedder: whether another model gives the embeddings of rows.
+    """
+    return ModelIdentity.unresolved("model") in _models(method, embedder)
+
+
+def uses_embedder(method: Method) -> bool:
+    """Whether the method uses embeddings of rows, which `--embedder` may take from another
+    model."""
+    return ModelIdentity.unresolved(EMBEDDER) in _models(method, embedder=True)
 
 
 def trains(method: Method) -> bool:
@@ -133,14 +139,15 @@ def _models_given(method: Method) -> dict[str, str]:
     return {role: spec for role, spec in given.items() if spec not in (None, "model")}
 
 
-def _unresolved(method: Method) -> MethodContext:
-    roles = {role: ModelIdentity.unresolved(role) for role in _models_given(method)}
+def _unresolved(method: Method, embedder: bool = False) -> MethodContext:
+    named = [*_models_given(method), *([EMBEDDER] if embedder else [])]
+    roles = {role: ModelIdentity.unresolved(role) for role in named}
     return MethodContext(ModelIdentity.unresolved("model"), roles)
 
 
-def _all_signals(method: Method) -> Iterator[Signal]:
+def _all_signals(method: Method, embedder: bool = False) -> Iterator[Signal]:
     """The signals of pool and target set, and the inputs of each."""
-    named = method.signals(_unresolved(method)).values()
+    named = method.signals(_unresolved(method, embedder)).values()
     queue = [signal.signal if isinstance(signal, OfTarget) else signal for signal in named]
     while queue:
         signal = queue.pop(0)
@@ -148,8 +155,8 @@ def _all_signals(method: Method) -> Iterator[Signal]:
         queue.extend(signal.inputs().values())
 
 
-def _models(method: Method) -> Iterator[ModelIdentity]:
-    for signal in _all_signals(method):
+def _models(method: Method, embedder: bool = False) -> Iterator[ModelIdentity]:
+    for signal in _all_signals(method, embedder):
         for value in vars(signal).values():
             if isinstance(value, TrainedModel):
                 yield value.base

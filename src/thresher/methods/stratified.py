@@ -10,7 +10,7 @@ import numpy as np
 
 from thresher.errors import opt
 from thresher.methods.explanation import Evidence, Explanation, Why
-from thresher.methods.needs import require_model
+from thresher.methods.needs import require_embedder
 from thresher.methods.settings import setting
 from thresher.samplers import stratified
 from thresher.signals.skill_labels import skill_columns, skill_reasons
@@ -48,7 +48,7 @@ class Stratified:
         return self.by in ("equal", "skill")
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        return skill_columns(require_model(context, self.name)) if self._skills else {}
+        return skill_columns(require_embedder(context, self.name)) if self._skills else {}
 
     def select(self, columns: Columns, budget: int, target: Columns | None = None) -> Selection:
         group, reason, notes = columns.source, self._reason(columns), list[str]()
@@ -89,7 +89,7 @@ class Stratified:
         what = "skill" if by.startswith("skill") else "source"
         lead = f"A random sample of each {what}; no score was computed."
         if what == "skill":
-            lead = "A random sample of each skill; skills are found in the model's hidden states."
+            lead = "A random sample of each skill; skills are clusters of embeddings."
         if not evidence.has(what):
             return Explanation(lead=lead)
         part = (

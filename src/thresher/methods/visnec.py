@@ -16,12 +16,12 @@ import numpy as np
 
 from thresher.errors import ConfigError
 from thresher.methods.explanation import Evidence, Explanation, Histogram, Why
-from thresher.methods.needs import require_weights
+from thresher.methods.needs import LAYER, require_embedder, require_model
 from thresher.methods.settings import setting
 from thresher.samplers import largest_remainder
 from thresher.samplers.ordering import order_by, stable_order
 from thresher.signals.answer_loss import AnswerLoss
-from thresher.signals.embedding import Embedding
+from thresher.signals.pooled_embedding import embedding_of
 from thresher.signals.skills import Skills
 from thresher.signals.visual_gain import VisualGain
 from thresher.types import Columns, MethodContext, Selection, Signal
@@ -39,7 +39,7 @@ class VisNec:
 
     clusters: int = setting(20, "number of clusters of questions, at least 1")
     layer: float = setting(
-        0.5, "depth of the hidden states that are clustered, 0 (first layer) to 1 (last)"
+        LAYER, "depth of the hidden states that are clustered, 0 (first layer) to 1 (last)"
     )
 
     name: ClassVar[str] = "visnec"
@@ -61,8 +61,9 @@ class VisNec:
             )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        model = require_weights(context, self.name)
-        question = Embedding(model, self.layer, "question")
+        model = require_model(context, self.name)
+        embedder = require_embedder(context, self.name, self.layer)
+        question = embedding_of(embedder, self.layer, "question")
         return {
             "gain": VisualGain(AnswerLoss(model)),
             "skills": Skills(question, question, self.clusters),

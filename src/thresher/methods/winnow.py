@@ -19,7 +19,7 @@ from thresher.console.formatting import pluralize
 from thresher.errors import CapabilityError, ConfigError, opt
 from thresher.extras import install_command, is_usable
 from thresher.methods.explanation import Bars, Drawing, Evidence, Explanation, Histogram, Why
-from thresher.methods.needs import require_model, require_weights
+from thresher.methods.needs import LAYER, require_embedder, require_model
 from thresher.methods.settings import setting
 from thresher.samplers.trusted_strata import LEAST_ROWS, TrustedStrata, trusted_strata
 from thresher.signals.answer_loss import AnswerLoss
@@ -85,7 +85,7 @@ class Winnow:
         "to its rows alone",
     )
     layer: float = setting(
-        0.5, "depth of the hidden states that are clustered, 0 (first layer) to 1 (last)"
+        LAYER, "depth of the hidden states that are clustered, 0 (first layer) to 1 (last)"
     )
     image_gain: bool = setting(
         False,
@@ -104,12 +104,6 @@ class Winnow:
         "a folder, a hub id or a server's URL; none: skills have their characteristic words",
         role=True,
     )
-    skills: str | None = setting(
-        None,
-        "the model whose hidden states are clustered into skills: a folder or a hub id, for a run "
-        "whose model is behind a server or an adapter and gives losses only; none: the run's own",
-        role=True,
-    )
     rounds: int = setting(
         1,
         "1 to 5; in each round after the first, two models are trained on rows that the round "
@@ -124,11 +118,7 @@ class Winnow:
 
     name: ClassVar[str] = "winnow"
     paper: ClassVar[str] = ""
-    added: ClassVar[Mapping[str, Any]] = {
-        "rounds": 1,
-        "names": None,
-        "skills": None,
-    }  # as before these existed
+    added: ClassVar[Mapping[str, Any]] = {"rounds": 1, "names": None}  # as before these existed
     summary: ClassVar[str] = (
         "Clusters rows into skills, excludes rows with a high loss for their skill, and takes more "
         "rows from skills that the model does not know yet."
@@ -161,10 +151,6 @@ class Winnow:
                 option="settings.names",
                 value="",
             )
-        if self.skills == "":
-            raise ConfigError(
-                ": expected a folder or a hub id.", option="settings.skills", value=""
-            )
         if not 1 <= self.rounds <= MAX_ROUNDS:
             raise ConfigError(
                 f": expected 1 to {MAX_ROUNDS}, such as 2.",
@@ -173,11 +159,11 @@ class Winnow:
             )
 
     def signals(self, context: MethodContext) -> Mapping[str, Signal]:
-        states = context.roles["skills"] if self.skills not in (None, "model") else None
-        model = (require_weights if states is None else require_model)(context, self.name)
+        model = require_model(context, self.name)
+        embedder = require_embedder(context, self.name, self.layer)
         self._refuse_training(model)
         seed, decided = context.seed, context.decided
-        loss, skills = AnswerLoss(model), skills_of(states or model, self.leaves, self.layer)
+        loss, skills = AnswerLoss(model), skills_of(embedder, self.leaves, self.layer)
         named: dict[str, Signal] = {"loss": loss, "skills": skills}
         trust: Signal = loss
         gain = VisualGain(loss) if self.image_gain else None
@@ -364,7 +350,7 @@ class Winnow:
         untrusted = int((~r["trusted"]).sum())
         lead = (
             f"Rows are clustered into {pluralize(len(np.unique(r['skill'])), 'skill')} by the "
-            "model's hidden states over question and answer. Inside a skill, rows with a high loss "
+            "embeddings of question and answer. Inside a skill, rows with a high loss "
             f"may be wrong: {pluralize(untrusted)} are not trusted. A skill gets rows in "
             "proportion to its size and to the root of its typical loss."
         )

@@ -200,7 +200,8 @@ def score_signals(
             f"{option}: {name} is a signal of a model, and none was named. Give {opt('model')} "
             "with a folder or a hub id, or demo."
         )
-    signals = signals_for(list(fields.values()), context.model.identity)
+    embedder = None if context.embedder is None else context.embedder.identity
+    signals = signals_for(list(fields.values()), context.model.identity, embedder)
     scoring = RunRequest(
         seed=request.seed,
         on_missing=request.on_missing if required and score else "exclude",

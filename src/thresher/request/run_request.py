@@ -30,6 +30,11 @@ SCORING = (*ALL, "evaluate", "suspects")  # commands that store a model's answer
 ASKING = (*SCORING, VERIFY)  # commands that ask a model about rows
 # those that neither train it nor read hidden states
 MODEL_ONLY = ("select", "plan", "evaluate", VERIFY)
+EMBEDDING = (
+    "select",
+    "plan",
+    "suspects",
+)  # those that may take embeddings of rows from another model
 ONE_MODEL = ("select", "plan", VERIFY)  # those that take one pool, and a model that may be served
 TRACKED = ("select", "compare", "evaluate", "suspects")  # commands that a tracker follows
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
@@ -71,6 +76,18 @@ class RunRequest:
     """A folder, a hub id, URL#NAME of a server, or demo (built in, tiny, for trying things out).
 
     With backend openai: the server's name of it; None: the server's only one.
+    """
+    embedder: Annotated[str | None, Option("MODEL", MODEL, commands=EMBEDDING)] = None
+    """The model that gives embeddings of rows: a folder, a hub id, or URL#NAME of a server
+    (default: the model itself).
+
+    For skills, clusters and semantic duplicates. Weights run in this process, whatever `backend`
+    is; of a server, vLLM's embeddings API is used (`vllm serve MODEL --runner pooling`).
+    """
+    embed_text: Annotated[bool, Option("", MODEL, commands=EMBEDDING)] = False
+    """With an embedder behind a server: send texts only, without the images of the rows.
+
+    For servers that embed texts only. Part of an embedding's identity.
     """
     backend: Annotated[Backend, Option("NAME", SERVERS)] = "hf"
     """hf (local weights), vllm (local weights in vLLM's engine) or openai (an OpenAI-compatible

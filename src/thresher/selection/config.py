@@ -23,6 +23,7 @@ from thresher.mixture import check_mixture
 from thresher.request import SERVER, RunRequest, fields_of
 from thresher.request.devices import parse_devices
 from thresher.request.image_pixels import ImagePixels
+from thresher.request.model_spec import is_url
 from thresher.request.ray_address import parse_address
 from thresher.text import ParseError, parse_yaml
 
@@ -246,6 +247,7 @@ def check_request(config: RunRequest) -> None:
     check_video_frames(config.video_frames)
     check_server(config)
     check_vllm(config)
+    check_embedder(config)
     if config.rounds is not None and config.rounds < 1:
         raise ConfigError(
             ": expected a whole number, at least 1.", option="rounds", value=config.rounds
@@ -307,14 +309,8 @@ def check_video_frames(frames: int | None) -> None:
 def check_server(config: RunRequest) -> None:
     """Raises ConfigError if the options of a server contradict each other. No message shows what
     may contain a key."""
-    named = [
-        v
-        for v in (config.model, *config.settings.values())
-        if v and v.lower().startswith(("http://", "https://"))
-    ]
-    served = config.backend == "openai" or (config.model or "").lower().startswith(
-        ("http://", "https://")
-    )
+    named = [v for v in (config.model, config.embedder, *config.settings.values()) if is_url(v)]
+    served = config.backend == "openai" or is_url(config.model)
     if served and config.video_frames is not None:
         raise ConfigError(
             " is for a model whose weights are here; a server gets texts and images only.",
@@ -353,6 +349,20 @@ def check_server(config: RunRequest) -> None:
                 f"{', '.join(given)} {verb} for a model behind a server, and none is named. Add "
                 f"{opt('backend', 'openai')} {opt('url')}, or leave it out."
             )
+
+
+def check_embedder(config: RunRequest) -> None:
+    """Raises ConfigError for options of the model that gives embeddings that contradict each
+    other."""
+    if config.embedder == "":
+        raise ConfigError(
+            ": expected a folder, a hub id or URL#NAME of a server.", option="embedder", value=""
+        )
+    if config.embed_text and not is_url(config.embedder):
+        raise ConfigError(
+            f" is for embeddings from a server, and {opt('embedder')} names none. Leave it out.",
+            option="embed_text",
+        )
 
 
 def check_vllm(config: RunRequest) -> None:

@@ -12,15 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from thresher.errors import CapabilityError, ConfigError, opt
+from thresher.errors import ConfigError, opt
 from thresher.extras import require as require_extra
 from thresher.mixture import asks_for_signals, may_name_signals
 from thresher.request import SERVER, RunRequest
 from thresher.request.devices import first_device
 from thresher.request.image_pixels import ImagePixels
+from thresher.request.model_spec import is_url
 from thresher.request.run_request import DEFAULT_METHOD
 from thresher.selection.config import check_video_frames, default_store, require
-from thresher.types import Budget, Capability, Method, ModelIdentity
+from thresher.types import EMBEDDER, Budget, Method
 
 if TYPE_CHECKING:
     from thresher.backends import ModelHandle
@@ -75,7 +76,14 @@ def prepare(
     server = server_options(request)
     budget = Budget.parse(request.budget)
     from thresher.methods import load, without_a_model
-    from thresher.methods.needs import models_of, needs, needs_target, no_model, uses_main_model
+    from thresher.methods.needs import (
+        models_of,
+        needs,
+        needs_target,
+        no_model,
+        uses_embedder,
+        uses_main_model,
+    )
 
     if by_default:
         say(f"No {opt('method')} given: {DEFAULT_METHOD}.")
@@ -90,21 +98,32 @@ def prepare(
             value=method.name,
         )
     semantic, suspects = request.dedup == "semantic", request.drop_suspects is not None
-    uses_model = uses_main_model(method) or semantic or suspects
+    other = request.embedder is not None  # than the main model gives embeddings
+    needed = uses_main_model(method, other)
+    uses_model = needed or (semantic and not other) or suspects
     signals = may_name_signals(request)
+    from thresher.selection.capabilities import check_capabilities
     from thresher.selection.requirements import check_extras
 
     here = request.model if request.backend != "openai" else None
     if uses_model and here is None and request.backend != "openai":
-        first = opt("dedup", "semantic") if semantic else opt("drop_suspects")
+        first = opt("dedup", "semantic") if semantic and not other else opt("drop_suspects")
         raise no_model(
-            opt("method", method.name) if uses_main_model(method) else first,
+            opt("method", method.name) if needed else first,
             without=without_a_model() if by_default else (),
         )
+    if other and not (uses_embedder(method) or semantic or suspects or signals):
+        say(
+            f"{method.name} uses no embeddings of rows; {opt('embedder', request.embedder)} is not "
+            "used."
+        )
+        request = replace(request, embedder=None, embed_text=False)
+    check_capabilities(method, request)
     check_extras(
         method,
         model=here,
         uses_model=uses_model or signals,
+        embedder=request.embedder,
         extra="vllm" if request.backend == "vllm" else "hf",
         dedup=request.dedup,
         rounds=request.rounds or 1,
@@ -156,24 +175,17 @@ def prepare(
     if not uses_model:
         if request.backend != "hf":
             say(f"{method.name} asks no model; {opt('backend', request.backend)} is not used.")
-        further = models_of(method).values()
-        served = any(spec.lower().startswith(("http://", "https://")) for spec in further)
+        further = [*models_of(method).values(), request.embedder]
+        served = any(map(is_url, further))
         # the limits apply to its other models
         unused: dict[str, Any] = dict.fromkeys(("url",) if served else SERVER)
         request = replace(request, backend="hf", vllm=(), **unused)
-    workers = on_workers(request) if uses_model or models_of(method) else request
+    asks = uses_model or models_of(method) or request.embedder is not None
+    workers = on_workers(request) if asks else request
     model = the_model(workers, store, server)
     if model is not None and request.model is None:
         # the only model of the server: a repeated run names it
         request = replace(request, model=model.name)
-    if semantic:
-        from thresher.duplicates.stage import embedding_signal
-
-        embedding_signal(model)  # refuses a model behind a server before any request
-    if suspects and model is not None:
-        from thresher.signals.suspicion import suspicion_signals
-
-        suspicion_signals(model.identity)  # the same
     roles = the_roles(
         method,
         workers,
@@ -181,7 +193,7 @@ def prepare(
         server,
         lambda role: role if role in options else f"settings.{role}",
     )
-    check_weights_are_here(method, RunContext(store, model, roles))
+    roles |= the_embedder(workers, store, server)
     if out and not overwrite:
         check_not_another(request, method)
     context = RunContext(store, model, roles, trainer_for(workers, store))
@@ -422,68 +434,27 @@ def the_roles(
     }
 
 
-def check_weights_are_here(method: Method, context: RunContext) -> None:
-    """Raise CapabilityError if a model cannot do what the method needs.
-
-    A model behind a server, in vLLM or of an adapter cannot be trained, and gives no hidden states.
+def the_embedder(
+    request: RunRequest, store: Store, server: ServerOptions | None = None
+) -> dict[str, ModelHandle]:
+    """The model that gives embeddings of rows, by its role; none if the request names none.
+    Raises ModelError.
 
     Arguments:
-        method: with its settings.
-        context: the models.
+        request: of the user.
+        store: for cached hashes.
+        server: options for servers.
     """
-    from thresher.engine.graph import model_of, models_to_train, signals_of, walk
-    from thresher.signals.reading import needs_weights
+    if request.embedder is None:
+        return {}
+    typed = opt("embedder", request.embedder)
+    if is_url(request.embedder):
+        from thresher.backends.openai.resolve import resolve_embedder
 
-    _check_adapter(method, context)
-    asked = [h for h in (context.model, *context.roles.values()) if h is not None]
-    names = {h.identity: h.name for h in asked if h.identity.losses_only}
-    if not names:
-        return
-    for signal in walk(signals_of(method, context, 0, 1000)):
-        for base in (trained.base for trained in models_to_train(signal).values()):
-            if base in names:
-                raise CapabilityError(
-                    f" trains the model first, and {names[base]!r} {base.limit}. {_weights(base)}",
-                    option="method",
-                    value=method.name,
-                )
-        model = model_of(signal) if not models_to_train(signal) else None
-        if isinstance(model, ModelIdentity) and model in names and needs_weights(signal):
-            raise CapabilityError(
-                f" computes {signal.kind} from a model's hidden states or from whole distributions "
-                f"of tokens, and {names[model]!r} {model.limit}, which gives losses, answers "
-                f"to questions and generated text. "
-                f"{getattr(signal, 'alternative', _weights(model))}",
-                option="method",
-                value=method.name,
-            )
-
-
-def _weights(model: ModelIdentity) -> str:
-    """How to use a model's weights instead."""
-    if model.served:
-        return f"Give its weights: {opt('model')} with a folder or a hub id."
-    return f"Leave {opt('backend', model.engine)} out."
-
-
-def _check_adapter(method: Method, context: RunContext) -> None:
-    from thresher.engine.graph import models_to_train, signals_of, walk
-
-    if context.model is None or not context.model.identity.adapter:
-        return
-    limit = context.model.identity.limit
-    for signal in walk(signals_of(method, context, 0, 1000)):
-        trained = [m.base for m in models_to_train(signal).values()]
-        states = getattr(signal, "needs", Capability.NONE) is Capability.EMBED
-        own = getattr(signal, "model", None) == context.model.identity
-        if context.model.identity in trained or (states and own):
-            does = "trains the model first" if trained else "reads the model's hidden states"
-            raise CapabilityError(
-                f" {does}, and this one {limit}, which gives losses, answers to questions and "
-                f"generated text. Use {opt('method', 'perplexity')}, clipper or mmssr with it.",
-                option="method",
-                value=method.name,
-            )
+        options = server or server_options(request)
+        return {EMBEDDER: resolve_embedder(request.embedder, options, request.embed_text)}
+    here = replace(request, backend="hf", vllm=())  # vLLM gives no hidden states
+    return {EMBEDDER: named_model(request.embedder, here, store, server, typed)}
 
 
 def named_model(

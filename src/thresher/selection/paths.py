@@ -18,7 +18,7 @@ from thresher.pools.locate import absolute_spec, expand_braces, map_paths
 POOLS = ("pool", "validation")  # keys whose value may name several paths, patterns or an address
 PATHS = ("images", "validation_images", "keep", "drop", "store", "out")
 PATHS_KEY, RULE = "paths", "those that begin with ./ or ../ start in the folder of this file"
-PERHAPS = ("model",)  # a path where there is such a folder
+PERHAPS = ("model", "embedder")  # a path where there is such a folder
 
 
 def portable(

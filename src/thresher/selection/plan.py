@@ -207,8 +207,8 @@ def plan(
     if requests:
         notes.append(
             f"{requests:,} request{'' if requests == 1 else 's'} to a server, one for each "
-            "question about a row and each of its losses; repeated ones, and those that locate "
-            "answers, are not counted."
+            "question about a row, each of its losses and each of its embeddings; repeated ones, "
+            "and those that locate answers, are not counted."
         )
     notes += resolved.plan_notes(aside)
     if selected < budget:
@@ -271,7 +271,7 @@ def _embedding(
     """The signals of `--dedup semantic`, which are computed before the method's."""
     from thresher.duplicates.stage import embedding_signal
 
-    signal = embedding_signal(context.model)
+    signal = embedding_signal(context.embedder)
     engine = create_engine(
         pool,
         {"dedup": signal},

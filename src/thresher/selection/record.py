@@ -249,8 +249,9 @@ def comparable_request(config: Mapping[str, Any], starts: Path) -> dict[str, Any
     if plain.get("url"):  # --backend openai --url URL --model NAME is --model URL#NAME
         plain.pop("backend", None)
         plain["model"] = f"{plain.pop('url')}#{plain.get('model', '')}"
-    if os.path.isdir(str(plain.get("model", ""))):
-        plain["model"] = os.path.realpath(plain["model"])
+    for key in run_paths.PERHAPS:
+        if os.path.isdir(str(plain.get(key, ""))):
+            plain[key] = os.path.realpath(plain[key])
     return plain
 
 

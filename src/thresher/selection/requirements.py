@@ -14,6 +14,7 @@ def check_extras(
     *,
     model: str | None,
     uses_model: bool,
+    embedder: str | None = None,
     dedup: str | None,
     rounds: int = 1,
     extra: str = "hf",
@@ -24,6 +25,7 @@ def check_extras(
         method: with its settings.
         model: as the user named it; None for a model behind a server.
         uses_model: whether the model is used.
+        embedder: as the user named it; None: the model itself.
         dedup: None, exact, near or semantic.
         rounds: number of rounds of selecting and training.
         extra: of what runs the models: hf or vllm.
@@ -43,5 +45,7 @@ def check_extras(
         require("train", f"{opt('rounds', rounds)} trains a model, which")
     if uses_model and model is not None:
         check_models([(model, opt("model", model))], extra)
+    if embedder is not None:
+        check_models([(embedder, opt("embedder", embedder))])
     further_models = models_of(method).items()
     check_models(((spec, opt(f"settings.{role}", spec)) for role, spec in further_models), extra)

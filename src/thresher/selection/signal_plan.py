@@ -172,10 +172,12 @@ def _model(signal: Signal) -> ModelIdentity | None:
 
 def _passes(looked: Mapping[str, Looked]) -> dict[str, int]:
     """label -> rows through the model. Of signals asked in one pass, the first of those that lack
-    most rows represents all; to a server every question is a request.
+    most rows represents all; to a server every question and every embedded part is a request.
     """
     out = {
-        label: 0 if signal.needs is Capability.NONE else to_score
+        label: 0
+        if signal.needs is Capability.NONE
+        else to_score * (getattr(signal, "requests", 1) if _served(signal) else 1)
         for label, (signal, _, to_score, _) in looked.items()
     }
     for labels in _together(looked).values():
@@ -243,7 +245,7 @@ def _signal_plan(
         writes=signal.needs is Capability.GENERATE,
         asked_with=asked_with,
         answer_tokens=0
-        if not _served(signal)
+        if not _served(signal) or signal.needs is Capability.EMBED
         else SHORT_ANSWER
         if signal.needs is Capability.GENERATE
         else 1,

@@ -20,12 +20,13 @@ from thresher.signals.capabilities import CAPABILITIES
 from thresher.signals.entropy import Entropy
 from thresher.signals.judge import Judge
 from thresher.signals.own_answer_gap import OwnAnswerGap
+from thresher.signals.pooled_embedding import NAME_EMBEDDER
 from thresher.signals.reading import needs_weights
 from thresher.signals.skill_labels import SkillLabels
 from thresher.signals.skills import skills_of
 from thresher.signals.suspicion import Suspicion
 from thresher.signals.visual_gain import VisualGain
-from thresher.types import ModelIdentity, Signal
+from thresher.types import Capability, ModelIdentity, Signal
 
 SHORT: dict[str, tuple[str, str]] = {
     "answer_loss": ("answer_loss", "nll"),
@@ -40,8 +41,6 @@ SHORT: dict[str, tuple[str, str]] = {
     **{f"score_{c.name}": (f"score_{c.name}", "score") for c in CAPABILITIES},
 }
 """Short name -> signal and field."""
-OF_STATES = ("skills", "skill", "suspicion")
-"""Signals that are computed from hidden states."""
 IDENTIFIERS = {("skill", "label"): "id", ("skill", "group"): "group_id"}
 """Fields with labels that depend on the pool -> the field with the labels' identifiers."""
 
@@ -65,12 +64,18 @@ class NamedField:
         return f"{self.signal}.{self.field}"
 
 
-def signals_by_name(model: ModelIdentity) -> dict[str, Signal]:
+def signals_by_name(
+    model: ModelIdentity, embedder: ModelIdentity | None = None
+) -> dict[str, Signal]:
     """All signals that have names, in the order in which they are computed.
+
+    Arguments:
+        model: that computes them.
+        embedder: gives the embeddings of rows that make the skills; None: `model`.
 
     The order is that of `suspicion_signals`, so that both use the same stored skills.
     """
-    loss, skills = AnswerLoss(model), skills_of(model)
+    loss, skills = AnswerLoss(model), skills_of(embedder or model)
     gain = VisualGain(loss)
     return {
         "answer_loss": loss,
@@ -117,19 +122,27 @@ def all_names() -> list[str]:
     return [*SHORT, *(f"{name}.{field}" for name, fields in _fields().items() for field in fields)]
 
 
-def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str, Signal]:
+def signals_for(
+    fields: Sequence[NamedField], model: ModelIdentity, embedder: ModelIdentity | None = None
+) -> dict[str, Signal]:
     """The signals of these fields by name, each after its inputs.
 
     Arguments:
         fields: the fields that filters and quotas name.
         model: that computes them.
+        embedder: gives the embeddings of rows that make the skills; None: `model`.
 
-    Raises CapabilityError for a model behind a server or an adapter that cannot compute one of
-    them.
+    Raises CapabilityError for a model behind a server, in vLLM or of an adapter that cannot compute
+    one of them.
     """
-    table = signals_by_name(model)
+    table = signals_by_name(model, embedder)
     needed = {f.signal for f in fields}
     for field in fields:
+        if _needs_embeddings(table[field.signal]) and not (embedder or model).embeds:
+            raise CapabilityError(
+                f"{field.name} is computed from embeddings of the rows, and this model "
+                f"{(embedder or model).limit}, which does not give them. {NAME_EMBEDDER}"
+            )
         if model.losses_only and _needs_weights(table[field.signal]):
             name = f"{model.weights!r}" if model.served else "this model"
             weights = (
@@ -138,13 +151,8 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
                 else f"Leave {opt('backend', model.engine)} out."
             )
             raise CapabilityError(
-                f"{field.name} is computed from a model's hidden states or whole distributions of "
-                f"tokens, and {name} {model.limit}. {weights}"
-            )
-        if model.adapter and field.signal in OF_STATES:
-            raise CapabilityError(
-                f"{field.name} is computed from a model's hidden states, and this one "
-                f"{model.limit}, which does not give them."
+                f"{field.name} is computed from whole distributions of tokens, and {name} "
+                f"{model.limit}. {weights}"
             )
     for name, signal in reversed(table.items()):  # inputs come first
         if name in needed:
@@ -153,8 +161,16 @@ def signals_for(fields: Sequence[NamedField], model: ModelIdentity) -> dict[str,
     return {name: signal for name, signal in table.items() if name in needed}
 
 
+def _needs_embeddings(signal: Signal) -> bool:
+    """Whether the signal or one of its inputs is an embedding of rows."""
+    own = getattr(signal, "needs", None) is Capability.EMBED
+    return own or any(map(_needs_embeddings, signal.inputs().values()))
+
+
 def _needs_weights(signal: Signal) -> bool:
-    """Whether no server can compute the signal or one of its inputs."""
+    """Whether no server can compute the signal or one of its inputs, embeddings apart."""
+    if getattr(signal, "needs", None) is Capability.EMBED:
+        return False
     return needs_weights(signal) or any(map(_needs_weights, signal.inputs().values()))
 
 

@@ -36,6 +36,7 @@ class EmbedBackend(Protocol):
 @dataclass(frozen=True)
 class SkillVector:
     model: ModelIdentity
+    """The embedder; by default the teacher."""
     text: Signal
     """Field `skills`."""
 
@@ -43,7 +44,8 @@ class SkillVector:
     version: ClassVar[int] = 1
     needs: ClassVar[Capability] = Capability.EMBED
     alternative: ClassVar[str] = (
-        f"Search by words ({opt('settings.retrieval', 'bm25')}), or give a teacher with weights."
+        f"Search by words ({opt('settings.retrieval', 'bm25')}), or give a model for embeddings "
+        f"with {opt('embedder')}: a folder, a hub id, or URL#NAME of a server that gives them."
     )
     not_identity: ClassVar[tuple[str, ...]] = ("text",)
     key_fields: ClassVar[tuple[tuple[str, str], ...]] = (("text", "skills"),)
@@ -64,8 +66,8 @@ class SkillVector:
         assert inputs is not None
         if not hasattr(backend, "embed"):
             raise CapabilityError(
-                "retrieval=embedding needs the teacher's hidden states, which a server does not "
-                f"give. {self.alternative}"
+                f"{opt('settings.retrieval', 'embedding')} needs embeddings of texts, which this "
+                f"model does not give. {self.alternative}"
             )
         texts = [str(t) for t in inputs["text"]["skills"]]
         rows: dict[str, list[int]] = {}

@@ -1,8 +1,8 @@
-"""Skills of a pool: clusters of rows with similar hidden states, found without labels.
+"""Skills of a pool: clusters of rows with similar embeddings, found without labels.
 
-Leaves are clusters of the model's mean hidden states of question and answer; parents are clusters
-of leaves. Rows with and without visual input (an image, or a video whose frames are
-scored) are never in the same leaf.
+Leaves are clusters of the embeddings of question and answer (a model's mean hidden states, or a
+server's vectors); parents are clusters of leaves. Rows with and without visual input (an image, or
+a video whose frames are scored) are never in the same leaf.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 
 from thresher.clusters import Tree, distinctive_words, grow_tree, unit_vectors
 from thresher.errors import ConfigError
-from thresher.signals.embedding import Embedding
+from thresher.signals.pooled_embedding import embedding_of
 from thresher.signals.vectors import from_bytes
 from thresher.signals.visual_input import VisualInput
 from thresher.types import IMAGE_PLACEHOLDER, AnyModel, Columns, Field, Sample, Signal
@@ -80,14 +80,17 @@ class Skills:
 
 
 def skills_of(model: AnyModel, leaves: int | None = None, layer: float = 0.5) -> Skills:
-    """Skills from the model's hidden states of question and answer.
+    """Skills from embeddings of question and answer.
 
     Arguments:
-        model: the model.
+        model: the embedder.
         leaves: number of skills; None: one per 30 rows.
-        layer: depth of the hidden states, 0 (embeddings) to 1 (last layer).
+        layer: depth of the hidden states, 0 (embeddings) to 1 (last layer); of no use for the
+            vectors of a server.
     """
-    return Skills(Embedding(model, layer, "question"), Embedding(model, layer, "answer"), leaves)
+    return Skills(
+        embedding_of(model, layer, "question"), embedding_of(model, layer, "answer"), leaves
+    )
 
 
 def balanced_groups(

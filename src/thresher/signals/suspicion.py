@@ -16,13 +16,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from thresher.errors import CapabilityError, opt
+from thresher.errors import CapabilityError
 from thresher.samplers.ordering import inverse_permutation, order_by, stable_order
 from thresher.samplers.stratified import rank_within
 from thresher.signals.answer_loss import AnswerLoss
-from thresher.signals.embedding import Embedding
 from thresher.signals.judgement import HELPED, LEAST_IMAGES
-from thresher.signals.skills import Skills
+from thresher.signals.pooled_embedding import NAME_EMBEDDER
+from thresher.signals.skills import skills_of
 from thresher.signals.visual_gain import VisualGain
 from thresher.stats.two_normals import upper_component
 from thresher.types import Columns, Field, ModelIdentity, Signal
@@ -176,25 +176,30 @@ def _share_wrong(helped: np.ndarray, expected: np.ndarray) -> np.ndarray:
 
 
 def suspicion_signals(
-    model: ModelIdentity, leaves: int | None = None, *, image_gain: bool = True
+    model: ModelIdentity,
+    leaves: int | None = None,
+    *,
+    image_gain: bool = True,
+    embedder: ModelIdentity | None = None,
 ) -> dict[str, Signal]:
     """The signals loss, skills, gain (with `image_gain`) and suspicion. Loss and skills are the
     same signals as winnow's, so stored columns are shared.
 
     Arguments:
-        model: its weights must be local.
+        model: gives the losses.
         leaves: number of skills; None: one per 30 rows.
         image_gain: whether to check by images, with a second pass.
+        embedder: gives the embeddings of rows that make the skills; None: `model`.
 
-    Raises CapabilityError for a model behind a server or an adapter.
+    Raises CapabilityError if the embedder gives none.
     """
-    if model.limit:
+    embedder = embedder or model
+    if not embedder.embeds:
         raise CapabilityError(
-            f"Suspects need the hidden states of a model, and this one {model.limit}. "
-            f"Give weights that thresher can run: {opt('model')} with a folder or a hub id."
+            f"Suspects need embeddings of the rows, and this model {embedder.limit}. "
+            f"{NAME_EMBEDDER}"
         )
-    loss = AnswerLoss(model)
-    skills = Skills(Embedding(model, part="question"), Embedding(model, part="answer"), leaves)
+    loss, skills = AnswerLoss(model), skills_of(embedder, leaves)
     out: dict[str, Signal] = {"loss": loss, "skills": skills}
     gain = VisualGain(loss) if image_gain else None
     if gain is not None:

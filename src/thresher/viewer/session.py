@@ -50,7 +50,7 @@ from thresher.selection.prepare import ScoredPool, prepare
 from thresher.selection.target import check, leaks
 from thresher.selection.task import SelectionTask
 from thresher.storage.opening import open_store
-from thresher.types import Budget, Method, ModelIdentity
+from thresher.types import EMBEDDER, Budget, Method, ModelIdentity
 from thresher.viewer.displayed import DisplayedSelection, SelectionParams
 from thresher.viewer.pins import DROP, KEEP, Pins
 from thresher.viewer.recall import NeedsModel, Recall
@@ -179,7 +179,7 @@ class Session:
 
     def model_of(self, method: Method) -> ModelHandle | None:
         """The main model of this selection; None if the method uses none."""
-        if not uses_main_model(method):
+        if not uses_main_model(method, self.request.embedder is not None):
             return None
         if not self.run.get("model"):
             raise NeedsModel(
@@ -199,7 +199,13 @@ class Session:
                     f"{role}: nothing is stored of the model {spec!r}. Models of this selection: "
                     f"{known}."
                 )
-        return {role: self.handles[spec] for role, spec in asked.items()}
+        named = {role: self.handles[spec] for role, spec in asked.items()}
+        return named | self._embedder()
+
+    def _embedder(self) -> dict[str, ModelHandle]:
+        """The model that gives embeddings of rows, by its role; none if it is the main model."""
+        noted = (self.run.get("roles") or {}).get(EMBEDDER)
+        return {} if noted is None else {EMBEDDER: self.handles[noted["name"]]}
 
     def target_of(self, method: Method) -> Pool | None:
         """The validation set, opened when it is first needed."""
@@ -284,7 +290,7 @@ class Session:
             if path is not None:
                 self.mixture_cache.rows[path] = mask
         method, budget = methods.load(params.method, params.settings), Budget.parse(params.budget)
-        stored = RunContext(self.store, self._asked_before(request))
+        stored = RunContext(self.store, self._asked_before(request), self._embedder())
         resolved = resolve_mixture(self.pool, budget, request, stored, self.mixture_cache)
         prepared = self._prepared(SelectionTask(self.pool, method, budget, request), resolved)
         with use_cache(self.sort_cache):
@@ -392,8 +398,9 @@ class Session:
                 "on_leak": None,
                 "rounds": None,
             }
-        if not uses_main_model(method) and not self._options_use_model(self.request):
-            roles_only = bool(models_of(method))
+        other = self.request.embedder is not None
+        if not uses_main_model(method, other) and not self._options_use_model(self.request):
+            roles_only = bool(models_of(method)) or other
             changes |= {"model": None, "backend": "hf", "url": None}
             changes |= {} if roles_only else dict.fromkeys(SERVER_ONLY)
         return replace(self.request, **changes)
