@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thresher.errors import ImageError, PoolError
+from thresher.errors import ConfigError, ImageError, PoolError
 from thresher.pools import open_pool
 from thresher.pools import pool as pool_module
 from thresher.types import CHANGED, RowError, digests_to_bytes
@@ -193,6 +193,12 @@ def test_no_usable_row_is_an_error_that_names_the_keys(tmp_path):
         match=r"none of its 2 records is a row when read as alpaca\. .*Omit format=.alpaca",
     ):
         open_pool(save(tmp_path / "f.json", [turns, turns]), format="alpaca")
+
+
+@pytest.mark.parametrize("images", ["", " "])
+def test_an_empty_image_folder_is_refused(tiny_pool: Path, images: str) -> None:
+    with pytest.raises(ConfigError, match=r"images=.* is empty\. Give the folder"):
+        open_pool(tiny_pool, images)
 
 
 def test_invalid_pool_paths(tmp_path, tiny_pool):

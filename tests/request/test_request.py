@@ -18,6 +18,7 @@ from thresher.cli import options as o
 from thresher.errors import ConfigError
 from thresher.request import Option, RunRequest, docs_of, fields_of
 from thresher.request.run_request import ASKING
+from thresher.request.spelling import as_flag
 from thresher.selection.config import combine, read
 
 
@@ -147,3 +148,11 @@ def test_invalid_config_files_are_reported(tmp_path: Path) -> None:
     file.write_text("set: guard=off\n")
     with pytest.raises(ConfigError, match=r"unknown key 'set'\. Did you mean 'settings'"):
         read(file)
+
+
+@pytest.mark.parametrize("name", ["images", "validation", "model", "store", "keep"])
+def test_an_empty_text_is_refused(name: str) -> None:
+    for text in ("", " "):
+        with pytest.raises(ConfigError) as error:
+            RunRequest(**{name: text})
+        assert error.value.spelled(as_flag).startswith(f"--{name} '{text}' is empty.")

@@ -17,6 +17,7 @@ from thresher.request import RunRequest
 from thresher.request.devices import parse_devices
 from thresher.selection.config import check_request
 from thresher.selection.devices import start_scoring
+from thresher.selection.opening import store_of
 from thresher.selection.worker import read_request, score
 from thresher.storage.columns import Store
 
@@ -172,3 +173,20 @@ def test_failed_rows_are_retried_once_with_several_devices(tmp_path: Path) -> No
         main(["select", *words, "--devices", "cpu,cpu", "-o", str(tmp_path / "out")])
     assert not ended.value.code
     assert failures(tmp_path) == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"devices": "cpu,cpu"}, 'devices="cpu,cpu" starts several'),
+        ({"devices": "all"}, 'devices="all" starts several'),
+        ({"engine": "ray"}, 'engine="ray" starts several'),
+    ],
+)
+def test_processes_cannot_share_a_store_in_memory(options: dict[str, str], said: str) -> None:
+    pytest.importorskip("fsspec")
+    asked = RunRequest(store="memory://a/b", **options)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"memory://.* is in the memory of one process") as error:
+        store_of(asked)
+    assert said in str(error.value)
+    assert not store_of(RunRequest(store="memory://a/b", devices="cpu")).shared

@@ -490,6 +490,8 @@ def test_spellings_of_one_address_are_one_store(
         ("", "is empty"),
         (" ", "is empty"),
         ("file://", "is empty"),
+        (" s3://bucket/a", "store=. s3://bucket/a. begins or ends with white space"),
+        ("s3://bucket/a\n", "begins or ends with white space"),
         ("https://example.com/a", "is a web address"),
         ("chain::memory://a", "neither a folder nor an address"),
     ],
@@ -497,6 +499,15 @@ def test_spellings_of_one_address_are_one_store(
 def test_an_address_that_names_no_store_is_refused(address: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         open_store(address)
+
+
+def test_a_folder_may_end_with_a_space(tmp_path: Path) -> None:
+    assert open_store(f"{tmp_path}/scores ").root == tmp_path / "scores "
+
+
+def test_memory_is_not_shared_by_processes(tmp_path: Path) -> None:
+    assert not open_store("memory://a/b").shared
+    assert open_store(f"local://{tmp_path}/a").shared and open_store(tmp_path).shared
 
 
 def test_the_same_path_on_two_hosts_is_two_stores() -> None:

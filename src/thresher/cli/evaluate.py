@@ -81,9 +81,7 @@ def evaluate(
     from thresher.evaluation import report
     from thresher.evaluation.tracked import track_evaluation, track_tasks
     from thresher.methods.needs import no_model
-    from thresher.selection.config import default_store
-    from thresher.selection.opening import the_model
-    from thresher.storage.opening import open_store
+    from thresher.selection.opening import store_of, the_model
     from thresher.tracking import require_tracker, tracked
 
     if data is None and lmms_eval is None:
@@ -95,7 +93,7 @@ def evaluate(
         raise no_model("thresher evaluate")
     require_tracker(request.track)
     file = report.check_output(out) if out is not None else None
-    kept = open_store(default_store() if request.store is None else request.store)
+    kept = store_of(request)
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # request.model was checked above

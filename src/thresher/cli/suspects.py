@@ -90,10 +90,8 @@ def suspects(
     from thresher.engine import RunContext
     from thresher.errors import ConfigError
     from thresher.methods.needs import no_model
-    from thresher.selection.config import default_store
-    from thresher.selection.opening import open_the_pool, the_embedder, the_model
+    from thresher.selection.opening import open_the_pool, store_of, the_embedder, the_model
     from thresher.signals.suspicion import suspicion_signals
-    from thresher.storage.opening import open_store
     from thresher.storage.writable import check_file
     from thresher.tracking import require_tracker, tracked
     from thresher.types import EMBEDDER
@@ -104,7 +102,7 @@ def suspects(
         raise no_model("thresher suspects")
     require_tracker(request.track)
     path = check_file(out, suffixes=(*SUFFIXES, ".html")) if out is not None else None
-    kept = open_store(default_store() if request.store is None else request.store)
+    kept = store_of(request)
     kept.check()
     handle = the_model(request, kept)
     assert handle is not None  # the model was checked above

@@ -65,9 +65,8 @@ def verify_backend(
     from thresher.errors import ConfigError, opt
     from thresher.evaluation.agreement import compare_backends
     from thresher.methods.needs import no_model
-    from thresher.selection.config import default_store, require
-    from thresher.selection.opening import open_the_pool
-    from thresher.storage.opening import open_store
+    from thresher.selection.config import require
+    from thresher.selection.opening import open_the_pool, store_of
 
     names = tuple(name.strip() for name in backends.split(","))
     if len(set(names)) != 2 or len(names) != 2 or not set(names) <= set(BACKENDS):
@@ -93,7 +92,7 @@ def verify_backend(
     require(request, "pool")
     if request.model is None:
         raise no_model("thresher verify-backend")
-    store = open_store(default_store() if request.store is None else request.store)
+    store = store_of(request)
     models = _models(names, request, served_model, store)
     pool = open_the_pool(
         request.pool, request.images, store, note, request.format, request.trust_paths

@@ -24,11 +24,12 @@ from thresher.errors import (
 from thresher.methods import load
 from thresher.methods.needs import needs_target, no_model
 from thresher.request.spelling import as_flag_of
-from thresher.selection.config import default_store, parse_settings
+from thresher.selection.config import parse_settings
 from thresher.selection.opening import (
     TEST,
     VALIDATION,
     open_the_pool,
+    store_of,
     the_model,
     the_roles,
     trainer_for,
@@ -66,7 +67,6 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
     from thresher.evaluation import evaluate
     from thresher.extras import require
     from thresher.selection.requirements import check_extras
-    from thresher.storage.opening import open_store
     from thresher.tracking import require_tracker
 
     methods, options = load_methods(request.methods, request.settings), request.options
@@ -76,7 +76,7 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
     require_tracker(options.track)
     for method in methods.values():
         check_extras(method, model=options.model, uses_model=True, dedup=None)
-    store = open_store(default_store() if options.store is None else options.store)
+    store = store_of(options)
     store.check()
     model = the_model(options, store)
     assert model is not None

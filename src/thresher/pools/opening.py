@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thresher.errors import PoolError, opt
+from thresher.errors import ConfigError, PoolError, opt
 from thresher.pools import cache as pool_cache
 from thresher.pools import files, image_table, llava
 from thresher.pools import index as pool_index
@@ -147,9 +147,16 @@ def _limit_remarks(remarks: list[str]) -> list[str]:
 
 
 def _image_folder(images: str | Path | None, name: str) -> str | None:
-    """The folder given with --images, resolved. Raises PoolError if it is not a folder."""
+    """The folder given with --images, resolved. Raises PoolError if it is not a folder, ConfigError
+    if the text is empty."""
     if images is None:
         return None
+    if not str(images).strip():
+        raise ConfigError(
+            " is empty. Give the folder that image paths start from, or leave it out.",
+            option="images",
+            value=images,
+        )
     if files.is_remote(str(images)):
         return str(images).rstrip("/")
     folder = Path(images)

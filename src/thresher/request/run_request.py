@@ -253,11 +253,17 @@ class RunRequest:
     """The folder to write."""
 
     def __post_init__(self) -> None:
-        """Raises ConfigError for a value that is none of its field's choices."""
+        """Raises ConfigError for a value that is none of its field's choices, and for an empty
+        text."""
         for f in fields_of(type(self)).values():
             value = getattr(self, f.name)
             if isinstance(value, os.PathLike):
-                object.__setattr__(self, f.name, os.fspath(value))
+                object.__setattr__(self, f.name, value := os.fspath(value))
+            empty = isinstance(value, str) and not value.strip()
+            if empty and f.default is None and not f.choices:
+                raise ConfigError(
+                    " is empty. Give a value, or leave it out.", option=f.name, value=value
+                )
             if f.choices and value is not None and value not in f.choices:
                 raise ConfigError(
                     f": expected one of {', '.join(f.choices)}."

@@ -16,7 +16,7 @@ from thresher.errors import ConfigError, opt
 from thresher.extras import require as require_extra
 from thresher.mixture import asks_for_signals, may_name_signals
 from thresher.request import SERVER, RunRequest
-from thresher.request.devices import first_device
+from thresher.request.devices import first_device, parse_devices
 from thresher.request.image_pixels import ImagePixels
 from thresher.request.model_spec import is_url
 from thresher.request.run_request import DEFAULT_METHOD
@@ -130,9 +130,8 @@ def prepare(
     )
     from thresher.engine import RunContext
     from thresher.selection.task import SelectionTask
-    from thresher.storage.opening import open_store
 
-    store = open_store(default_store() if request.store is None else request.store)
+    store = store_of(request)
     store.check(
         writes=bool(needs(method)) or request.dedup is not None or suspects or signals
     )  # a method without a model stores only a cache
@@ -199,6 +198,30 @@ def prepare(
     context = RunContext(store, model, roles, trainer_for(workers, store))
     context = replace(context, decided=_decided(request, method, pool, context, say))
     return Job(SelectionTask(pool, method, budget, request, target), context, server)
+
+
+def store_of(request: RunRequest) -> Store:
+    """The store of a request. Raises ConfigError, also for one that its processes cannot share, and
+    MissingExtra."""
+    from thresher.storage.opening import open_store
+
+    store = open_store(default_store() if request.store is None else request.store)
+    if request.engine == "ray":
+        processes = opt("engine", "ray")
+    elif request.devices is not None and (
+        (named := parse_devices(request.devices)) == ("all",) or len(named) > 1
+    ):
+        processes = opt("devices", request.devices)
+    else:
+        return store
+    if not store.shared:
+        raise ConfigError(
+            f" is in the memory of one process, and {processes} starts several, which share the "
+            "store. Give a folder, or an address such as s3://BUCKET/PREFIX.",
+            option="store",
+            value=store.address,
+        )
+    return store
 
 
 def on_workers(request: RunRequest) -> RunRequest:

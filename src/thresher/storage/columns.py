@@ -105,6 +105,11 @@ class Store:
         """What a user gives to open this store."""
         return str(self.root)
 
+    @property
+    def shared(self) -> bool:
+        """Whether several processes can use it."""
+        return True
+
     def exists(self) -> bool:
         """Whether anything has been stored."""
         return self.root.is_dir()

@@ -62,6 +62,10 @@ class MirroredStore(Store):
     def address(self) -> str:
         return self.remote.address
 
+    @property
+    def shared(self) -> bool:
+        return self.remote.shared
+
     def exists(self) -> bool:
         return self.remote.exists()
 

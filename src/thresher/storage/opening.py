@@ -36,6 +36,12 @@ def open_store(place: str | Path) -> Store:
             option="store",
             value=place,
         )
+    if "://" in text and text != text.strip():
+        raise ConfigError(
+            " begins or ends with white space, which an address does not have.",
+            option="store",
+            value=place,
+        )
     if not is_remote(text):
         if "://" in text or _MISSPELLED.match(text):
             raise ConfigError(

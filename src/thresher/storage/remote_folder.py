@@ -19,11 +19,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from thresher.errors import ConfigError, MissingExtra, StoreError, reason_of
 from thresher.storage.addresses import filesystem
-from thresher.storage.retries import INVALID, MISTAKES, NO_ACCESS, may_pass, retried
+from thresher.storage.remote_advice import ENDPOINT_VARIABLES, advice
+from thresher.storage.retries import INVALID, may_pass, retried
 
 THREADS = 8  # requests at once
 _PASSWORD = re.compile(r"[^/]+://[^/@]*:[^/]*@")
-ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+# file systems in the memory of one process
+ONE_PROCESS = ("memory",)
 T = TypeVar("T")
 
 
@@ -88,6 +90,11 @@ class RemoteFolder:
         self._away = False  # whether the last request had no answer
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes find here what this one writes."""
+        return self.address.partition("://")[0] not in ONE_PROCESS
+
+    @property
     def endpoint(self) -> str:
         """The server's address where it is not the protocol's usual one, else ""."""
         options = self._fs.storage_options
@@ -115,7 +122,7 @@ class RemoteFolder:
                 return
             raise StoreError(
                 f" cannot be {'written to' if writes else 'read'}: {_reason(error)}. "
-                f"{_advice(error)}",
+                f"{advice(error, self.address)}",
                 option="store",
                 value=self.address,
             ) from error
@@ -286,7 +293,9 @@ class RemoteFolder:
         return result
 
     def _failed(self, what: str, error: Exception) -> StoreError:
-        return StoreError(f"{self.address} could not be {what}: {_reason(error)}. {_advice(error)}")
+        return StoreError(
+            f"{self.address} could not be {what}: {_reason(error)}. {advice(error, self.address)}"
+        )
 
 
 def _reason(error: Exception) -> str:
@@ -305,21 +314,6 @@ def _refused_condition(error: OSError) -> bool:
     response = getattr(error.__cause__, "response", None) or {}
     code = str((response.get("Error") or {}).get("Code", ""))
     return code in ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
-
-
-def _advice(error: Exception) -> str:
-    """What to do about an error of a file system."""
-    if isinstance(error, FileNotFoundError):
-        return "Create the bucket, or give another one."
-    if isinstance(error, PermissionError) or type(error).__name__ in NO_ACCESS:
-        return "Check your credentials (AWS_PROFILE, AWS_ACCESS_KEY_ID …) and what they allow."
-    if isinstance(error, MISTAKES) or type(error).__name__ in INVALID:
-        return "Check the address."
-    variables = " or ".join(ENDPOINT_VARIABLES)
-    return (
-        f"Check the address, the network and the server ({variables}), and run the same command "
-        "again."
-    )
 
 
 def _entry(info: dict[str, Any]) -> Entry:
