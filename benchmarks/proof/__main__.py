@@ -5,7 +5,8 @@
 Computes missing cells (each pool in its own single-threaded process), then writes the pages from
 the finished ones. `--rows`, `--per-kind`, `--seeds` override the sizes of setup.py; `--pools` and
 `--stages` restrict the work; `--report-only` computes no cells. A page is written only if one of
-its stages was asked for: proof.md from the older methods, winnow.md from winnow, visnec and dics.
+its stages was asked for: proof.md from the older methods, winnow.md from winnow, visnec and dics,
+winnow_parts.md from the parts of winnow.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from benchmarks.proof import setup
 from benchmarks.proof.collected import PoolResult, collect
+from benchmarks.proof.parts_page import parts_page
 from benchmarks.proof.report import proof_page
 from benchmarks.proof.stages import Page, of_page, pools_of
 from benchmarks.proof.winnow_page import winnow_page
@@ -15,6 +16,7 @@ from benchmarks.proof.winnow_page import winnow_page
 PAGES: dict[Page, Callable[[Sequence[PoolResult], Path, setup.Sizes, str], str]] = {
     "proof": proof_page,
     "winnow": winnow_page,
+    "winnow_parts": parts_page,
 }
 
 

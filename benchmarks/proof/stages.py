@@ -20,7 +20,7 @@ from thresher.types import Method
 
 Named = Mapping[str, tuple[str, dict[str, str]]]
 """Name in the tables -> method and settings."""
-Page = Literal["proof", "winnow"]
+Page = Literal["proof", "winnow", "winnow_parts"]
 """A page of docs/results. The stages of one are never needed to write the other."""
 
 
@@ -139,13 +139,12 @@ def _third(
     budgets: tuple[str, ...] = ("10%",),
     pools: tuple[str, ...] = FOUR,
     *,
+    page: Page = "winnow",
     steps: int | None = None,
     few: bool = False,
 ) -> Stage:
-    """A stage of the page winnow."""
-    return Stage(
-        name, what, methods, budgets, pools, "winnow", steps=steps, score="generate", few=few
-    )
+    """A stage of the third edition."""
+    return Stage(name, what, methods, budgets, pools, page, steps=steps, score="generate", few=few)
 
 
 OTHERS = ("5%", "30%")
@@ -168,11 +167,11 @@ STAGES = (
     ),
     _third("winnow", "winnow and visnec at 10%", THIRD, pools=FIVE),
     _third("dics", "dics at 10%", DICS, pools=FIVE),  # apart: it trains a model for each seed
-    _third("parts", "parts of winnow", PARTS, pools=FAULTY, few=True),
-    _third("by_skill", "balance=skill", BY_SKILL),
-    _third("long", "equal steps", THIRD, steps=LONG, few=True),
     _third("sizes", "5% and 30%", {**THIRD, **DICS}, OTHERS, FIVE),
-    _third("signals", "signals", {}, pools=FIVE),
+    _third("long", "equal steps", THIRD, steps=LONG, few=True),
+    _third("by_skill", "balance=skill", BY_SKILL, page="winnow_parts"),
+    _third("signals", "signals", {}, pools=FIVE, page="winnow_parts"),
+    _third("parts", "parts of winnow", PARTS, pools=FAULTY, page="winnow_parts", few=True),
 )
 
 

@@ -1,4 +1,5 @@
-"""The page of winnow, VisNec and DICS: tables from planted arms, and which pages a run writes."""
+"""The pages of winnow, VisNec and DICS and of the parts of winnow: tables from planted arms, and
+which pages a run writes."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks import suspects
-from benchmarks.proof import pages, setup, signals, winnow_page
+from benchmarks.proof import pages, parts_page, setup, signals, winnow_page
 from benchmarks.proof.collected import PoolResult
 from benchmarks.proof.numbers import Arm, Questions
 from benchmarks.proof.oracles import Labels
@@ -45,8 +46,7 @@ def pool(name: str, **of_stage: list[Arm]) -> PoolResult:
 
 
 @pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    monkeypatch.setattr(signals, "measured", lambda *_: MEASURED)
+def found() -> list[PoolResult]:
     random = arm("random", 0.5)
     web = pool(
         "web",
@@ -56,8 +56,18 @@ def page(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
         long=[random, arm("winnow", 0.6)],
         sizes=[arm("random", 0.7, "30%"), arm("winnow", 0.7, "30%")],
     )
-    own = pool("own_mix", winnow=[random, arm("winnow", 0.5)])
-    return winnow_page.winnow_page([web, own], tmp_path, SIZES, "demo")
+    return [web, pool("own_mix", winnow=[random, arm("winnow", 0.5)])]
+
+
+@pytest.fixture
+def page(found: list[PoolResult], tmp_path: Path) -> str:
+    return winnow_page.winnow_page(found, tmp_path, SIZES, "demo")
+
+
+@pytest.fixture
+def parts(found: list[PoolResult], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    monkeypatch.setattr(signals, "measured", lambda *_: MEASURED)
+    return parts_page.parts_page(found, tmp_path, SIZES, "demo")
 
 
 def line(page: str, section: str, start: str) -> list[str]:
@@ -80,23 +90,28 @@ def test_it_says_where_random_is_better(page: str) -> None:
     assert "- winnow, 10%: no difference on own_mix." in glance
 
 
-def test_the_other_tables(page: str) -> None:
-    part = line(page, "## Parts of winnow", "keep=1")
-    assert not part[1].startswith("**") and part[2].startswith("**-1") and part[3] == "10%"
-    assert line(page, "## CLIPPER", "web: clipper balance=skill")[4] == "**beats random**"
+def test_equal_steps_and_answer_styles(page: str) -> None:
     steps = page[page.index("## Equal steps") :]
     assert (
         "| web: 10%, 225 steps | winnow |" in steps and "| web: 30%, one pass | winnow |" in steps
     )
     assert line(page, "own_mix by answer style", "sentence")[1] == "300"
-    assert line(page, "## Which signal", "entropy")[1] == "0.50 / –"
-    assert line(page, "## Purity", "hashed words")[1] == "0.97 / 0.96"
+
+
+def test_parts_of_winnow(parts: str) -> None:
+    part = line(parts, "## Parts of winnow", "keep=1")
+    assert not part[1].startswith("**") and part[2].startswith("**-1") and part[3] == "10%"
+    assert line(parts, "## CLIPPER", "web: clipper balance=skill")[4] == "**beats random**"
+    assert line(parts, "## Which signal", "entropy")[1] == "0.50 / –"
+    assert line(parts, "## Purity", "hashed words")[1] == "0.97 / 0.96"
+    assert parts.count("\n## ") == 4 and "nan" not in parts
+    assert "--stages by_skill,signals,parts\n" in parts
 
 
 def test_it_says_when_it_was_computed_and_what_is_missing(page: str) -> None:
     assert "Trainings of 2026-01-02," in page
     assert "**Not finished**, missing cells: dics at 10% 12." in page
-    assert page.count("\n## ") == 8 and "nan" not in page
+    assert page.count("\n## ") == 4 and "nan" not in page
 
 
 def test_a_page_is_written_only_for_its_own_stages(
@@ -112,10 +127,10 @@ def test_a_page_is_written_only_for_its_own_stages(
         return " ".join(p.name for p in found)
 
     monkeypatch.setattr(pages, "collect", collect)
-    monkeypatch.setattr(pages, "PAGES", {"proof": text, "winnow": text})
+    monkeypatch.setattr(pages, "PAGES", {"proof": text, "winnow": text, "winnow_parts": text})
     (tmp_path / "proof.md").write_text("older")
     written = list(
-        pages.write_pages(tmp_path, tmp_path, ("web", "own_mix"), ("parts",), SIZES, "demo")
+        pages.write_pages(tmp_path, tmp_path, ("web", "own_mix"), ("long",), SIZES, "demo")
     )
     assert written == [tmp_path / "winnow.md"] and written[0].read_text() == "web"
     assert asked == [("winnow", "web"), ("winnow", "own_mix")]
