@@ -169,7 +169,7 @@ def _model(
     from thresher.errors import ConfigError, opt
     from thresher.request import RunRequest
     from thresher.selection.config import check_request
-    from thresher.selection.opening import the_model
+    from thresher.selection.request_models import the_model
 
     if name is None:
         if image_pixels is not None:

@@ -81,7 +81,8 @@ def evaluate(
     from thresher.evaluation import report
     from thresher.evaluation.tracked import track_evaluation, track_tasks
     from thresher.methods.needs import no_model
-    from thresher.selection.opening import store_of, the_model
+    from thresher.selection.opening import store_of
+    from thresher.selection.request_models import the_model
     from thresher.tracking import require_tracker, tracked
 
     if data is None and lmms_eval is None:

@@ -90,7 +90,8 @@ def suspects(
     from thresher.engine import RunContext
     from thresher.errors import ConfigError
     from thresher.methods.needs import no_model
-    from thresher.selection.opening import open_the_pool, store_of, the_embedder, the_model
+    from thresher.selection.opening import open_the_pool, store_of
+    from thresher.selection.request_models import the_embedder, the_model
     from thresher.signals.suspicion import suspicion_signals
     from thresher.storage.writable import check_file
     from thresher.tracking import require_tracker, tracked

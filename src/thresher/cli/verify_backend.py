@@ -121,7 +121,7 @@ def _models(
     from thresher.backends.openai.address import parse
     from thresher.backends.openai.resolve import served_models
     from thresher.request import SERVER
-    from thresher.selection.opening import server_options, the_model
+    from thresher.selection.request_models import server_options, the_model
 
     found: dict[str, ModelHandle | None] = {}
     no_server: dict[str, Any] = dict.fromkeys(SERVER)

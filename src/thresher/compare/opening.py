@@ -25,15 +25,8 @@ from thresher.methods import load
 from thresher.methods.needs import needs_target, no_model
 from thresher.request.spelling import as_flag_of
 from thresher.selection.config import parse_settings
-from thresher.selection.opening import (
-    TEST,
-    VALIDATION,
-    open_the_pool,
-    store_of,
-    the_model,
-    the_roles,
-    trainer_for,
-)
+from thresher.selection.opening import TEST, VALIDATION, open_the_pool, store_of
+from thresher.selection.request_models import the_model, the_roles, trainer_for
 from thresher.types import Budget, Method
 
 if TYPE_CHECKING:
