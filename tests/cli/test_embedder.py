@@ -134,7 +134,7 @@ def test_skills_depend_on_the_embedder(capsys: pytest.CaptureFixture[str], embed
             "--embed-text leaves them out",
         ),
         (["--method", "winnow", "--model", "demo", "--embed-text"], "names none. Leave it out"),
-        (["--method", "winnow", "--model", "demo", "--embedder", ""], "expected a folder"),
+        (["--method", "winnow", "--model", "demo", "--embedder", ""], "'' is empty"),
         (["--method", "winnow", "--embedder", "demo"], "needs a model, and none was named"),
         (["--method", "winnow", "--set", "skills=demo", "--model", "demo"], "has no setting"),
     ],

@@ -95,7 +95,7 @@ ROWS, PROSE, WORDS, SAME, REST = (
             (ROWS, "small500"),
             ("--on-missing", "exclude"),
             0,
-            "12 x given up after 6 tries: HTTP 500: height:26 and width",
+            "12 x server: given up after 6 tries: HTTP 500: height:26 and width",
         ),
         ((PROSE, "gen_label"), WRITTEN, 0, "(4.000)"),
         ((PROSE, "gen_scale"), WRITTEN, 2, "10 of 10 answers give no clear number"),

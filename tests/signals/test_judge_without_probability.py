@@ -106,7 +106,9 @@ def test_other_failures_do_not_count_against_the_judge() -> None:
     judge = Judge(ModelIdentity("sha256:0", "llava", "float32", "pil"), CAPABILITIES[0])
     mass = {"mass": np.array([0.9, 0.0, np.nan, 0.0], np.float32)}
     assert judge.fault(mass, ["", "HTTP 500", "", "HTTP 500"]) == ""
-    assert "0.00% of its probability" in judge.fault(mass, [NO_ANSWER, "HTTP 500", "", NO_ANSWER])
+    without_kind = NO_ANSWER.partition(": ")[2]  # as earlier versions stored it
+    for text in (NO_ANSWER, without_kind):
+        assert "0.00% of its probability" in judge.fault(mass, [text, "HTTP 500", "", text])
     almost = {"mass": np.full(4, 0.00998, np.float32)}  # below the limit, and 1.00% if rounded
     assert (
         "puts 0.99% of its probability on the answers 0 to 5 (mean of 4 rows; at least 1% is"

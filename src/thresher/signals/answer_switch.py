@@ -108,7 +108,7 @@ class AnswerSwitch(SwitchSignal):
                 bad = error or (
                     ""
                     if np.isfinite(found).all()
-                    else ("the teacher gives no probability to any option")
+                    else "no-probability: the teacher gives no probability to any option"
                 )
                 margins.append("[]" if bad else margins_json(found))
                 errors.append(bad)

@@ -79,7 +79,7 @@ class Choice:
             offered.append(self.otherwise if found is None else found.texts)
         without = np.array([i for i, texts in enumerate(offered) if not texts], np.int64)
         if len(without):
-            errors = ["the question has no candidates to choose from"] * len(without)
+            errors = ["no-candidates: the question has no candidates to choose from"] * len(without)
             yield self._scored(
                 without, [""] * len(without), np.zeros(len(without)), [0] * len(without), errors
             )

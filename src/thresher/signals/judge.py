@@ -27,7 +27,8 @@ SYSTEM = read("mmssr_system")
 QUERY = read("mmssr_capability")
 NO_MASS = 0.01
 """Mean probability of the six answers below which the judge counts as giving none of them."""
-NO_ANSWER = "the judge gives no finite probability to any answer 0 to 5"
+NO_ANSWER = "no-probability: the judge gives no finite probability to any answer 0 to 5"
+_WITHOUT_KIND = NO_ANSWER.partition(": ")[2]  # in stores of earlier versions
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ class Judge(QuerySignalBase):
 
     def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
         """An error if the judge gives almost no probability to its six answers, else ""."""
-        row_errors = np.asarray(errors, object)
-        mass = np.where(row_errors == NO_ANSWER, 0.0, np.asarray(values["mass"], np.float64))
-        mass = mass[((row_errors == "") | (row_errors == NO_ANSWER)) & np.isfinite(mass)]
+        scored = np.array([error == "" for error in errors], bool)
+        unanswered = np.array([error in (NO_ANSWER, _WITHOUT_KIND) for error in errors], bool)
+        mass = np.where(unanswered, 0.0, np.asarray(values["mass"], np.float64))
+        mass = mass[(scored | unanswered) & np.isfinite(mass)]
         if not len(mass) or mass.mean() >= NO_MASS:
             return ""
         return (

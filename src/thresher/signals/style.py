@@ -91,7 +91,7 @@ class Style(QuerySignalBase):
             "chosen": (p[:, k] * len(self.styles) >= p.sum(axis=1) * (1 - 1e-6)) & ~invalid,
         }
         return values, [
-            "the styler gives no finite probability to any style" if o else ""
+            "no-probability: the styler gives no finite probability to any style" if o else ""
             for o in invalid.tolist()
         ]
 

@@ -238,7 +238,7 @@ def test_generation_from_nan_fails(folder: Path) -> None:
     adapter = TinyAdapter(folder, "cpu", torch.float32)
     vars(adapter).update(logits=lambda row: torch.full((len(row.ids), 258), torch.nan))
     _, errors = collect(AdaptedBackend(adapter, "m:NaN").generate(ROWS[:1], Images(), 3), 1)
-    assert errors == {0: "the logits are not numbers (NaN)"}
+    assert errors == {0: "not-finite: the logits are not numbers (NaN)"}
 
 
 class Unversioned(TinyAdapter):
@@ -273,7 +273,26 @@ def test_what_an_adapter_raises_without_a_message_is_named_by_its_class(folder: 
     adapter.error = ValueError()
     found = AdaptedBackend(adapter, "m:Silent").answer_loss(ROWS, Images())
     _, errors = collect(found, len(ROWS))
-    assert errors == {1: "encode of the adapter m:Silent raised ValueError"}
+    assert errors == {1: "adapter: encode of m:Silent raised ValueError"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "stored"),
+    [
+        ("the row has a table", "adapter: the row has a table"),
+        ("table: too wide", "adapter: table: too wide"),
+        ("too long: 9 tokens", "too long: 9 tokens"),
+        ("too long", "adapter: too long"),
+        ("no-answer: empty", "no-answer: empty"),
+        ("it is\nlong.", "adapter: it is"),
+    ],
+)
+def test_the_reasons_of_an_adapter_have_a_kind(folder: Path, reason: str, stored: str) -> None:
+    adapter = Silent(folder, "cpu", torch.float32)
+    adapter.error = ValueError(reason)
+    found = AdaptedBackend(adapter, "m:Silent").answer_loss(ROWS, Images())
+    _, errors = collect(found, len(ROWS))
+    assert errors == {1: stored}
 
 
 class ShowsBar(TinyAdapter):

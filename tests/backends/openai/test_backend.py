@@ -138,7 +138,7 @@ def test_each_failure_is_retried(opened: Any, images: Images, way: str) -> None:
 def test_unanswered_row_is_a_failure_with_a_reason(opened: Any, images: Images) -> None:
     server, backend = opened({"tries": 3, "concurrency": 2}, breaks_mutely="Question 2?")
     values, errors = collect(backend.ask(rows(3), [SCORE], images), 3)
-    assert errors == ["", "", "given up after 4 tries: HTTP 500: Internal Server Error"]
+    assert errors == ["", "", "server: given up after 4 tries: HTTP 500: Internal Server Error"]
     assert np.isnan(values["logprob"][2]).all() and np.isfinite(values["logprob"][:2]).all()
     asked = [text for _, text, _ in server.asked]
     assert (

@@ -28,7 +28,7 @@ from tests.backends.openai.odd_server import (
 from thresher.backends import resolve
 from thresher.backends.openai.options import ServerOptions
 from thresher.errors import CapabilityError, ConfigError, ServerError
-from thresher.types import ImageRef, Sample, Turn
+from thresher.types import ImageRef, RowError, Sample, Turn
 
 Answering = Callable[[dict[str, Any]], Answer]
 
@@ -88,6 +88,7 @@ def test_rows_that_the_server_rejects_fail_and_others_are_scored(
         wrong = [i for i, e in enumerate(errors) if e]
         assert wrong == list(range(first, first + 12))
         assert all(failure in errors[i] for i in wrong)
+        assert {RowError.parse(errors[i]).kind for i in wrong} == {"server"}
         assert np.isfinite(
             values["logprob"][[i for i in range(24) if i not in wrong]].max(axis=1)
         ).all()
@@ -97,10 +98,25 @@ def test_rows_that_the_server_rejects_fail_and_others_are_scored(
 
 
 @pytest.mark.parametrize(
+    ("bad", "kind"),
+    [
+        ((400, {"message": "no tables"}), "server"),
+        ((400, {"message": "longer than the context length"}), "too long"),
+        ((200, completion(None, refusal="no")), "refused"),
+        ((200, completion(None, reasoning="hm")), "only-reasoning"),
+    ],
+)
+def test_a_refusal_has_a_kind(images: Images, bad: tuple[int, Any], kind: str) -> None:
+    with answering(lambda b: (*bad, {}) if "Question 3?" in said(b) else ok()) as server:
+        _, errors = collect(opened(server, tries=1).generate(rows(8), images, 8), 8)
+    assert [RowError.parse(e).kind for e in errors if e] == [kind]
+
+
+@pytest.mark.parametrize(
     ("bad", "failure"),
     [
-        ((400, b""), "the server refuses it (HTTP 400)"),
-        ((200, completion(None, refusal=" \n")), "the model refuses to answer"),
+        ((400, b""), "server: the server refuses it (HTTP 400)"),
+        ((200, completion(None, refusal=" \n")), "refused: the model refuses to answer"),
     ],
 )
 def test_a_refusal_without_a_message_has_no_dangling_colon(
@@ -116,7 +132,7 @@ def test_repeated_errors_are_abandoned_sooner(images: Images) -> None:
         _, errors = collect(
             opened(server, tries=12, concurrency=1).ask(rows(5), [SCORE], images), 5
         )
-    tries = [int(e.split()[3]) for e in errors]
+    tries = [int(e.partition("given up after ")[2].split()[0]) for e in errors]
     assert tries == [13, 13, 6, 6, 6]
 
 

@@ -95,7 +95,8 @@ class Adapter(ABC):
         Raises
         ------
         ValueError
-            The row cannot be encoded; it becomes a failure with this reason.
+            The row cannot be encoded; it becomes a failure with this reason, of the kind "adapter"
+            unless the reason begins with "too long: ", "no-answer: " or "not-finite: ".
         """
 
     @abstractmethod
@@ -127,7 +128,7 @@ class Adapter(ABC):
         while len(new) < max_new_tokens:
             last = self.logits(row.extended(new))[-1]  # [vocabulary]
             if bool(last.isnan().any()):
-                raise ValueError("the logits are not numbers (NaN)")
+                raise ValueError("not-finite: the logits are not numbers (NaN)")
             new.append(int(last.argmax()))
             if new[-1] in self.stop_ids:
                 break

@@ -37,6 +37,20 @@ from thresher.errors import CapabilityError, ImageError, ModelError, named_reaso
 from thresher.types import Query, RowError, Sample, SampleSource, Scored
 
 PIECE_SECONDS = 1.0
+ADAPTER = "adapter"  # kind of a row's error that the adapter gives
+KINDS = ("too long", "no-answer", "not-finite")  # that an adapter may give itself
+
+
+class RowFailed(Exception):
+    """A row cannot be scored. `str` gives its error.
+
+    Arguments:
+        kind: of the error.
+        detail: what is wrong with the row.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(str(RowError(kind, detail)))
 
 
 class AdaptedBackend:
@@ -192,7 +206,7 @@ class AdaptedBackend:
             if spread:
                 entropy, gap = (float(x.mean()) for x in entropy_and_gap(before, answer))
             if not np.isfinite(float(nll)):
-                raise ValueError("not-finite: the loss is not a finite number")
+                raise RowFailed("not-finite", "the loss is not a finite number")
             return float(nll), len(targets), greedy, entropy, gap
 
         failed = (np.nan, 0, False, np.nan, np.nan)
@@ -239,8 +253,9 @@ class AdaptedBackend:
         starts = [int(_positions(row)[0]) for row in rows]
         first = [row.ids[start] for row, start in zip(rows, starts, strict=True)]
         if len(set(first)) < len(first):
-            raise ValueError(
-                f"two of the answers {', '.join(query.answers)} share their first token"
+            raise RowFailed(
+                "answer-tokens",
+                f"two of the answers {', '.join(query.answers)} share their first token",
             )
         prompts = [tuple(row.ids[:start]) for row, start in zip(rows, starts, strict=True)]
         known: dict[tuple[int, ...], torch.Tensor] = {}  # prompt -> [vocabulary]
@@ -253,10 +268,10 @@ class AdaptedBackend:
         return out
 
     def _encode(self, conv: Conversation, pool: SampleSource, prompt: bool = False) -> Encoded:
-        """Encode and check a conversation; only answers that count are left. Raises ValueError,
+        """Encode and check a conversation; only answers that count are left. Raises RowFailed,
         ImageError, ModelError."""
         if any(conv.videos):
-            raise ValueError("video: a model with an adapter gets no videos")
+            raise RowFailed("video", "a model with an adapter gets no videos")
         images = [pool.load_image(ref) for ref in conv.images]
         with self._user_code("encode"):
             row = self.adapter.encode(conv.messages, images, prompt)
@@ -280,9 +295,9 @@ class AdaptedBackend:
                     f"{len(row.ids)}; it has to begin behind the first token and end in the row."
                 )
         if len(row.ids) > self.adapter.context:
-            raise ValueError(
-                f"too long: {len(row.ids):,} tokens, and the model's context is "
-                f"{self.adapter.context:,}"
+            raise RowFailed(
+                "too long",
+                f"{len(row.ids):,} tokens, and the model's context is {self.adapter.context:,}",
             )
         skipped = sum(roles[: conv.scored_from])
         return replace(row, answers=tuple(row.answers[skipped:]))
@@ -328,11 +343,14 @@ class AdaptedBackend:
         try:
             yield
         except ValueError as e:
-            if str(e).strip():
-                raise
-            raise ValueError(f"{method} of the adapter {self.name} raised {named_reason(e)}") from e
+            reason = reason_of(e) if str(e).strip() else ""
+            given = RowError.parse(reason)
+            if given.kind in KINDS and given.detail:
+                raise RowFailed(given.kind, given.detail) from e
+            reason = reason or f"{method} of {self.name} raised {named_reason(e)}"
+            raise RowFailed(ADAPTER, reason) from e
         except torch.OutOfMemoryError as e:
-            raise ValueError("out of memory: the row does not fit on the device") from e
+            raise RowFailed("out of memory", "the row does not fit on the device") from e
         except (Exception, SystemExit) as e:
             raise ModelError(
                 f"{method} of the adapter {self.name} raised {named_reason(e)}. Check it "
@@ -352,8 +370,8 @@ class AdaptedBackend:
                 result, error = score(item), ""
             except ImageError as e:
                 result, error = failed, str(RowError.of(e))
-            except ValueError as e:
-                result, error = failed, reason_of(e)
+            except RowFailed as e:
+                result, error = failed, str(e)
             index.append(i)
             found.append(result)
             errors.append(error)
@@ -363,10 +381,10 @@ class AdaptedBackend:
 
 
 def _positions(row: Encoded) -> np.ndarray:
-    """int64 [m], the positions of the answer tokens. Raises ValueError if there are none."""
+    """int64 [m], the positions of the answer tokens. Raises RowFailed if there are none."""
     positions = [p for start, end in row.answers for p in range(start, end)]
     if not positions:
-        raise ValueError("the answer has no tokens")
+        raise RowFailed("no-answer", "the answer has no tokens")
     return np.array(positions, np.int64)
 
 

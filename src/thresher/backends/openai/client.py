@@ -29,7 +29,7 @@ from tenacity.stop import stop_after_attempt, stop_any, stop_when_event_set
 from thresher.backends.openai.address import Address
 from thresher.backends.openai.completions import list_choices
 from thresher.backends.openai.dialect import Dialect
-from thresher.backends.openai.failures import NoLogprobs, Refused, Transient
+from thresher.backends.openai.failures import SERVER, NoLogprobs, Refused, Transient
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
 from thresher.backends.openai.probe_request import probe_content, probe_messages
 from thresher.backends.openai.retries import (
@@ -312,8 +312,8 @@ class Client:
             if self._last_answer:
                 return
             refusal.maybe_all = True
-            self._refusals[refusal.kind] += 1
-            if self._refusals[refusal.kind] < REFUSALS_BEFORE_PROBE or stop.is_set():
+            self._refusals[refusal.alike] += 1
+            if self._refusals[refusal.alike] < REFUSALS_BEFORE_PROBE or stop.is_set():
                 return
             try:
                 if self._send_probe(call, stop):
@@ -454,9 +454,9 @@ class Client:
                 detail, after, overloaded=overloaded, reason_given=_is_specific(message)
             )
         if code in _ROW_CODES:
-            kind = "too long: " if _TOO_LONG.search(message) else ""
-            reason = with_detail(f"{kind}the server refuses it ({where})", message)
-            raise Refused(reason, message, parameters)
+            kind = "too long" if _TOO_LONG.search(message) else SERVER
+            reason = with_detail(f"the server refuses it ({where})", message)
+            raise Refused(reason, message, parameters, kind)
         if code in (401, 403):
             variable = (
                 f"the variable that {opt('api_key_env')} names"

@@ -63,16 +63,18 @@ def list_choices(response: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _check(choice: dict[str, Any]) -> None:
     if choice.get("finish_reason") == "content_filter":
-        raise Refused("the server's content filter withheld the answer")
+        raise Refused("the server's content filter withheld the answer", kind="refused")
     message = choice.get("message")
     if not isinstance(message, dict) or message.get("content"):
         return
     if message.get("refusal"):
-        raise Refused(with_detail("the model refuses to answer", str(message["refusal"])))
+        reason = with_detail("the model refuses to answer", str(message["refusal"]))
+        raise Refused(reason, kind="refused")
     if any(message.get(name) for name in _REASONING):
         raise Refused(
             "the answer consists of the model's reasoning only: switch reasoning off in the "
-            "server, or allow more new tokens"
+            "server, or allow more new tokens",
+            kind="only-reasoning",
         )
 
 

@@ -1,4 +1,4 @@
-"""How one request can fail. Imports nothing of the package, so every module may use these.
+"""How one request can fail. Imports no other module of the package, so every one may use these.
 
 Transient     may succeed later: sent again after a wait
   TimedOut    the server accepted the connection, but gave no complete answer within --timeout
@@ -9,6 +9,10 @@ Refused       will never succeed: an error of its row, or of the whole run if no
 from __future__ import annotations
 
 import re
+
+from thresher.types import RowError
+
+SERVER = "server"  # kind of a row's error that the server is the reason of
 
 
 class Transient(Exception):
@@ -52,23 +56,32 @@ class NoLogprobs(Transient):
 
 
 class Refused(Exception):
-    """The server will never answer this request. The exception's text is stored as the row's error.
+    """The server will never answer this request.
 
     Arguments:
         reason: what happened; the text of the exception.
         message: the server's message.
         parameters: the request parameters that the server names in a field for that purpose.
+        kind: of the row's error.
 
     Attributes:
+        row_error: stored as the row's error.
         maybe_all: nothing has been answered so far, so the server may refuse every request.
     """
 
-    def __init__(self, reason: str, message: str = "", parameters: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        reason: str,
+        message: str = "",
+        parameters: tuple[str, ...] = (),
+        kind: str = SERVER,
+    ) -> None:
         super().__init__(reason)
         self.message, self.parameters = message or reason, parameters
+        self.row_error = RowError(kind, reason)
         self.maybe_all = False
 
     @property
-    def kind(self) -> str:
-        """The message without its numbers, in which refusals of the same kind differ."""
+    def alike(self) -> str:
+        """The message without its numbers, in which refusals of the same reason differ."""
         return re.sub(r"\d+", "#", self.message)

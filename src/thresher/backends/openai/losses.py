@@ -36,8 +36,6 @@ from thresher.backends.openai.prompt_logprobs import (
 from thresher.errors import CapabilityError, opt
 from thresher.types import ImageRef
 
-NOT_FINITE = "not-finite: the loss is not a finite number"
-NO_ANSWER = "no-answer: every assistant turn is empty"
 _QUESTION, _ANSWER = "Say yes.", "Yes"
 _WHOLE = {"add_generation_prompt": False}
 _PROMPT = {"add_generation_prompt": True}
@@ -91,7 +89,7 @@ class LossReader:
         self._probe(stop)  # before a row is refused: a refusal shows that the server answers
         scored = [i for i, m in enumerate(conv.messages) if _is_answer(conv, i) and _text(m)]
         if not scored:
-            raise Refused(NO_ANSWER)
+            raise Refused("every assistant turn is empty", kind="no-answer")
         self._refuse_controls(conv)
         sent = messages(conv, uri)
         sending()
@@ -100,7 +98,7 @@ class LossReader:
         positions = [p for start, end in spans for p in range(start, end) if p > 0]
         nll = -np.array([whole.logprobs[p] for p in positions], np.float64).mean()
         if not np.isfinite(nll):
-            raise Refused(NOT_FINITE)
+            raise Refused("the loss is not a finite number", kind="not-finite")
         greedy = all(whole.greedy[p] for p in positions) and all(
             ends_greedily(whole, span, self._marks) for span in spans
         )
@@ -134,7 +132,8 @@ class LossReader:
                 return marked
             raise Refused(
                 "the tokens of the answer cannot be located: the server's chat template writes "
-                "the conversation differently from the conversation up to the answer"
+                "the conversation differently from the conversation up to the answer",
+                kind="chat-template",
             )
         return spans
 
@@ -161,7 +160,8 @@ class LossReader:
         for control in () if self._marks is None else self._marks.controls:
             if any(control in part for m in conv.messages for part in m.parts if part):
                 raise Refused(
-                    f"control-token: the text contains the model's control token {control!r}"
+                    f"the text contains the model's control token {control!r}",
+                    kind="control-token",
                 )
 
     # -------------------------------------------------------------------------------- what is sent

@@ -29,8 +29,6 @@ from thresher.backends.openai.rows import RowResult, ServerHealth, ask_rows
 from thresher.errors import CapabilityError, ServerError, opt
 from thresher.types import Sample, SampleSource, Scored
 
-NOT_FINITE = "not-finite: the server's embedding has numbers that are not finite"
-ZEROS = "zero-vector: the server's embedding has only zeros"
 FIELDS: dict[str, Part] = {"images": "image", "question": "question", "answer": "answer"}
 log = logging.getLogger(__name__)
 
@@ -147,10 +145,11 @@ class PoolingBackend:
                 f"{self.client.address.model!r}? Results so far are stored."
             )
         if not np.isfinite(vector).all():
-            raise Refused(NOT_FINITE)
+            reason = "the server's embedding has numbers that are not finite"
+            raise Refused(reason, kind="not-finite")
         largest = np.abs(vector).max()
         if not largest:
-            raise Refused(ZEROS)
+            raise Refused("the server's embedding has only zeros", kind="zero-vector")
         vector = vector / largest  # so that no square overflows or vanishes
         unit: np.ndarray = (vector / np.linalg.norm(vector)).astype(np.float32)
         return unit

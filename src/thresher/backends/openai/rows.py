@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from thresher.backends.openai.failures import Refused, TimedOut, Transient
+from thresher.backends.openai.failures import SERVER, Refused, TimedOut, Transient
 from thresher.backends.openai.options import ServerOptions
 from thresher.errors import CapReached, ImageError, ServerError, opt
 from thresher.types import RowError
@@ -87,9 +87,7 @@ class _Undecided:
         too often."""
         again = [row for row, _ in self.given_up if self._times[row] <= MAX_REQUEUES]
         failed = [
-            RowResult(row, None, _given_up(error))
-            for row, error in self.given_up
-            if self._times[row] > MAX_REQUEUES
+            _failed(row, error) for row, error in self.given_up if self._times[row] > MAX_REQUEUES
         ]
         failed += self.refused
         self.given_up, self.refused = [], []
@@ -136,13 +134,13 @@ def ask_rows(
                 if error is None:
                     ready.append(RowResult(row, value))
                 elif isinstance(error, Refused) and error.maybe_all:
-                    unanswered.refused.append(RowResult(row, None, str(error)))
+                    unanswered.refused.append(RowResult(row, None, str(error.row_error)))
                 elif isinstance(error, ImageError):
                     ready.append(RowResult(row, None, str(RowError.of(error))))
                 elif isinstance(error, Refused):
-                    ready.append(RowResult(row, None, str(error)))
+                    ready.append(RowResult(row, None, str(error.row_error)))
                 elif isinstance(error, Transient) and error.row_at_fault:
-                    ready.append(RowResult(row, None, _given_up(error)))
+                    ready.append(_failed(row, error))
                 elif isinstance(error, Transient):
                     unanswered.give_up(row, error)
                 elif isinstance(error, CapReached):
@@ -184,6 +182,10 @@ def _server_answered(error: BaseException, health: ServerHealth) -> bool:
     if isinstance(error, Refused):
         return not error.maybe_all and not health.answered
     return isinstance(error, Transient) and error.row_at_fault
+
+
+def _failed(row: int, error: Transient) -> RowResult:
+    return RowResult(row, None, str(RowError(SERVER, _given_up(error))))
 
 
 def _given_up(error: Transient) -> str:
