@@ -526,6 +526,12 @@ def test_the_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # models of 10 rows
     assert (p.unfinished, p.to_score, p.own_training_rows, p.answers) == (8, 900, 20, 8 * 1500)
     assert p.hours == pytest.approx(0.01 * (3 * (1560 + 20) + 900 + 2 * 12_000) / 3600)
+    # a small cell is 180 + 3,000, a full one 1,800 + 3,000; of two devices, one takes the first and
+    # the third, the other one the second and the full one of seed 0, and so on
+    on_two = compare_plan.plan(made, RunContext(store), tmp_path / "out", devices=2)
+    assert on_two.hours == pytest.approx(0.01 * (3 * 20 + 900 / 2 + (3180 + 4800) * 2) / 3600)
+    show_plan(on_two)
+    assert " on 2 devices, measured" in " ".join(capsys.readouterr().out.split())
     show_plan(p)
     captured = " ".join(capsys.readouterr().out.split())
     assert "8 cells to run: 1,560 rows to train on (and at most 20 to train models on" in captured

@@ -140,7 +140,8 @@ def compare(
     from thresher.compare.opening import open_comparison
     from thresher.compare.printing import show, show_plan
     from thresher.compare.request import CompareRequest
-    from thresher.console.progress import stderr_progress
+    from thresher.compare.workers import cell_workers, has_workers, planned_devices
+    from thresher.console.progress import LineProgress, stderr_progress
     from thresher.duplicates import only_exact_note
     from thresher.training.recipe import Recipe
 
@@ -166,7 +167,8 @@ def compare(
     )
     opened = open_comparison(request, note)
     job = opened.job
-    run_context = replace(opened.context, progress=stderr_progress())
+    progress = LineProgress() if has_workers(job.request) else stderr_progress()
+    run_context = replace(opened.context, progress=progress)
     if unchecked := only_exact_note():
         note(unchecked)
     if plan:
@@ -174,23 +176,28 @@ def compare(
 
         for remark in check_leaks(job, run_context):
             note(remark)
-        show_plan(estimate(job, run_context, out, probe=probe))
+        devices = planned_devices(job.request)
+        show_plan(estimate(job, run_context, out, probe=probe, devices=devices))
         return
     from thresher.compare.tracked import track_comparison
     from thresher.report import try_to_write
     from thresher.tracking import tracked
 
-    with tracked(
-        job.request.track, Path(out).resolve().name, request.for_tracker(), note
-    ) as tracking:
-        comparison = run(
-            job,
-            replace(run_context, progress=tracking.progress(run_context.progress)),
-            out,
-            evaluate=opened.evaluate,
-            keep_models=keep_models,
-            report=lambda text: typer.echo(f"Cell {text}", err=True),
-        )
+    def begins(text: str) -> None:
+        typer.echo(f"Cell {text}", err=True)
+
+    name = Path(out).resolve().name
+    with tracked(job.request.track, name, request.for_tracker(), note) as tracking:
+        shown = replace(run_context, progress=tracking.progress(progress))
+        with cell_workers(request, replace(opened, context=shown), note, begins) as shown:
+            comparison = run(
+                job,
+                shown,
+                out,
+                evaluate=opened.evaluate,
+                keep_models=keep_models,
+                report=begins,
+            )
         track_comparison(comparison, tracking)
     if problem := try_to_write(out):
         note(problem)

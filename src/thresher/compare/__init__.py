@@ -11,6 +11,8 @@ inputs are the same.
     cell_files  the files of a finished cell                        reads and writes `out/cells`
     queue       which cell this process computes next               claims in `out/cells/claims`
     cell_runner select, train and evaluate                          writes into `out` and the store
+    worker      a worker process or actor: computes cells           the same
+    workers     the workers of `--devices` and `--engine ray`        starts and ends processes
     run         checks, the missing cells, the summary              the same
     summary     from cells to a table and verdicts                  no files
                 (statistics: `thresher.stats.verdict`)

@@ -94,13 +94,19 @@ class CellRunner:
     keep_models: bool = False
     _chosen: dict[str, _Chosen] = field(default_factory=dict)  # of cells that were put off
 
-    def run_missing(self, report: Report, finished: Callable[[], None] = lambda: None) -> None:
+    def run_missing(
+        self,
+        report: Report,
+        finished: Callable[[], None] = lambda: None,
+        total: int | None = None,
+    ) -> None:
         """Compute the cells that are missing and that no other process computes, until all are
         finished; waits for those of others.
 
         Arguments:
             report: receives a message when a cell begins, or is damaged.
             finished: called when this process has finished one.
+            total: number of missing cells, for the messages; None: of those that are missing now.
         """
         waits = False
 
@@ -117,7 +123,7 @@ class CellRunner:
         def damaged(cell: Cell, error: CorruptFile) -> None:
             report(f"{name_of(cell)} is damaged and is computed again ({error})")
 
-        with CellQueue(self.out, self.job.cells(), damaged, wait) as queue:
+        with CellQueue(self.out, self.job.cells(), damaged, wait, total) as queue:
             while (taken := queue.next()) is not None:
                 number, cell = taken
                 waits = False

@@ -25,8 +25,9 @@ from thresher.methods import load
 from thresher.methods.needs import needs_target, no_model
 from thresher.request.spelling import as_flag_of
 from thresher.selection.config import parse_settings
+from thresher.selection.devices import devices_of
 from thresher.selection.opening import TEST, VALIDATION, open_the_pool, store_of
-from thresher.selection.request_models import the_model, the_roles, trainer_for
+from thresher.selection.request_models import on_workers, the_model, the_roles, trainer_for
 from thresher.types import Budget, Method
 
 if TYPE_CHECKING:
@@ -69,9 +70,12 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
     require_tracker(options.track)
     for method in methods.values():
         check_extras(method, model=options.model, uses_model=True, dedup=None)
+    devices_of(options)  # raises an error where one does not exist
     store = store_of(options)
     store.check()
-    model = the_model(options, store)
+    served = options.model.lower().startswith(("http://", "https://"))  # refused below
+    workers = options if served else on_workers(options)
+    model = the_model(workers, store)
     assert model is not None
     if is_served(model.identity):
         raise CapabilityError(
@@ -98,7 +102,7 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
         equal=request.equal,  # type: ignore[arg-type]  # checked there
         score=_score(request.score),
         roles={
-            name: the_roles(method, options, store, option=f"settings.{name}.{{}}".format)
+            name: the_roles(method, workers, store, option=f"settings.{name}.{{}}".format)
             for name, method in methods.items()
         },
         target=None
@@ -114,7 +118,7 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
     _check_questions(job.test, job.score, options.on_missing)
     return Opened(
         job,
-        RunContext(store, trainer=trainer_for(options, store)),
+        RunContext(store, trainer=trainer_for(workers, store)),
         partial(evaluate, score=job.score, on_missing=options.on_missing),  # type: ignore[arg-type]
     )
 

@@ -6,6 +6,8 @@ Opens the model only to measure it on 64 rows (`probe`). Writes nothing.
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +39,11 @@ class CellsPlan:
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """Totals over all unfinished cells; `hours` is None if nothing was measured."""
+    """Totals over all unfinished cells; `hours` is None if nothing was measured.
+
+    devices: number of processes on hardware of their own, each of which computes one cell at a
+        time; `hours` are of all together.
+    """
 
     cells: tuple[CellsPlan, ...]
     unfinished: int
@@ -46,9 +52,12 @@ class ComparePlan:
     training_rows: int
     answers: int
     hours: float | None
+    devices: int = 1
 
 
-def plan(job: Job, context: RunContext, out: str | Path, *, probe: bool = True) -> ComparePlan:
+def plan(
+    job: Job, context: RunContext, out: str | Path, *, probe: bool = True, devices: int = 1
+) -> ComparePlan:
     """Plan a comparison.
 
     Arguments:
@@ -56,6 +65,7 @@ def plan(job: Job, context: RunContext, out: str | Path, *, probe: bool = True) 
         context: the store, models and progress.
         out: the folder of the comparison.
         probe: measure the model's speed.
+        devices: as of `ComparePlan`.
 
     Raises what planning a selection raises.
     """
@@ -82,18 +92,37 @@ def plan(job: Job, context: RunContext, out: str | Path, *, probe: bool = True) 
     answers = len(missing) * len(job.test)
     hours = None
     if probe and missing:
-        hours = (
-            _seconds_per_row(job)
-            * (
-                TRAINING_PASSES * (training + own_training_rows)
-                + to_score
-                + ANSWER_PASSES * answers
-            )
-            / 3600
-        )
+        # a model that a method trains is trained by one process, and the others wait for it
+        passes = TRAINING_PASSES * own_training_rows + to_score / devices
+        asked = ANSWER_PASSES * len(job.test)
+        each = [TRAINING_PASSES * _training_rows(cell) + asked for cell in missing]
+        hours = _seconds_per_row(job) * (passes + _longest(each, devices)) / 3600
     return ComparePlan(
-        tuple(cell_plans), len(missing), to_score, own_training_rows, training, answers, hours
+        tuple(cell_plans),
+        len(missing),
+        to_score,
+        own_training_rows,
+        training,
+        answers,
+        hours,
+        devices,
     )
+
+
+def _longest(cells: Sequence[float], devices: int) -> float:
+    """The cost of the device that has most to do, where each takes the next cell when it is free.
+
+    >>> _longest([3, 1, 1, 4], 2)
+    6
+
+    Arguments:
+        cells: the cost of each, in the order in which they are computed.
+        devices: at least 1.
+    """
+    busy: list[float] = [0] * devices  # until when
+    for cost in cells:
+        heapq.heapreplace(busy, busy[0] + cost)
+    return max(busy)
 
 
 def _training_rows(cell: Cell) -> int:

@@ -118,11 +118,12 @@ def show_plan(plan: ComparePlan) -> None:
         f"{plan.unfinished} cells to run: {plan.training_rows:,} rows to train on{more}, at most "
         f"{plan.to_score:,} rows to score for selecting, {plan.answers:,} answers.",
     )
+    on = f" on {plan.devices} devices" if plan.devices > 1 else ""
     if plan.hours is None:
         say(console, "The time was not measured.")
     else:
         say(
             console,
-            f"About {format_duration(3600 * plan.hours)}, measured on 64 rows, if training on a "
-            "row costs three times as much and answering twice.",
+            f"About {format_duration(3600 * plan.hours)}{on}, measured on 64 rows on this machine, "
+            "if training on a row costs three times as much and answering twice.",
         )

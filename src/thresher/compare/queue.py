@@ -35,6 +35,7 @@ class CellQueue:
         damaged: called with a cell that is damaged and will be computed again, and the reason.
         waiting: called again and again, with the number of missing cells, while other processes
             compute all of them.
+        total: number of missing cells, for numbering; None: of those that are missing now.
     """
 
     def __init__(
@@ -43,12 +44,13 @@ class CellQueue:
         cells: Sequence[Cell],
         damaged: Callable[[Cell, CorruptFile], None],
         waiting: Callable[[int], None],
+        total: int | None = None,
     ) -> None:
         self._out, self._cells = out, cells
         self._damaged, self._waiting = damaged, waiting
         self._claims = Claims(out / "cells", [cell.fingerprint for cell in cells])
         self._put_off: dict[str, bytes] = {}  # fingerprint -> key of the training it waits for
-        self._missing_at_first = 0
+        self._total = total
 
     def __enter__(self) -> CellQueue:
         self._claims.__enter__()
@@ -59,7 +61,8 @@ class CellQueue:
                 except CorruptFile as e:
                     self._damaged(cell, e)
                     delete_cell(self._out, cell)
-        self._missing_at_first = len(self._missing())
+        if self._total is None:
+            self._total = len(self._missing())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,7 +71,8 @@ class CellQueue:
     @property
     def total(self) -> int:
         """Number of cells that were missing at first."""
-        return self._missing_at_first
+        assert self._total is not None, "known inside the block"
+        return self._total
 
     def next(self) -> tuple[int, Cell] | None:
         """Claim a missing cell that no other process computes: its number, from 1, and the cell.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from thresher.request import RunRequest
 from thresher.selection.config import parse_settings
+from thresher.selection.worker import read_request
 from thresher.training.recipe import Recipe
 
 
@@ -40,6 +42,27 @@ class CompareRequest:
     score: str = "auto"
     keep_models: bool = False
     recipe: Recipe = field(default_factory=Recipe)
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Plain values; those of `options` are without the ones that are unset."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {
+            "options": self.options.to_mapping(),
+            "settings": list(self.settings),
+            "recipe": asdict(self.recipe),
+        }
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> CompareRequest:
+        """The inverse of `to_mapping`, also after its values were JSON. Raises ConfigError."""
+        return cls(
+            **{
+                **values,
+                "options": read_request(values["options"]),
+                "settings": tuple(values["settings"]),
+                "recipe": Recipe(**values["recipe"]),
+            }
+        )
 
     def for_tracker(self) -> dict[str, Any]:
         """What a tracker shows of the request, by option."""

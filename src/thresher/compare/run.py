@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shlex
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +18,21 @@ from thresher.compare.cells import FULL, RANDOM, Cell, Job
 from thresher.compare.output import write_comparison
 from thresher.compare.summary import summarise_cells
 from thresher.compare.table import Comparison
+from thresher.console.formatting import pluralize
 from thresher.engine.graph import signals_of, target_signals_of
 from thresher.engine.servers import check_servers, servers_of
+from thresher.engine.workers import wait_until
+from thresher.errors import StoreError
 from thresher.selection.target import leaks, needs_target
 from thresher.storage.atomic import remove_stale
 from thresher.storage.writable import check_folder
 
 if TYPE_CHECKING:
+    from thresher.console.progress import Progress
     from thresher.engine import RunContext
+    from thresher.engine.workers import Workers
+
+VISIBLE_SECONDS = 90.0  # for a network file system to show what other machines have written
 
 
 def compare(
@@ -43,7 +51,8 @@ def compare(
 
     Arguments:
         job: the comparison.
-        context: the store, models, trainer and progress.
+        context: the store, models, trainer and progress; its workers, if there are any, compute
+            the cells.
         out: the folder of the comparison.
         evaluate: evaluates a model.
         keep_models: keep the trained models.
@@ -63,9 +72,41 @@ def compare(
         for cell in cells:  # left over from a run that was killed after finishing its cell
             if cell not in missing:
                 shutil.rmtree(work_folder(out, cell), ignore_errors=True)
-    if missing:
+    if missing and context.workers is not None:
+        _wait_for(context.workers, out, cells, context.progress)
+    elif missing:
         CellRunner(job, context, out, evaluate, keep_models).run_missing(say)
     return _summarise(job, out, cells)
+
+
+def _wait_for(
+    workers: Workers, out: Path, cells: Sequence[Cell], progress: Progress | None
+) -> None:
+    """Wait until workers have finished all cells."""
+    left = [cell for cell in cells if not is_finished(out, cell)]
+    if progress is not None:
+        progress.start("cells", len(cells), len(cells) - len(left))
+
+    def done() -> bool:
+        now = [cell for cell in left if not is_finished(out, cell)]
+        if progress is not None and len(now) < len(left):
+            progress.advance(len(left) - len(now))
+        left[:] = now
+        return not left
+
+    try:
+        wait_until(done, workers)
+        deadline = time.monotonic() + VISIBLE_SECONDS
+        while not done():
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"Workers have finished {pluralize(len(left), 'cell')} that cannot be seen in "
+                    f"{out} from here. Run the same command again: what is missing is computed."
+                )
+            time.sleep(1)
+    finally:
+        if progress is not None:
+            progress.finish()
 
 
 def _summarise(job: Job, out: Path, cells: Sequence[Cell]) -> Comparison:

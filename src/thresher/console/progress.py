@@ -127,9 +127,13 @@ def speed(rate: float) -> str:
 
     >>> [speed(r) for r in (0, 0.25, 7.3, 1234, 1_109_685_786)]
     ['?/s', '0.2/s', '7.3/s', '1,234/s', '1,110M/s']
+    >>> [speed(r) for r in (0.03, 0.0007)]
+    ['1.8/min', '2.5/h']
     """
     if rate <= 0:
         return "?/s"
+    if rate < 0.1:
+        return f"{60 * rate:.1f}/min" if rate >= 1 / 600 else f"{3600 * rate:.1f}/h"
     if rate >= 10_000_000:
         return f"{rate / 1e6:,.0f}M/s"
     return f"{rate:,.1f}/s" if rate < 10 else f"{rate:,.0f}/s"

@@ -36,8 +36,8 @@ class RunContext:
     processes: int = 1
     """Number of processes that were started to score the same rows, this one included."""
     workers: Workers | None = None
-    """Processes that score all rows and train all models, while this one waits; None: this process
-    does it."""
+    """Processes that score all rows and train all models, or compute the cells of a comparison,
+    while this one waits; None: this process does it."""
     on_stored: Callable[[int], None] | None = None
     """Called with the number of rows whenever this process has stored rows that it scored."""
     meter: Meter = field(default_factory=Meter)

@@ -1,4 +1,5 @@
-"""Processes that compute the columns of a run in place of this one, as the engine sees them."""
+"""Processes that do the work of a run in place of this one: compute its columns, or the cells of a
+comparison."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from typing import Protocol
 
 
 class Workers(Protocol):
-    """Processes that compute the columns of this run, and then end."""
+    """Processes that do the work of this run, and then end."""
 
     def watch(self) -> bool:
         """Wait a moment, and replace workers that died. Returns whether any is still at work; False
-        means that all have ended, with every row stored.
+        means that all have ended, with nothing left to do.
 
         Raises what made the last worker fail, if none is left.
         """

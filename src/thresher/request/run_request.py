@@ -25,6 +25,7 @@ Backend = Literal["hf", "vllm", "openai"]
 Track = Literal["wandb", "mlflow", "tensorboard"]
 Engine = Literal["local", "ray"]
 ALL = ("select", "plan", "compare")
+SPREAD = ("select", "compare")  # commands whose work several devices share
 VERIFY = "verify-backend"
 SCORING = (*ALL, "evaluate", "suspects")  # commands that store a model's answers about rows
 ASKING = (*SCORING, VERIFY)  # commands that ask a model about rows
@@ -191,24 +192,24 @@ class RunRequest:
     """Continue with meaningless scores (a judge that gives no probability to its answers)."""
     device: Annotated[str, Option("NAME", MODEL, commands=ASKING)] = "auto"
     """cpu, cuda, cuda:1, mps, or auto: the best available."""
-    devices: Annotated[str | None, Option("LIST", MODEL, commands=("select",))] = None
+    devices: Annotated[str | None, Option("LIST", MODEL, commands=SPREAD)] = None
     """Several GPUs of this machine, a process each: 0,1,2,3, or all.
 
     Results do not depend on it, except for the last bits of numbers on a GPU.
     """
-    engine: Annotated[Engine, Option("NAME", RUN, commands=("select",))] = "local"
-    """Where rows are scored: local (this machine) or ray (workers on a Ray cluster).
+    engine: Annotated[Engine, Option("NAME", RUN, commands=SPREAD)] = "local"
+    """Where models run: local (this machine) or ray (workers on a Ray cluster).
 
     Ray's workers write scores into the store themselves: it must be on a file system that all nodes
     share, or on S3. See docs/cluster.md.
     """
-    ray_address: Annotated[str | None, Option("ADDRESS", RUN, commands=("select",))] = None
+    ray_address: Annotated[str | None, Option("ADDRESS", RUN, commands=SPREAD)] = None
     """With engine ray: HOST:PORT of the cluster's head; auto: the cluster that this machine is a
     node of; local: a new one on this machine (default: $RAY_ADDRESS, else auto, else local).
 
     The connection stays open until the process ends, and a new cluster ends with it.
     """
-    ray_workers: Annotated[int | None, Option("N", RUN, commands=("select",))] = None
+    ray_workers: Annotated[int | None, Option("N", RUN, commands=SPREAD)] = None
     """With engine ray: number of workers (default: one per GPU; without GPUs, one per CPU)."""
     dtype: Annotated[Dtype, Option("TYPE", MODEL, commands=ASKING)] = "auto"
     """auto, float32, bfloat16 or float16.

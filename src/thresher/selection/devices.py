@@ -67,7 +67,7 @@ def start_scoring(request: RunRequest, device: str, began: int) -> WorkerProcess
     return WorkerProcess.start(
         "thresher.selection.worker",
         {"request": given, "started": began},
-        device,
+        f"The worker on {device}",
         if_failed="Its rows were scored by the other processes",
         if_killed="rows that it had not stored yet are scored again by the next run",
     )

@@ -63,6 +63,7 @@ def started(
     work: Work,
     given: Callable[[Placement, str], Mapping[str, Any]],
     say: Callable[[str], None],
+    began: Callable[[str, str], None] | None = None,
 ) -> Iterator[RayWorkers]:
     """Workers on the Ray cluster of a request while the block runs.
 
@@ -72,6 +73,7 @@ def started(
         work: what they do.
         given: placement and store -> what a worker is asked for, as plain values.
         say: receives notes where the context has no progress.
+        began: as of `RayWorkers`.
 
     Raises ConfigError, and in the block what made the last worker fail.
     """
@@ -88,6 +90,7 @@ def started(
             say if progress is None else lambda text: progress.say(spelled(text, as_flag)),
             None if progress is None else progress.say,
             work,
+            began,
         )
         saved = False
         try:

@@ -93,6 +93,7 @@ class RayWorkers:
         say: receives what happened to a worker.
         report: receives a line on the progress of every worker, now and then; None: nothing does.
         work: what they do.
+        began: called with what a worker has begun (`WorkerState.task`) and the worker's name.
     """
 
     def __init__(
@@ -104,7 +105,9 @@ class RayWorkers:
         say: Callable[[str], None],
         report: Callable[[str], None] | None,
         work: Work = ROWS,
+        began: Callable[[str, str], None] | None = None,
     ) -> None:
+        self._began = began
         self._ray, self._job, self._wanted, self._work = ray, job, wanted, work
         self._say, self._report = say, report
         self._class = ray.remote(work.actor).options(
@@ -233,9 +236,13 @@ class RayWorkers:
             if worker.asked in answered:
                 answer, worker.asked = worker.asked, None
                 try:
-                    worker.state = self._ray.get(answer)
+                    state = self._ray.get(answer)
                 except self._ray.exceptions.RayError:
-                    pass  # it died: the call of `run` says so
+                    continue  # it died: the call of `run` says so
+                before, worker.state = worker.state, state
+                new = before is None or before.task != state.task
+                if self._began is not None and new and state.task:
+                    self._began(state.task, worker.name)
 
     def _take_last_states(self, workers: list[_Worker]) -> None:
         """The states of workers that have ended by themselves since the last question."""
@@ -277,11 +284,8 @@ class RayWorkers:
         for worker in self._workers:
             rows = seconds and self._work.unit == "row"  # cells take too long for a rate
             rate = f", {(worker.done - worker.reported) / seconds:.1f}/s" if rows else ""
-            what = (
-                f" ({worker.state.label})"
-                if seconds and worker.state and worker.state.label
-                else ""
-            )
+            doing = worker.state.doing if seconds and worker.state else ""
+            what = f" ({doing})" if doing else ""
             again = f", replaced {pluralize(worker.restarts, 'time')}" if worker.restarts else ""
             parts.append(
                 f"{worker.name}: {pluralize(worker.done, self._work.unit)}{rate}{what}{again}"

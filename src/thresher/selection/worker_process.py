@@ -33,7 +33,7 @@ AGAIN = 3.0  # seconds between two interrupts
 class WorkerProcess:
     """A running worker."""
 
-    device: str
+    name: str
     process: subprocess.Popen[bytes]
     errors: IO[bytes]
     if_failed: str
@@ -44,7 +44,7 @@ class WorkerProcess:
         cls,
         module: str,
         given: Mapping[str, Any],
-        device: str,
+        name: str,
         *,
         if_failed: str,
         if_killed: str,
@@ -55,7 +55,7 @@ class WorkerProcess:
         Arguments:
             module: to run.
             given: what the worker is asked for, as plain values.
-            device: that it uses, for messages.
+            name: at the beginning of messages, such as "The worker on cuda:1".
             if_failed: what became of its work if it failed, as a sentence.
             if_killed: what becomes of it if it does not end when it is asked to, as a clause.
             stdout: of the process, as `subprocess.Popen` takes it.
@@ -71,7 +71,7 @@ class WorkerProcess:
             process.stdin.flush()
         except BrokenPipeError:
             pass  # `end` reports how it ended
-        return cls(device, process, errors, if_failed, if_killed)
+        return cls(name, process, errors, if_failed, if_killed)
 
     def stop(self) -> None:
         """Ask it to store what it has scored, and to end."""
@@ -81,15 +81,18 @@ class WorkerProcess:
             except BrokenPipeError:
                 pass
 
-    def end(self) -> str:
-        """Wait until it has ended; a note if it had failed before, else ""."""
+    def end(self, alone: bool = False) -> str:
+        """Wait until it has ended; a note if it had failed, else "".
+
+        `alone`: whether there is no other process that takes over its work.
+        """
         try:
             code = self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
             return (
-                f"The worker on {self.device} did not end within {END_SECONDS:g} s and was killed; "
+                f"{self.name} did not end within {END_SECONDS:g} s and was killed; "
                 f"{self.if_killed}."
             )
         self.errors.seek(0)
@@ -99,7 +102,8 @@ class WorkerProcess:
             return ""
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         said = f": {lines[-1]}" if lines else ""
-        return f"The worker on {self.device} failed ({how}){said.rstrip('.')}. {self.if_failed}."
+        note = f"{self.name} failed ({how}){said.rstrip('.')}."
+        return note if alone else f"{note} {self.if_failed}."
 
 
 def run_worker(work: Callable[[Mapping[str, Any]], None]) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from thresher.errors import ThresherError
 
@@ -16,6 +17,12 @@ class WorkerState:
     device: str  # "GPU 3" or "CPU"
     done: int = 0  # by this worker: rows that it stored, or cells that it finished
     label: str = ""  # what it is scoring or training; "": between two such tasks
+    task: str = ""  # the cell that it computes
+
+    @property
+    def doing(self) -> str:
+        """The task and what it is at, for a line about the worker."""
+        return ", ".join(filter(None, (self.task, self.label)))
 
 
 @dataclass(frozen=True)
@@ -33,15 +40,19 @@ class Reports:
     state: WorkerState
     stopped: threading.Event = field(default_factory=threading.Event)
 
+    def change(self, **values: Any) -> None:
+        """Change fields of the state."""
+        self.state = replace(self.state, **values)
+
     def start(self, label: str, total: int, done: int) -> None:
-        self.state = replace(self.state, label=label)
+        self.change(label=label)
 
     def advance(self, n: int) -> None:
         if self.stopped.is_set():
             raise KeyboardInterrupt
 
     def finish(self) -> None:
-        self.state = replace(self.state, label="")
+        self.change(label="")
 
     def say(self, text: str) -> None:
         return
@@ -49,6 +60,10 @@ class Reports:
     def measure(self, name: str, value: float) -> None:
         return
 
+    def begin(self, task: str) -> None:
+        """`task`: the cell that is computed from now on."""
+        self.change(task=task)
+
     def count(self, done: int) -> None:
         """`done`: rows that were stored, or cells that were finished, since the last call."""
-        self.state = replace(self.state, done=self.state.done + done)
+        self.change(done=self.state.done + done)
