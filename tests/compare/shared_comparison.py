@@ -8,57 +8,69 @@ from collections import Counter
 from pathlib import Path
 
 from tests.fake_training import FakeEvaluation, FakeTraining
-from tests.text_pools import record, write_pool
+from tests.text_pools import HighestLoss, Model, record, write_pool
 from tests.warm_process import WarmProcess, WarmServer
-
-# argv: folder, seconds of a training and of an evaluation; "ready" once Python is up, and it goes
-# on after a line
-JOB = """
-import sys
-from pathlib import Path
-from tests.fake_training import FakeEvaluation, FakeTraining
-from tests.text_pools import HighestLoss, Model
-from thresher.compare import compare, make_job
+from thresher.compare import Evaluate, Job, make_job
 from thresher.engine import RunContext
 from thresher.methods.mllm_selector import MllmSelector
 from thresher.pools import open_pool
 from thresher.storage.columns import Store
 from thresher.types import Budget
 
-folder, seconds = Path(sys.argv[1]), float(sys.argv[2])
-training = FakeTraining(folder / "trainings", seconds=seconds)
-evaluation = FakeEvaluation(folder / "evaluations", lambda told: 0.5, seconds=seconds)
-made = make_job(
-    open_pool(folder / "pool.json"), open_pool(folder / "test.json"),
-    methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()},
-    budgets=[Budget.parse("10%")], seeds=3, model=Model().handle,
-)
+# argv: folder, seconds of a training and of an evaluation; "ready" once Python is up, and it goes
+# on after a line
+JOB = """
+import sys
+from pathlib import Path
+from tests.compare.shared_comparison import job_in
+from thresher.compare import compare
+
+folder = Path(sys.argv[1])
+job, context, evaluate = job_in(folder, float(sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
-context = RunContext(Store(folder / "store"), trainer=training.trainer)
-compare(made, context, folder / "out", evaluate=evaluation, report=print)
+compare(job, context, folder / "out", evaluate=evaluate, report=print)
 """
 CELLS, SEED_MODELS = 12, 3  # three methods and the full pool, three seeds
 
 
-class SharedComparison:
-    """The folder of a comparison, and the processes that compute it."""
+def write_pools(folder: Path) -> None:
+    """A pool and an evaluation set.
 
-    def __init__(self, folder: Path, warm: WarmServer, seconds: float) -> None:
-        folder.mkdir(exist_ok=True)
-        self.folder, self._warm, self._seconds = folder, warm, seconds
-        write_pool(folder / "pool.json", [record(i) for i in range(300)])
-        write_pool(folder / "test.json", [record(i) for i in range(10_000, 10_200)])
+    `folder`: to write them to.
+    """
+    write_pool(folder / "pool.json", [record(i) for i in range(300)])
+    write_pool(folder / "test.json", [record(i) for i in range(10_000, 10_200)])
 
-    def start(self, processes: int) -> list[WarmProcess]:
-        """Processes that begin at the same time."""
-        started = [self._warm.start(JOB, self.folder, self._seconds) for _ in range(processes)]
-        for process in started:
-            assert process.stdout.readline() == "ready\n"
-        for process in started:
-            process.stdin.write("\n")
-            process.stdin.flush()
-        return started
+
+def job_in(folder: Path, seconds: float) -> tuple[Job, RunContext, Evaluate]:
+    """The comparison of the pools in a folder, with fake training and evaluation.
+
+    Arguments:
+        folder: with what `write_pools` wrote.
+        seconds: of a training, and of an evaluation.
+    """
+    training = FakeTraining(folder / "trainings", seconds=seconds)
+    job = make_job(
+        open_pool(folder / "pool.json"),
+        open_pool(folder / "test.json"),
+        methods={"highest_loss": HighestLoss(), "mllm_selector": MllmSelector()},
+        budgets=[Budget.parse("10%")],
+        seeds=3,
+        model=Model().handle,
+    )
+    context = RunContext(Store(folder / "store"), trainer=training.trainer)
+    return job, context, FakeEvaluation(folder / "evaluations", lambda told: 0.5, seconds=seconds)
+
+
+class Computed:
+    """What was computed in a folder so far.
+
+    folder: of the comparison.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def finished(self) -> set[str]:
         """Fingerprints of the finished cells."""
@@ -75,6 +87,25 @@ class SharedComparison:
     def written(self) -> str:
         """compare.json without what was measured and without paths."""
         return untimed((self.folder / "out" / "compare.json").read_text(), self.folder)
+
+
+class SharedComparison(Computed):
+    """The folder of a comparison, and the processes that compute it."""
+
+    def __init__(self, folder: Path, warm: WarmServer, seconds: float) -> None:
+        super().__init__(folder)
+        self._warm, self._seconds = warm, seconds
+        write_pools(folder)
+
+    def start(self, processes: int) -> list[WarmProcess]:
+        """Processes that begin at the same time."""
+        started = [self._warm.start(JOB, self.folder, self._seconds) for _ in range(processes)]
+        for process in started:
+            assert process.stdout.readline() == "ready\n"
+        for process in started:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        return started
 
 
 def untimed(text: str, folder: Path) -> str:

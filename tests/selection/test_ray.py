@@ -19,34 +19,21 @@ import pyarrow.parquet as pq
 import pytest
 from benchmarks import sleeping_adapter
 
+from tests.ray_nodes import environment, two_nodes
 from tests.text_pools import record, write_pool
 
 pytest.importorskip("torch")
 pytest.importorskip("ray", reason="ray is not installed (the extra `ray`)")
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
 ROWS, SECONDS = 400, 0.05
 FILES = ("subset.json", "selection.parquet", "evidence.parquet")
 WAIT = 600.0
 
 
-def environment() -> dict[str, str]:
-    paths = [str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
-
-
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of two nodes on this machine, each a raylet with one CPU."""
-    from ray.cluster_utils import Cluster
-
-    # at their default niceness of 15, workers hardly run on a busy machine
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    node = {"num_cpus": 1, "object_store_memory": 100 << 20}
-    made = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
-    made.second = made.add_node(**node)
-    yield made
-    made.shutdown()
+    with two_nodes() as made:
+        yield made
 
 
 class Job:
