@@ -18,7 +18,7 @@ def environment() -> dict[str, str]:
 
 @contextmanager
 def two_nodes() -> Iterator[Any]:
-    """A cluster of two nodes on this machine, each a raylet with one CPU; `second` is the second."""
+    """A cluster of two nodes on this machine, each a raylet with one CPU; `second` is one."""
     from ray.cluster_utils import Cluster
 
     # at their default niceness of 15, workers hardly run on a busy machine
