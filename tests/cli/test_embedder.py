@@ -152,13 +152,15 @@ def test_what_is_refused_before_any_request(
     assert not losses.asked and not embeds.embedded and not Path("out").exists()
 
 
+@pytest.mark.parametrize("served", [False, True])
 def test_a_server_without_embeddings_stops_before_another_model_scores(
-    capsys: pytest.CaptureFixture[str], losses: Server
+    capsys: pytest.CaptureFixture[str], losses: Server, served: bool
 ) -> None:
-    words = ["--method", "winnow", *SEED_FREE, "--model", "demo", "--embedder", f"{losses.url}#m"]
+    model = f"{losses.url}#m" if served else "demo"
+    words = ["--method", "winnow", *SEED_FREE, "--model", model, "--embedder", f"{losses.url}#m"]
     printed = run(capsys, "select", *words, code=1)
     assert "gives no embeddings (HTTP 404" in printed and "--runner pooling" in printed
-    assert "loss:" not in printed
+    assert "loss:" not in printed and not losses.asked
 
 
 @pytest.mark.parametrize("plan", [{"embeds": "texts"}, {"embeds": "messages", "sees": False}])

@@ -276,12 +276,12 @@ class ColumnEngine:
         return RowColumn(out, request.positions[left], errors, run)
 
     def _check_servers(self, signal: RowSignal) -> None:
-        """Before another model than a server's scores the pool, look whether the servers answer
-        that are asked later. Raises ServerError."""
-        model = model_of(signal)
-        if signal.needs is Capability.NONE or getattr(model, "served", False):
+        """Before a model scores the pool, look whether the servers of the other models answer.
+        Raises ServerError."""
+        if signal.needs is Capability.NONE:
             return
-        check_servers(self._servers)
+        model = model_of(signal)
+        check_servers([server for server in self._servers if server.identity != model])
         self._servers = []
 
     def _peers(self, signal: RowSignal, request: ScoringRequest) -> list[ScoringRequest]:

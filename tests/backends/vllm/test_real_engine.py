@@ -6,6 +6,7 @@ vLLM needs an environment of its own: `THRESHER_VLLM_PYTHON` is the Python of on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -19,12 +20,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import thresher
 from tests.backends.openai.asked_rows import collect
+from tests.openai_server import Real
 from tests.picture_rows import ROWS, Pictures
 from tests.tiny_models import build
 from tests.vllm_numbers import AFTER, QUERIES, SHOWN, numbers
 from thresher.backends import resolve
+from thresher.backends.openai.image_uris import ImageURIs
+from thresher.backends.openai.messages import messages
 from thresher.backends.openai.options import ServerOptions
+from thresher.backends.openai.resolve import resolve_embedder
+from thresher.backends.openai.row_parts import Part, part_of, text_only
+from thresher.errors import ServerError
 from thresher.signals.query import judge_prompt
 
 PYTHON = os.environ.get("THRESHER_VLLM_PYTHON", "")
@@ -80,12 +88,32 @@ def test_offline_engine(folder: Path, want: dict[str, list[object]], tmp_path: P
 @pytest.fixture(scope="module")
 def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A vLLM server."""
+    with serving_vllm(folder, tmp_path_factory.mktemp("vllm")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def pooling_url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A vLLM server that gives embeddings."""
+    with serving_vllm(folder, tmp_path_factory.mktemp("pooling"), "--runner", "pooling") as address:
+        yield address
+
+
+@contextlib.contextmanager
+def serving_vllm(folder: Path, out: Path, *more: str) -> Iterator[str]:
+    """The URL of a vLLM server, which is ended with the block.
+
+    Arguments:
+        folder: of the model.
+        out: for its log.
+        more: further words of its command.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = ["--model", str(folder), "--served-model-name", "m", "--dtype", "float32"]
-    words += ["--enforce-eager", "--host", "127.0.0.1", "--port", str(port)]
-    log = tmp_path_factory.mktemp("vllm") / "server.log"
+    words += ["--enforce-eager", "--host", "127.0.0.1", "--port", str(port), *more]
+    log = out / "server.log"
     command = [PYTHON, "-m", "vllm.entrypoints.openai.api_server", *words]
     with log.open("wb") as file:
         server = subprocess.Popen(command, env=environment(), stdout=file, stderr=file)
@@ -132,3 +160,59 @@ def test_server(url: str, want: dict[str, list[object]]) -> None:
     exact = np.asarray(want["ask logprob"])[:, : asked["logprob"].shape[1]]
     np.testing.assert_allclose(asked["logprob"][named], exact[named], atol=NATS)
     assert (exact[~named] < np.log(1 / 20)).all()
+
+
+PARTS: tuple[Part, ...] = ("question", "answer", "image", "all")
+
+
+@pytest.mark.parametrize("texts", [False, True])
+def test_embeddings(pooling_url: str, folder: Path, texts: bool) -> None:
+    """vLLM gives the last layer's state of the last token, of texts and images as transformers
+    does."""
+    backend = resolve_embedder(pooling_url, ServerOptions(timeout=300.0), texts).open()
+    backend.check()
+    pool, model = Pictures(), Real(folder)
+    found, errors = collect(backend.embed_parts(ROWS, pool, PARTS), len(ROWS))
+    assert errors == [""] * len(ROWS)
+    uris = ImageURIs(pool, ServerOptions().image_side)
+    for part in PARTS:
+        for i, row in enumerate(ROWS):
+            sent = part_of(row, part)
+            content = (
+                text_only(row, part)
+                if texts
+                else None
+                if sent is None
+                else messages(sent, uris.uri)
+            )
+            if content is None:
+                assert not found[part][i].any()
+                continue
+            want = np.array(model.embed(content))
+            assert found[part][i] @ want / np.linalg.norm(want) > 0.999, (part, row.id)
+
+
+def test_a_server_that_generates_gives_no_embeddings(url: str) -> None:
+    with pytest.raises(ServerError, match="--runner pooling"):
+        resolve_embedder(url, ServerOptions(timeout=300.0), False).open().check()
+
+
+def test_winnow_without_weights_here(
+    url: str,
+    pooling_url: str,
+    tiny_pool: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+    result = thresher.select(
+        str(tiny_pool),
+        method="winnow",
+        budget="4",
+        settings={"guard": "off", "trust": "base"},
+        images=str(tiny_pool.parent / "images"),
+        model=url,
+        embedder=pooling_url,
+        timeout=300.0,
+    )
+    assert len(result) == 4
