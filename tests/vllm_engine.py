@@ -70,6 +70,12 @@ class LLM:
         self.seen: list[list[int]] = []
         self.cached: list[int] = []  # of each prompt
         self.dead = False
+        self.ended = 0  # times that its process was ended
+        self.llm_engine = SimpleNamespace(engine_core=SimpleNamespace(shutdown=self._end))
+
+    def _end(self) -> None:
+        self.ended += 1
+        self.dead = True
 
     def generate(self, prompts: Sequence[Any], params: Sequence[Any], use_tqdm: bool) -> list[Any]:
         if self.dead:

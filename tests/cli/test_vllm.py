@@ -16,6 +16,7 @@ from tests.tiny_models import build
 from tests.vllm_engine import LLM, Dead, SamplingParams
 from thresher import cli
 from thresher.backends import resolve
+from thresher.backends.hf.backend import HFBackend
 from thresher.backends.vllm import arguments
 from thresher.backends.vllm.engine import Engine
 from thresher.errors import ModelError
@@ -27,7 +28,13 @@ def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def engines(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
+def llms() -> list[LLM]:
+    """The engines that were started."""
+    return []
+
+
+@pytest.fixture
+def engines(monkeypatch: pytest.MonkeyPatch, llms: list[LLM]) -> list[Mapping[str, Any]]:
     """Pretends that vLLM is installed. The arguments of the engines that were started."""
     started: list[Mapping[str, Any]] = []
     module = ModuleType("vllm")
@@ -35,7 +42,8 @@ def engines(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, Any]]:
 
     def start(where: str, typed: str, arguments: Mapping[str, Any]) -> Engine:
         started.append(arguments)
-        return Engine(LLM(Path(where)), module, (Dead,))
+        llms.append(LLM(Path(where)))
+        return Engine(llms[-1], module, (Dead,))
 
     monkeypatch.setitem(sys.modules, "vllm", module)
     monkeypatch.setattr(Engine, "start", start)
@@ -246,15 +254,28 @@ def test_winnow_with_the_embeddings_of_another_model(
     tiny_pool: Path,
     tmp_path: Path,
     engines: list[Mapping[str, Any]],
+    llms: list[LLM],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """vLLM gives the losses, transformers the embeddings: the same rows as transformers gives."""
+    """vLLM gives the losses, transformers the embeddings: the same rows as transformers gives. vLLM
+    has ended, and given its memory back, when the embeddings are computed."""
+    alive: list[int] = []
+    read = HFBackend.read
+
+    def watched(*given: Any, **named: Any) -> Any:
+        alive.append(sum(not llm.ended for llm in llms))
+        return read(*given, **named)
+
+    monkeypatch.setattr(HFBackend, "read", watched)
     settings = ["--method", "winnow", "--budget", "3", "--set", "guard=off", "trust=base"]
     model = str(build("qwen2_5_vl"))
     for backend, more in (("hf", []), ("vllm", ["--embedder", model])):
         words = [*settings, "--backend", backend, *more, "--out", str(tmp_path / backend)]
+        words += ["--store", str(tmp_path / f"store of {backend}")]
+        alive.clear()
         code, _, err = run(capsys, *words_of(tiny_pool), *words)
         assert code == 0, err
-    assert len(engines) == 1
+    assert len(engines) == 1 and alive and not any(alive)
     assert (tmp_path / "hf/subset.json").read_text() == (tmp_path / "vllm/subset.json").read_text()
 
 

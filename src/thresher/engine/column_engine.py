@@ -188,7 +188,7 @@ class ColumnEngine:
         return request
 
     def close(self) -> None:
-        """Release the model that is open."""
+        """Close the model that is open."""
         self.models.close()
 
     def _pool_signal(self, signal: PoolSignal) -> Fields:

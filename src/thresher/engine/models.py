@@ -116,7 +116,7 @@ class Models:
             )
 
     def open(self, identity: _Identity = None) -> Any:
-        """The backend of a model. The backend that was open before is released.
+        """The backend of a model. The backend that was open before is closed.
 
         A model that thresher trains is trained now if it is not in the store. Raises ConfigError
         if the model is not named, and what training or opening raises.
@@ -126,7 +126,7 @@ class Models:
         """
         handle = self.handle(identity)
         if self._opened is None or self._opened[0] != identity:
-            self._opened = None
+            self.close()
             if isinstance(identity, TrainedIdentity):
                 training, context = self.training_sets[identity], self._context
                 handle = trained_model(
@@ -143,7 +143,12 @@ class Models:
         return self._opened[1]
 
     def close(self) -> None:
-        """Release the model that is open."""
+        """Close the model that is open."""
+        if self._opened is None:
+            return
+        end = getattr(self._opened[1], "close", None)  # of a backend with a process of its own
+        if end is not None:
+            end()
         self._opened = None
 
     def handle(self, identity: _Identity) -> ModelHandle:

@@ -201,6 +201,7 @@ class _Pass:
             if self.displayed and self.progress is not None:
                 self.progress.finish()
             self.scorer.models.collect_notes()
+            self.backend = None  # another pass may open another model
             seconds = self._seconds()
             for fp, _ in columns:
                 self.store.record_cost(fp, self.scored, seconds / len(columns))

@@ -61,6 +61,10 @@ class Engine:
         atexit.register(_stop, weakref.ref(llm.llm_engine.engine_core))
         return cls(llm, vllm, (EngineDeadError,))
 
+    def close(self) -> None:
+        """End the engine's process. It runs nothing afterwards."""
+        self.llm.llm_engine.engine_core.shutdown()
+
     def run(self, prompts: Sequence[Prompt], settings: Sequence[Mapping[str, Any]]) -> list[Any]:
         """Run some prompts together.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -114,11 +115,22 @@ def _open(
         arguments["max_num_batched_tokens"] = batch_tokens
     limits = {**arguments["limit_mm_per_prompt"], **given.get("limit_mm_per_prompt", {})}
     arguments |= {**given, "limit_mm_per_prompt": limits}
+    _free_memory()
     engine = Engine.start(found.where, typed, arguments)
     stop_ids = answer_ends(_generation_config(found, trust_remote_code), encoder)
     backend = VLLMBackend(engine, encoder, prompts, stop_ids)
     _check(backend, typed)
     return backend
+
+
+def _free_memory() -> None:
+    """Give back the memory of models that ran in this process before: PyTorch keeps a device's for
+    itself, and the engine's process would not find it."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _generation_config(found: Found, trust_remote_code: bool) -> Any:
