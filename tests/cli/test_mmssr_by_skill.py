@@ -45,6 +45,7 @@ def asked(
         return ModelHandle(spec, ModelIdentity(f"fake:{spec}", "fake", "float32", "pil"), open_)
 
     monkeypatch.setattr(thresher.backends, "resolve", resolve)
+    monkeypatch.setattr("thresher.backends.identity.check_name", lambda *given: None)
     write_pool(tmp_path / "mixed.json", [row(i) for i in range(COMMON + RARE)])
     return opened
 

@@ -25,6 +25,20 @@ class FailsLate(TinyAdapter):
 LATE = f"--model model --adapter {__name__}:FailsLate"
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with pools and models that can and cannot be used; there is no store."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
+    pool_of(tmp_path, [record(i) for i in range(8)])
+    (tmp_path / "other.json").write_bytes((tmp_path / "pool.json").read_bytes())
+    (tmp_path / "empty.json").write_text("[]")
+    write_model(tmp_path / "model")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text('{"model_type": "llava"}')
+    return tmp_path
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -55,21 +69,45 @@ LATE = f"--model model --adapter {__name__}:FailsLate"
         "store export new/out.tar",
     ],
 )
-def test_nothing_is_left_behind(
-    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("THRESHER_STORE", str(tmp_path / "store"))
-    pool_of(tmp_path, [record(i) for i in range(8)])
-    (tmp_path / "other.json").write_bytes((tmp_path / "pool.json").read_bytes())
-    (tmp_path / "empty.json").write_text("[]")
-    write_model(tmp_path / "model")
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "config.json").write_text('{"model_type": "llava"}')
-    before = sorted(tmp_path.iterdir())
+def test_nothing_is_left_behind(command: str, here: Path) -> None:
+    before = sorted(here.iterdir())
     ended = CliRunner().invoke(app, shlex.split(command))
     assert ended.exit_code in (1, 2) and "Error: " in ended.output, ended.output
     assert "No such option" not in ended.output and "Missing option" not in ended.output
     assert ended.exception is None or isinstance(ended.exception, SystemExit), ended.output
-    after = [path for path in sorted(tmp_path.iterdir()) if path.name != "store"]
+    after = [path for path in sorted(here.iterdir()) if path.name != "store"]
     assert after == before
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "select pool.json -o new/out -b 3 -m no_such_method",
+        "select pool.json -o new/out -b 0 -m random",
+        "select pool.json -o new/out -b 3 -m clipper --model demo --set bins=0",
+        "select pool.json -o pool.json -b 3 -m random",
+        "select pool.json -o new/out -b 3 -m perplexity --model no_such_folder",
+        "select pool.json -o new/out -b 3 -m perplexity --model broken",
+        "select pool.json -o new/out -b 3 -m winnow --model demo --embedder no_such_folder",
+        "select pool.json -o new/out -b 3 -m error_driven --model demo --validation other.json "
+        "--teacher no_such_folder",
+        f"select pool.json -o new/out -b 3 -m winnow {LATE}",
+        "select pool.json -o new/out -b 3 -m winnow --backend openai --url http://127.0.0.1:1/v1 "
+        "--model served",
+        "plan pool.json -b 3 -m perplexity --model no_such_folder",
+        "evaluate --data pool.json --model no_such_folder",
+        "evaluate --data pool.json --model demo --max-new-tokens 0",
+        "evaluate --data pool.json --model demo --score every",
+        "suspects pool.json --model demo --threshold 3",
+        "suspects pool.json --model no_such_folder",
+        "train pool.json -o new/out --model no_such_folder",
+        "compare pool.json -o new/out -b 3 -m random --eval other.json --model no_such_folder",
+    ],
+)
+def test_what_needs_no_rows_and_no_weights_is_checked_before_the_store_has_anything(
+    command: str, here: Path
+) -> None:
+    ended = CliRunner().invoke(app, shlex.split(command))
+    assert ended.exit_code in (1, 2) and "Error: " in ended.output, ended.output
+    assert "No such option" not in ended.output and "Missing option" not in ended.output
+    assert not (here / "store").exists()

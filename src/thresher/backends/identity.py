@@ -195,32 +195,50 @@ def find(
 
     limit_idle_threads()  # before transformers is imported
     typed = typed or opt("model", spec)
-    if spec == "demo":
-        folder: Path | None = BUILT_IN
-    else:
-        folder = Path(spec).expanduser() if Path(spec).expanduser().exists() else None
-    if (
-        not adapted
-        and folder is not None
-        and (folder / ADAPTER).is_file()
-        and not (folder / "config.json").exists()
-    ):
+    folder = check_name(spec, typed, adapted)
+    if folder is not None and not adapted and _is_adapter(folder):
         return _find_adapter(typed, folder, trust_remote_code, cache)
     if folder is not None:
         config = _read_config(typed, folder)
-        found = Found(str(folder), None, config, "sha256:" + _hash_folder(folder, cache, typed))
-    elif _HUB_ID.fullmatch(spec):
+    else:
         where, _, requested = spec.partition("@")
         revision, config = _pin(typed, where, requested or None)
-        found = Found(where, revision, config, f"hub:{where}@{revision}")
-    else:
+    if not adapted:
+        _check_is_multimodal(typed, config, trust_remote_code)
+    if folder is not None:  # last: it reads all weights
+        return Found(str(folder), None, config, "sha256:" + _hash_folder(folder, cache, typed))
+    return Found(where, revision, config, f"hub:{where}@{revision}")
+
+
+def check_name(spec: str, typed: str | None = None, adapted: bool = False) -> Path | None:
+    """The folder of a model; None for a hub id, which is not looked up. Reads no weights.
+
+    Arguments:
+        spec: a folder, a hub id, or `demo`.
+        typed: the name of the model in messages; None: `opt("model", spec)`.
+        adapted: whether an adapter runs it.
+
+    Raises NotAModel for what is none of these, and ModelError for a folder without weights.
+    """
+    typed = typed or opt("model", spec)
+    if spec == "demo":
+        return BUILT_IN
+    folder = Path(spec).expanduser()
+    if folder.exists():
+        if adapted or not _is_adapter(folder):
+            _read_config(typed, folder)
+        return folder
+    if not _HUB_ID.fullmatch(spec):
         raise NotAModel(
             f"{typed}: no such folder, and not a hub id (organisation/name). Give a model folder, "
             "a hub id, or demo for the built-in model."
         )
-    if not adapted:
-        _check_is_multimodal(typed, found.config, trust_remote_code)
-    return found
+    return None
+
+
+def _is_adapter(folder: Path) -> bool:
+    """Whether a folder holds LoRA adapters without their base."""
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").exists()
 
 
 def _find_adapter(typed: str, folder: Path, trust_remote_code: bool, cache: Path | None) -> Found:

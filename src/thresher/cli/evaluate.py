@@ -79,6 +79,7 @@ def evaluate(
     """
     from thresher.errors import ConfigError, opt
     from thresher.evaluation import report
+    from thresher.evaluation.evaluator import check_options
     from thresher.evaluation.tracked import track_evaluation, track_tasks
     from thresher.methods.needs import no_model
     from thresher.selection.opening import store_of
@@ -89,6 +90,7 @@ def evaluate(
         raise ConfigError(
             f"Missing: {opt('data')} (a file of any format of a pool), or {opt('lmms_eval')}."
         )
+    check_options(score, max_new_tokens)
     request = o.request_of(context)
     if request.model is None:
         raise no_model("thresher evaluate")

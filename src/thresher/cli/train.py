@@ -138,6 +138,7 @@ def train(
         seed=seed,
         precision=precision,  # type: ignore[arg-type]  # checked by Recipe
     )
+    from thresher.backends.identity import check_name
     from thresher.cli.guard import note
     from thresher.console.progress import stderr_progress
     from thresher.errors import CapabilityError, opt
@@ -166,6 +167,7 @@ def train(
         )
     if merge and full:
         note("--full trains the whole model: --merge has nothing to do.")
+    check_name(model)
     kept = open_store(default_store() if store is None else store)
     pool = open_the_pool(
         *(subset, images, kept, note),

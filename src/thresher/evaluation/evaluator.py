@@ -75,12 +75,7 @@ def evaluate(
 
     Raises ConfigError, TooManyFailures, StoreError, and what opening the model raises.
     """
-    if max_new_tokens < 1:
-        raise ConfigError(
-            ": expected a number of tokens, at least 1.",
-            option="max_new_tokens",
-            value=max_new_tokens,
-        )
+    check_options(score, max_new_tokens)
     started = time.monotonic()
     names = group_names(pool, by)
     questions, limit, closed_set = _questions(pool, score, on_missing)
@@ -133,6 +128,27 @@ def evaluate(
     )
 
 
+def check_options(score: str, max_new_tokens: int) -> None:
+    """Raise ConfigError for values that `evaluate` refuses whatever the rows are.
+
+    Arguments:
+        score: "auto", "generate" or "choice", as in `evaluate`.
+        max_new_tokens: limit of a generated answer.
+    """
+    if score not in SCORES:
+        raise ConfigError(
+            f": expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}",
+            option="score",
+            value=score,
+        )
+    if max_new_tokens < 1:
+        raise ConfigError(
+            ": expected a number of tokens, at least 1.",
+            option="max_new_tokens",
+            value=max_new_tokens,
+        )
+
+
 def check_rows(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto") -> None:
     """Raise what `evaluate` would raise for these rows before it opens a model: for commands that
     train or select first.
@@ -145,6 +161,7 @@ def check_rows(pool: Pool, *, score: str = "auto", on_missing: OnMissing = "auto
         score: "auto", "generate" or "choice", as in `evaluate`.
         on_missing: "auto", "exclude" or "refuse", as in `evaluate`.
     """
+    check_options(score, max_new_tokens=1)
     _questions(pool, score, on_missing)
 
 
@@ -157,12 +174,6 @@ def _questions(
     """The rows as questions, the limit of failures, and the candidates of rows without candidates
     of their own.
     """
-    if score not in SCORES:
-        raise ConfigError(
-            f": expected one of {', '.join(SCORES)}.{did_you_mean(score, list(SCORES))}",
-            option="score",
-            value=score,
-        )
     questions = _Questions(pool)
     allowed = {"auto": len(pool) // AUTO_LIMIT, "refuse": 0, "exclude": len(pool) - 1}[on_missing]
     limit = _Limit(allowed, len(pool), Counter(questions.errors.values()))

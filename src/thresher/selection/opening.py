@@ -1,7 +1,11 @@
 """From a RunRequest to what a run needs, the cheapest checks first: a wrong command fails before
 anything expensive starts.
 
-Opens pools and resolves models; scores nothing and creates nothing but caches in the store.
+Opens pools and resolves models; scores nothing and creates nothing but caches in the store. What
+can be checked without reading the pool's rows or a model's weights is checked before that. What
+cannot (a field that no row has, a folder that holds another selection) leaves the index of the pool
+and the hashes of the weights in the store: the corrected command needs them, and making them takes
+minutes for a large pool or model.
 `say` receives messages for the user.
 """
 
@@ -136,6 +140,12 @@ def prepare(
     from thresher.engine import RunContext
     from thresher.selection.task import SelectionTask
 
+    if out and request.out:
+        from thresher.storage.writable import check_folder
+
+        check_folder(request.out)
+    if request.backend != "openai":
+        _check_names(method, request, uses_model, options)
     store = store_of(request)
     store.check(
         writes=bool(needs(method)) or request.dedup is not None or suspects or signals
@@ -203,6 +213,30 @@ def prepare(
     context = RunContext(store, model, roles, trainer_for(workers, store))
     context = replace(context, decided=_decided(request, method, pool, context, say))
     return Job(SelectionTask(pool, method, budget, request, target), context, server)
+
+
+def _check_names(
+    method: Method, request: RunRequest, uses_model: bool, options: Collection[str]
+) -> None:
+    """Raise NotAModel or ModelError for a model that is no folder with weights and no hub id.
+
+    Arguments:
+        method: with its settings, which may name further models.
+        request: of the user.
+        uses_model: whether the main model is used, whatever rows the pool has.
+        options: as of `prepare`.
+    """
+    from thresher.backends.identity import check_name
+    from thresher.methods.needs import models_of
+
+    adapted = request.adapter is not None
+    if uses_model and request.model is not None and not is_url(request.model):
+        check_name(request.model, opt("model", request.model), adapted)
+    for role, spec in models_of(method).items():
+        if not is_url(spec):
+            check_name(spec, opt(role if role in options else f"settings.{role}", spec))
+    if request.embedder is not None and not is_url(request.embedder):
+        check_name(request.embedder, opt("embedder", request.embedder))
 
 
 def store_of(request: RunRequest) -> Store:
