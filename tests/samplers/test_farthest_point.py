@@ -47,6 +47,20 @@ def test_it_takes_the_rows_of_the_obvious_loop(
         assert rows.tolist() == obvious(vectors, k, ties, n // 2), (n, k)
 
 
+@pytest.mark.parametrize("kind", ["scattered", "clusters", "copies"])
+@pytest.mark.parametrize("active", [0.001, 0.05, 0.5])
+def test_how_many_rows_are_compared_at_once_changes_nothing(
+    kind: str, active: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors, ties = some(2000, kind)
+    monkeypatch.setattr("thresher.samplers.farthest_point.PLAIN", 2000)
+    plain = farthest_points(vectors, 1200, ties, first=3)
+    monkeypatch.setattr("thresher.samplers.farthest_point.PLAIN", 20)
+    monkeypatch.setattr("thresher.samplers.farthest_point.ACTIVE", active)
+    monkeypatch.setattr("thresher.samplers.farthest_point.BLOCK", 64)
+    assert farthest_points(vectors, 1200, ties, first=3).tolist() == plain.tolist()
+
+
 @pytest.mark.parametrize(("n", "k", "length"), [(5, 0, 0), (5, 9, 5), (5, -1, 0)])
 def test_a_budget_of_nothing_or_of_more_than_all(n: int, k: int, length: int) -> None:
     vectors, ties = some(n, "scattered")

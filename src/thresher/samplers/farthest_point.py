@@ -1,19 +1,28 @@
 """Farthest-point sampling (greedy k-centre): each row is the least similar to those already taken.
 
 Exact, but faster than the plain loop that compares one row with all others in every step. The first
-rows are taken by that loop and divide the others into cells by their nearest taken row. A cell is
-compared with later rows only when its farthest row, by the similarities known so far, is the
-farthest of all: similarities only grow, so known ones are bounds. Many comparisons are then one
-matrix product. Memory: the vectors in float32, no n x n matrix.
+rows are taken by that loop and divide the others into cells by their nearest taken row. What is
+known of a row is its highest similarity with the taken rows that it was compared with: a lower
+bound, since similarities only grow. So only the rows of the lowest bounds are compared with all
+taken rows, and the farthest of them are taken until the lowest bound of the others is reached;
+within a cell, rows are compared only when one of them has the lowest bound of all. Many comparisons
+are then one matrix product. Equal rows are compared once. Memory: the vectors in float32, no n x n
+matrix.
+
+Comparisons are about half of rows x taken rows, and at least k^2 / 2, since a row is compared with
+those taken before it: the time grows with the square of the rows.
 """
 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 
 import numpy as np
 
-PLAIN = 256  # rows taken by the plain loop, and so cells at most
+PLAIN = 256  # different rows taken by the plain loop, and so cells at most
+ACTIVE = 0.1  # share of the rows with the lowest bounds, which are compared with all taken rows
+BLOCK = 4096  # rows and taken rows of one matrix product
 _TAKEN = np.float32(np.inf)
 
 
@@ -32,83 +41,163 @@ def farthest_points(vectors: np.ndarray, k: int, ties: np.ndarray, first: int) -
     >>> farthest_points(line, 3, np.arange(4, dtype=np.uint64), first=0).tolist()
     [0, 3, 2]
     """
-    n = len(vectors)
-    k = min(k, n)
+    k = min(k, len(vectors))
     if k <= 0:
         return np.zeros(0, np.int64)
-    x = np.asarray(vectors, np.float32)
-    taken, nearest, cell = _plain(x, min(k, PLAIN), ties, first)
-    if len(taken) == k:
-        return np.array(taken, np.int64)
-    centres = np.empty((k, x.shape[1]), np.float32)
-    centres[: len(taken)] = x[taken]
-    by_cell = np.split(np.argsort(cell, kind="stable"), np.cumsum(np.bincount(cell))[:-1])
-    cells = [
-        _Cell(rows, x[rows], ties[rows], nearest[rows], len(taken))
-        for rows in by_cell
-        if len(rows)  # a copy of an earlier row is nearest to none
-    ]
-    heap = [(*c.farthest(), i) for i, c in enumerate(cells)]
-    heapq.heapify(heap)
-    while len(taken) < k:
-        *_, i = heap[0]
-        c = cells[i]
-        if c.seen == len(taken):
-            row = c.take()
-            centres[len(taken)] = x[row]
-            taken.append(row)
-        else:
-            c.compare(centres[: len(taken)])
-        heapq.heapreplace(heap, (*c.farthest(), i))
-    return np.array(taken, np.int64)
+    state = _State(vectors, k, ties, first)
+    state.take_plainly(int(state.group[first]))
+    while len(state.taken) < k:
+        state.take_active()
+    return np.array(state.taken, np.int64)
 
 
-def _plain(
-    x: np.ndarray, k: int, ties: np.ndarray, first: int
-) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """The first k rows; of every row its highest similarity with one of them, infinite for
-    themselves, float32 [n], and which of them, int64 [n]."""
-    nearest = np.full(len(x), -np.inf, np.float32)
-    cell = np.zeros(len(x), np.int64)
-    taken = [first]
-    while True:
-        similar = x @ x[taken[-1]]
-        closer = similar > nearest
-        nearest[closer], cell[closer] = similar[closer], len(taken) - 1
-        nearest[taken] = _TAKEN
-        if len(taken) == k:
-            return taken, nearest, cell
-        far = np.flatnonzero(nearest == nearest.min())
-        taken.append(int(far[np.argmin(ties[far])]))
+class _State:
+    """Groups of equal rows, and how similar they are to the rows that were taken.
+
+    Arguments:
+        vectors, k, ties, first: as of `farthest_points`; k >= 1.
+    """
+
+    def __init__(self, vectors: np.ndarray, k: int, ties: np.ndarray, first: int) -> None:
+        whole = np.ascontiguousarray(vectors)
+        as_bytes = whole.view(np.dtype((np.void, whole.dtype.itemsize * whole.shape[1])))[:, 0]
+        _, index, self.group = np.unique(as_bytes, return_index=True, return_inverse=True)
+        self.x = np.asarray(whole[index], np.float32)  # [g, d]
+        # the rows of each group by tie, `first` before them: members[start[g] : start[g + 1]]
+        self.members = np.lexsort((ties, np.arange(len(ties)) != first, self.group))
+        self.start = np.append(0, np.cumsum(np.bincount(self.group)))
+        self.next = self.start[:-1].copy()  # [g]: the next member to take
+        self.ties = ties
+        self.tie = ties[self.members[self.next]]  # uint64 [g], of the next member
+        self.nearest = np.full(len(self.x), -np.inf, np.float32)  # [g], the known bounds
+        self.cell = np.zeros(len(self.x), np.int64)  # [g]
+        self.seen = np.zeros(len(self.x), np.int64)  # [g]: taken groups that it was compared with
+        self.k = k
+        self.taken: list[int] = []  # rows
+        self.centres = np.empty((min(k, len(self.x)), self.x.shape[1]), np.float32)
+        self.found = 0  # taken groups, the rows of `centres` that are filled
+
+    def take(self, group: int) -> bool:
+        """Take the next row of a group. Returns whether the group has further rows."""
+        at = self.next[group]
+        if at == self.start[group]:
+            self.centres[self.found] = self.x[group]
+            self.found += 1
+        self.taken.append(int(self.members[at]))
+        self.next[group] = at + 1
+        if at + 1 == self.start[group + 1]:
+            self.nearest[group] = _TAKEN
+            return False
+        self.tie[group] = self.ties[self.members[at + 1]]
+        return True
+
+    def take_plainly(self, group: int) -> None:
+        """Take the first rows, one after the other, until `PLAIN` groups are found; `group`: of the
+        first one."""
+        while True:
+            before = self.found
+            self.take(group)
+            if self.found > before:
+                similar = self.x @ self.x[group]
+                closer = similar > self.nearest
+                self.nearest[closer], self.cell[closer] = similar[closer], before
+            if len(self.taken) == self.k or self.found == PLAIN:
+                self.seen[:] = self.found
+                return
+            far = np.flatnonzero(self.nearest == self.nearest.min())
+            group = int(far[np.argmin(self.tie[far])])
+
+    def take_active(self) -> None:
+        """Compare the rows of the lowest bounds with all that are taken, and take those of them
+        that are farther than all others."""
+        m = int(ACTIVE * len(self.x))
+        limit = np.partition(self.nearest, m)[m]
+        if limit == _TAKEN:  # fewer are left
+            limit = self.nearest[self.nearest < _TAKEN].max()
+        active = np.flatnonzero(self.nearest <= limit)
+        self._compare(active)
+        active = active[self.nearest[active] <= limit]
+        cells = [_Cell(self, groups) for groups in self._by_cell(active)]
+        heap = [(*c.farthest(), i) for i, c in enumerate(cells)]
+        heapq.heapify(heap)
+        while heap and heap[0][0] <= limit and len(self.taken) < self.k:
+            *_, i = heap[0]
+            c = cells[i]
+            if c.seen == self.found:
+                c.take()
+            else:
+                c.compare()
+            heapq.heapreplace(heap, (*c.farthest(), i))
+        for c in cells:
+            c.store()
+
+    def _by_cell(self, groups: np.ndarray) -> Iterator[np.ndarray]:
+        order = groups[np.argsort(self.cell[groups], kind="stable")]
+        if len(order):
+            yield from np.split(order, np.flatnonzero(np.diff(self.cell[order])) + 1)
+
+    def _compare(self, groups: np.ndarray) -> None:
+        """Compare groups with all taken ones that they were not compared with."""
+        since = self.seen[groups]
+        for seen in np.unique(since).tolist():
+            alike = groups[since == seen]
+            for start in range(0, len(alike), BLOCK):
+                some = alike[start : start + BLOCK]
+                self.nearest[some] = _nearest(
+                    self.x[some], self.centres[seen : self.found], self.nearest[some]
+                )
+        self.seen[groups] = self.found
 
 
 class _Cell:
-    """Some rows, and how similar they are to those of the first `seen` taken rows."""
+    """Groups of one cell that are compared together. `seen`: taken groups that they were compared
+    with.
 
-    def __init__(
-        self, rows: np.ndarray, x: np.ndarray, ties: np.ndarray, nearest: np.ndarray, seen: int
-    ) -> None:
-        self.rows, self.x, self.ties, self.nearest, self.seen = rows, x, ties, nearest, seen
+    Arguments:
+        state: of all groups.
+        groups: of this cell, compared with the same taken groups.
+    """
+
+    def __init__(self, state: _State, groups: np.ndarray) -> None:
+        self.state, self.groups = state, groups
+        self.x, self.nearest = state.x[groups], state.nearest[groups]
+        self.tie = state.tie[groups]
+        self.seen = state.found
         self._find()
 
     def _find(self) -> None:
         far = np.flatnonzero(self.nearest == self.nearest.min())
-        self.at = int(far[np.argmin(self.ties[far])])
+        self.at = int(far[np.argmin(self.tie[far])])
 
     def farthest(self) -> tuple[float, int]:
         """The similarity and the tie of the cell's farthest row: the smallest comes first."""
-        return float(self.nearest[self.at]), int(self.ties[self.at])
+        return float(self.nearest[self.at]), int(self.tie[self.at])
 
-    def take(self) -> int:
+    def take(self) -> None:
         """Take the farthest row; its similarity to itself is not compared."""
-        self.nearest[self.at] = _TAKEN
-        row = int(self.rows[self.at])
+        group = int(self.groups[self.at])
+        if self.state.take(group):
+            self.tie[self.at] = self.state.tie[group]
+        else:
+            self.nearest[self.at] = _TAKEN
         self._find()
-        return row
 
-    def compare(self, taken: np.ndarray) -> None:
-        """Compare the rows with those of `taken` that they were not compared with."""
-        new = taken[self.seen :]
-        np.maximum(self.nearest, (self.x @ new.T).max(axis=1), out=self.nearest)
-        self.seen = len(taken)
+    def compare(self) -> None:
+        """Compare the groups with the taken ones that they were not compared with."""
+        new = self.state.centres[self.seen : self.state.found]
+        self.nearest = _nearest(self.x, new, self.nearest)
+        self.seen = self.state.found
         self._find()
+
+    def store(self) -> None:
+        """Write what is known of the groups into the state."""
+        self.state.nearest[self.groups], self.state.seen[self.groups] = self.nearest, self.seen
+
+
+def _nearest(x: np.ndarray, centres: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """The highest similarity of each row of x [m, d] with one of `centres` [c, d] or, if that is
+    higher, what is known, float32 [m]."""
+    best = known
+    for start in range(0, len(centres), BLOCK):
+        best = np.maximum(best, (x @ centres[start : start + BLOCK].T).max(axis=1))
+    return best
