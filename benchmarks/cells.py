@@ -87,9 +87,10 @@ def _timeless(text: str) -> Any:
     return content
 
 
-def cells_below(out: Path) -> Iterator[Stored]:
-    """The finished cells and small JSON files below the folder of comparisons."""
-    made_with = _made_with()
+def cells_below(out: Path, commit: str | None = None) -> Iterator[Stored]:
+    """The finished cells and small JSON files below the folder of comparisons. `commit`: that
+    computed them; None: that of this checkout."""
+    made_with = _made_with(commit or _commit())
     for file in sorted(out.glob("**/cells/*.json")):
         result = unseal(file.read_bytes())
         result.pop(FILES)
@@ -107,12 +108,15 @@ def _day(file: Path) -> date:
     return datetime.fromtimestamp(file.stat().st_mtime, UTC).date()
 
 
-def _made_with() -> str:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
-    ).stdout.strip()
+def _commit() -> str:
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    return found.stdout.strip() or "?"
+
+
+def _made_with(commit: str) -> str:
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
-    return f"thresher at {commit or '?'}, {packages}"
+    return f"thresher at {commit}, {packages}"
 
 
 def read(file: Path) -> dict[tuple[str, str], Stored]:
@@ -131,11 +135,11 @@ def write(file: Path, cells: dict[tuple[str, str], Stored]) -> None:
     write_bytes(file, sink.getvalue().to_pybytes())
 
 
-def save(file: Path, out: Path) -> str:
+def save(file: Path, out: Path, commit: str | None = None) -> str:
     """Add the cells below `out` to the file. Exits if one differs from the file's."""
     known, again, added = read(file), 0, 0
     different = []
-    for cell in cells_below(out):
+    for cell in cells_below(out, commit):
         if cell.key not in known:
             known[cell.key] = cell
             added += 1
@@ -185,10 +189,11 @@ def main() -> None:
     parser.add_argument("what", choices=("save", "restore"))
     parser.add_argument("file", type=Path)
     parser.add_argument("out", type=Path, help="the folder of the comparisons")
+    parser.add_argument("--commit", help="of save: that computed the cells (default: this one)")
     a = parser.parse_args()
     if a.what == "restore" and not a.file.exists():
         parser.error(f"{a.file} does not exist.")
-    print((save if a.what == "save" else restore)(a.file, a.out))
+    print(save(a.file, a.out, a.commit) if a.what == "save" else restore(a.file, a.out))
 
 
 if __name__ == "__main__":
