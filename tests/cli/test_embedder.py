@@ -91,6 +91,19 @@ def test_winnow_without_weights_here(
     assert not session.fixed
 
 
+def test_the_only_model_of_a_server_is_named_in_the_record(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A repeated run, which needs no scores, does not ask the server for its name."""
+    with serving(Plan(name="m", embeds="messages")) as server:
+        words = ["--method", "stratified", "--set", "by=skill", "--embedder", server.url]
+        run(capsys, "select", *words)
+        stored = yaml.safe_load(Path("out/run.yaml").read_text(encoding="utf-8"))
+        assert stored["config"]["embedder"] == f"{server.url}#m"
+    run(capsys, "select", "--config", "out/run.yaml", "--out", "again")
+    assert subset("again") == subset()
+
+
 def test_skills_depend_on_the_embedder(capsys: pytest.CaptureFixture[str], embeds: Server) -> None:
     found = []
     for name, more in (

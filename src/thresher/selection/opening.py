@@ -32,7 +32,7 @@ from thresher.selection.request_models import (
     the_roles,
     trainer_for,
 )
-from thresher.types import Budget, Method
+from thresher.types import EMBEDDER, Budget, Method
 
 if TYPE_CHECKING:
     from thresher.backends.openai.options import ServerOptions
@@ -207,7 +207,12 @@ def prepare(
         server,
         lambda role: role if role in options else f"settings.{role}",
     )
-    roles |= the_embedder(workers, store, server)
+    embedder = the_embedder(workers, store, server)
+    roles |= embedder
+    if is_url(request.embedder) and "#" not in str(request.embedder):
+        # the only model of the server: a repeated run names it
+        name = embedder[EMBEDDER].identity.weights.removeprefix("api:")
+        request = replace(request, embedder=f"{request.embedder}#{name}")
     if out and not overwrite:
         check_not_another(request, method)
     context = RunContext(store, model, roles, trainer_for(workers, store))
