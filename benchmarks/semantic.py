@@ -8,7 +8,8 @@ as if all its rows had the same form.
 Small pools are divided into smaller cells than `select` uses, so that there are as many boundaries
 between cells as in a large pool.
 
-    python benchmarks/semantic.py [--rows 10000 40000 …] [--pool POOL --images DIR]
+    python benchmarks/semantic.py [--rows 10000 40000 …] [--all-pairs-until N]
+        [--pool POOL --images DIR]
 """
 
 from __future__ import annotations
@@ -21,11 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
+from thresher.console.peak_memory import peak_bytes
 from thresher.duplicates import cells, semantic
 from thresher.duplicates.embedding import PARTS, RowEmbedding
 from thresher.signals.vectors import WIDTH, as_bytes
 
-ALL_PAIRS_UNTIL = 40_000  # rows up to which all pairs are compared, too
+ALL_PAIRS_UNTIL = 40_000  # rows up to which all pairs are compared, too, at all thresholds
 DIRECTIONS = 200  # rows per direction
 COPIES = 0.1  # share of rows that are near another one
 FARTHEST = 0.42  # length of the noise that is added to a copy
@@ -82,7 +84,7 @@ def groups(values: Values, threshold: float, all_pairs: bool) -> tuple[np.ndarra
     return found, time.process_time() - start
 
 
-def measure(name: str, values: Values, thresholds: tuple[float, ...]) -> None:
+def measure(name: str, values: Values, thresholds: tuple[float, ...], all_pairs_until: int) -> None:
     """Print a line for each threshold."""
     rows = len(values["form"])
     default = cells.CELL_ROWS
@@ -92,7 +94,7 @@ def measure(name: str, values: Values, thresholds: tuple[float, ...]) -> None:
         found, seconds = groups(values, threshold, False)
         ours = found != np.arange(rows)
         line = f"| {name}, {rows:,} | {threshold:.2f} | {-(-rows // cells.CELL_ROWS)} | "
-        if rows <= ALL_PAIRS_UNTIL:
+        if rows <= all_pairs_until:
             whole, took = groups(values, threshold, True)
             theirs = whole != np.arange(rows)
             recall = (ours & theirs).sum() / max(theirs.sum(), 1)
@@ -106,6 +108,7 @@ def measure(name: str, values: Values, thresholds: tuple[float, ...]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 40_000, 100_000])
+    parser.add_argument("--all-pairs-until", type=int, default=ALL_PAIRS_UNTIL, metavar="N")
     parser.add_argument("--pool")
     parser.add_argument("--images")
     a = parser.parse_args()
@@ -116,9 +119,11 @@ def main() -> None:
     print("|---|---:|---:|---:|---:|---:|---:|---:|")
     for rows in a.rows:
         thresholds = THRESHOLDS if rows <= ALL_PAIRS_UNTIL else (semantic.THRESHOLD,)
-        measure("synthetic", synthetic(rows), thresholds)
+        measure("synthetic", synthetic(rows), thresholds, a.all_pairs_until)
     if a.pool:
-        measure(Path(a.pool).parent.name, of_pool(a.pool, a.images), THRESHOLDS)
+        values = of_pool(a.pool, a.images)
+        measure(Path(a.pool).parent.name, values, THRESHOLDS, a.all_pairs_until)
+    print(f"Peak memory: {peak_bytes() / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":
