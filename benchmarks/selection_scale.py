@@ -41,9 +41,9 @@ SECONDS, GIGABYTES, EXPONENT = 3.0, 1.5, 1.15  # limits, the first two at 2.6 mi
 LIMIT_ROWS = 2_600_000
 ABOUT = (  # what the numbers do not say
     "–: not measured. `dics` compares its candidates, twice as many as it takes, with the rows",
-    "that it takes, exactly. Half of these pairs are compared, and no rule is known that needs",
-    "fewer for vectors that all differ, as they do here: a row is compared at least with those",
-    "taken before it. So its time grows with the square of the rows. `error_driven` counts",
+    "that it takes, exactly. Half of these pairs are compared (here all vectors differ; equal ones",
+    "are compared once), since a row is compared at least with those taken before it: its time",
+    "grows with the square of the rows. `error_driven` counts",
     "words once for each distinct text; here few texts are distinct ([a million, half of them",
     "distinct](mistakes.md)). The exponent compares the fastest of three runs at 100,000 rows",
     "with single runs above.",
