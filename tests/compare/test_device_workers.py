@@ -24,6 +24,7 @@ from tests.compare.shared_comparison import (
     write_pools,
 )
 from tests.text_pools import record, write_pool
+from tests.tracking.recording_tracker import RecordingTracker
 from thresher.cli import main
 from thresher.compare import compare, device_workers
 from thresher.compare.cells import Cell
@@ -34,6 +35,7 @@ from thresher.errors import ConfigError, ModelError, StoreError, ThresherError, 
 from thresher.request import RunRequest
 from thresher.selection.worker_state import Reports, WorkerState
 from thresher.storage.claims import Claims
+from thresher.tracking import session
 from thresher.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -238,20 +240,26 @@ def test_the_command_with_two_devices(
 ) -> None:
     pytest.importorskip("trl")
     monkeypatch.setattr(device_workers, "MODULE", "thresher.compare.worker")
+    tracker = RecordingTracker()
+    monkeypatch.setattr(session, "open_tracker", lambda track, run: tracker)
+    monkeypatch.setattr("thresher.extras._importable", lambda name: True)
     asked = request(tmp_path)
     words = [asked.options.pool, "--eval", asked.test, "-m", "length", "-b", "20%", "--no-full"]
     words += ["--seeds", "1", "--model", "demo", "--store", str(tmp_path / "store")]
     outputs = []
     for devices in ("cpu,cpu", "cpu"):
         out = tmp_path / devices
+        more = ["--track", "wandb"] if devices == "cpu,cpu" else []
         with pytest.raises(SystemExit) as ended:
-            main(["compare", *words, "--devices", devices, "-o", str(out)])
+            main(["compare", *words, "--devices", devices, "-o", str(out), *more])
         printed = capsys.readouterr()
         assert not ended.value.code, printed.err
         assert "length at 20%: " in printed.out
         outputs.append((out / "compare.json").read_text())
         assert "(worker 2 on cpu)" in printed.err or devices == "cpu"
     assert untimed(outputs[0], tmp_path) == untimed(outputs[1], tmp_path)
+    assert tracker.values("cells/rows")[0] == (0, 0) and tracker.values("cells/rows")[-1] == (2, 2)
+    assert len(tracker.tables["verdicts"].rows) == 2 and tracker.ended == [False]
 
 
 def test_a_device_that_does_not_exist_is_refused_at_once(
