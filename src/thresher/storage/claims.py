@@ -55,7 +55,7 @@ class Claims:
     """One process's claims on rows of some columns. A context manager.
 
     Arguments:
-        root: the store's folder.
+        root: the store's folder, or another one whose work is shared.
         fingerprints: of the columns that are being scored.
 
     Raises StoreError if the claim cannot be written.
@@ -79,7 +79,7 @@ class Claims:
             self.claim(np.zeros(0, DIGEST))
         except OSError as error:
             raise StoreError(
-                f"The store's folder {self.folder} cannot be written to: {error.strerror or error}."
+                f"The folder {self.folder} cannot be written to: {error.strerror or error}."
             ) from error
         self._thread.start()
         return self
