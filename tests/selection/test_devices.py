@@ -99,6 +99,36 @@ def test_a_worker_scores_into_the_store_and_writes_nothing_else(tmp_path: Path) 
     assert any(p.suffix == ".parquet" for p in column.iterdir())
 
 
+def test_workers_use_the_precision_of_the_first_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` is bfloat16 on a GPU and float32 on a CPU: two columns, of which one is of no use."""
+    pytest.importorskip("torch")
+    from thresher.selection import devices
+    from thresher.selection.opening import prepare
+
+    given: list[dict[str, Any]] = []
+
+    class Quiet:
+        def stop(self) -> None: ...
+        def end(self) -> str:
+            return ""
+
+    def start(module: str, message: dict[str, Any], *_: str, **__: str) -> Quiet:
+        given.append(message["request"])
+        return Quiet()
+
+    monkeypatch.setattr(devices.WorkerProcess, "start", start)
+    job = prepare(request(tmp_path, model="demo", devices="cpu,cpu"), print, out=False)
+    model = job.context.model
+    assert model is not None and job.task.request.dtype == "auto"
+    half = replace(model, identity=replace(model.identity, dtype="bfloat16"))  # as on a GPU
+    job = replace(job, context=replace(job.context, model=half))
+    with devices.device_workers(job, print):
+        pass
+    assert [(r["device"], r["dtype"]) for r in given] == [("cpu", "bfloat16")]
+
+
 def test_a_worker_that_fails_is_reported_with_its_reason(tmp_path: Path) -> None:
     worker = start_scoring(request(tmp_path, model=str(tmp_path / "absent")), "cpu", 0)
     worker.process.wait(60)

@@ -41,8 +41,9 @@ def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
     if len(devices) < 2:
         yield job
         return
-    began = job.context.started
-    started = [start_scoring(request, device, began) for device in devices[1:]]
+    began, model = job.context.started, job.context.model
+    dtype = None if model is None else model.identity.dtype
+    started = [start_scoring(request, device, began, dtype) for device in devices[1:]]
     try:
         yield replace(job, context=replace(job.context, processes=len(devices)))
     finally:
@@ -53,17 +54,23 @@ def device_workers(job: Job, say: Callable[[str], None]) -> Iterator[Job]:
                 say(problem)
 
 
-def start_scoring(request: RunRequest, device: str, began: int) -> WorkerProcess:
+def start_scoring(
+    request: RunRequest, device: str, began: int, dtype: str | None = None
+) -> WorkerProcess:
     """A worker that scores the rows that others leave.
 
     Arguments:
         request: of the user.
         device: of the worker.
         began: when the command began, as `RunContext.started`.
+        dtype: of the model on the first device; None or "": as the request says. `auto` may mean
+            another precision on another device, and so scores in other columns.
     """
     given = request.to_mapping() | {"device": device}
     for name in ("devices", "out"):
         given.pop(name, None)
+    if dtype:
+        given["dtype"] = dtype
     return WorkerProcess.start(
         "thresher.selection.worker",
         {"request": given, "started": began},
