@@ -7,7 +7,7 @@ Opens pools and resolves models; scores and trains nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,21 @@ from thresher.errors import (
     opt,
 )
 from thresher.methods import load
-from thresher.methods.needs import needs_target, no_model
+from thresher.methods.needs import needs_target, no_model, uses_embedder
+from thresher.request import RunRequest
+from thresher.request.model_spec import is_url
 from thresher.request.spelling import as_flag_of
 from thresher.selection.config import parse_settings
 from thresher.selection.devices import devices_of
 from thresher.selection.opening import TEST, VALIDATION, open_the_pool, store_of
-from thresher.selection.request_models import on_workers, the_model, the_roles, trainer_for
+from thresher.selection.request_models import (
+    on_workers,
+    server_options,
+    the_embedder,
+    the_model,
+    the_roles,
+    trainer_for,
+)
 from thresher.types import Budget, Method
 
 if TYPE_CHECKING:
@@ -60,7 +69,6 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
     from thresher.engine import RunContext
     from thresher.evaluation import evaluate
     from thresher.extras import require
-    from thresher.selection.requirements import check_extras
     from thresher.tracking import require_tracker
 
     methods, options = load_methods(request.methods, request.settings), request.options
@@ -68,13 +76,20 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
         raise no_model("thresher compare")
     require("train", "thresher compare")
     require_tracker(options.track)
-    for method in methods.values():
-        check_extras(method, model=options.model, uses_model=True, dedup=None)
+    embedded = [name for name, method in methods.items() if uses_embedder(method)]
+    without = replace(options, embedder=None, embed_text=False)
+    if options.embedder is not None and not embedded:
+        say(
+            "none of the methods uses embeddings of rows; "
+            f"{opt('embedder', options.embedder)} is not used."
+        )
+        options = without
+    for name, method in methods.items():
+        _check_models(name, method, options if name in embedded else without)
     devices_of(options)  # raises an error where one does not exist
     store = store_of(options)
     store.check()
-    served = options.model.lower().startswith(("http://", "https://"))  # refused below
-    workers = options if served else on_workers(options)
+    workers = options if is_url(options.model) else on_workers(options)  # a URL is refused below
     model = the_model(workers, store)
     assert model is not None
     if is_served(model.identity):
@@ -83,6 +98,8 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
             f"Give its weights: {opt('model')} with a folder or a hub id. (Further models, such as "
             "a teacher, may be behind a server.)"
         )
+    server = server_options(options)
+    embedder = the_embedder(workers, store, server)
     opened = partial(
         open_the_pool,
         store=store,
@@ -102,7 +119,8 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
         equal=request.equal,  # type: ignore[arg-type]  # checked there
         score=_score(request.score),
         roles={
-            name: the_roles(method, workers, store, option=f"settings.{name}.{{}}".format)
+            name: the_roles(method, workers, store, server, f"settings.{name}.{{}}".format)
+            | (embedder if name in embedded else {})
             for name, method in methods.items()
         },
         target=None
@@ -162,6 +180,30 @@ def load_methods(names: str, settings: Sequence[str]) -> dict[str, Method]:
             raise ConfigError(e.spelled(as_flag_of(name))) from None  # as it is typed here
 
     return {name: load_one(name) for name in requested}
+
+
+def _check_models(name: str, method: Method, options: RunRequest) -> None:
+    """Check that the models of a method can do what it needs and that their packages are there.
+    Raises MissingExtra, and CapabilityError or ConfigError that name its settings as they are typed
+    here.
+
+    Arguments:
+        name: of the method.
+        method: with its settings.
+        options: of the comparison; with an embedder only where the method uses one.
+    """
+    from thresher.selection.capabilities import check_capabilities
+    from thresher.selection.requirements import check_extras
+
+    check_extras(
+        method, model=options.model, uses_model=True, embedder=options.embedder, dedup=None
+    )
+    if is_url(options.model):
+        return  # refused for every method
+    try:
+        check_capabilities(method, options)
+    except (CapabilityError, ConfigError) as e:
+        raise type(e)(e.spelled(as_flag_of(name))) from None
 
 
 def _check_questions(test: Pool, score: str, on_missing: str) -> None:

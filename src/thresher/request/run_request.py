@@ -31,11 +31,7 @@ SCORING = (*ALL, "evaluate", "suspects")  # commands that store a model's answer
 ASKING = (*SCORING, VERIFY)  # commands that ask a model about rows
 # those that neither train it nor read hidden states
 MODEL_ONLY = ("select", "plan", "evaluate", VERIFY)
-EMBEDDING = (
-    "select",
-    "plan",
-    "suspects",
-)  # those that may take embeddings of rows from another model
+EMBEDDING = (*ALL, "suspects")  # those that may take embeddings of rows from another model
 ONE_MODEL = ("select", "plan", VERIFY)  # those that take one pool, and a model that may be served
 TRACKED = ("select", "compare", "evaluate", "suspects")  # commands that a tracker follows
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels

@@ -37,7 +37,7 @@ def as_flag(name: str, value: object) -> str:
 
 
 def as_flag_of(method: str) -> Spell:
-    """`as_flag` for a command with several methods: `--set winnow.keep=0.3`.
+    """`as_flag` for a command with several methods: `--set winnow.keep=0.3`, `--methods winnow`.
 
     >>> as_flag_of("winnow")("settings.keep", 0.3), as_flag_of("winnow")("budget", "30%")
     ('--set winnow.keep=0.3', '--budget 30%')
@@ -46,7 +46,7 @@ def as_flag_of(method: str) -> Spell:
     def spell(name: str, value: object) -> str:
         if name.startswith(SETTING):
             name = f"{SETTING}{method}.{name[len(SETTING) :]}"
-        return as_flag(name, value)
+        return as_flag("methods" if name == "method" else name, value)
 
     return spell
 
