@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import yaml
 
 from tests.openai_server import Plan, Server, serving
 from thresher import cli
+from thresher.report.folder import load
+from thresher.report.suspects_section import suspects_command, suspects_section
 from thresher.signals import Embedding
 from thresher.viewer.session import Session
 
@@ -218,6 +221,11 @@ def test_other_options_use_the_embedder(
     words = ["--drop-suspects", "0.99", *model, *other, "--out", "second"]
     run(capsys, "select", "--method", "random", *words)
     run(capsys, "suspects", *model, *other)
+    made = load("second")
+    lead = suspects_section(made).lead
+    assert "by the loss of m, in skills of the embeddings of m (embeddings)" in lead
+    words = shlex.split(suspects_command(made.run))
+    assert words[words.index("--embedder") + 1] == other[1]
 
 
 def test_an_embedder_that_nothing_uses_is_named(

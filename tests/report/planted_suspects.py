@@ -39,6 +39,7 @@ def plant(
     words: str = "words of skill",
     said: str = "Blue.",
     limit: int = 32,
+    embedder: ModelIdentity | None = None,
 ) -> np.ndarray:
     """Store what a pass over the pool would give, and return the wrong rows (int64).
 
@@ -51,6 +52,7 @@ def plant(
         words: before the number of a skill.
         said: every answer of the model.
         limit: `max_new_tokens` of the answers.
+        embedder: whose embeddings the skills are of; None: `model`.
     """
     bad = np.zeros(len(pool), bool)
     bad[list(pool.problems)] = True
@@ -67,7 +69,7 @@ def plant(
         _save(pool, store, signal, rows, column)
     order = pool.order[np.isin(pool.order, rows if skilled is None else skilled)]
     leaf = (order % SKILLS).astype(np.int32)
-    skills = skills_of(model, leaves)
+    skills = skills_of(embedder or model, leaves)
     PoolColumn.of(skills, pool.digest[order]).save(
         pool.digest[order],
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +33,14 @@ from thresher.report.suspects_section import (
     suspects_of_run,
     suspects_section,
 )
+from thresher.signals.answer_loss import AnswerLoss
 from thresher.storage.columns import Store
+from thresher.storage.described import described
+from thresher.types import ModelIdentity
 
 ROWS = 160
+OTHER = ModelIdentity("sha256:" + "7" * 64, "llava", "float32", "pil")
+SERVED = ModelIdentity("api:vectors", "openai", "", "", engine="embeddings")
 LIST = re.compile(r'<section id="suspects".*?<section id="rows"', re.S)
 
 
@@ -137,6 +143,59 @@ def test_skills_of_other_settings_are_found(pool: Pool, tmp_path: Path, leaves: 
     found = suspects_of_run(made)
     assert found is not None and found.model == MODEL
     assert sorted(found.rows[found.suspected].tolist()) == wrong.tolist()
+
+
+@pytest.mark.parametrize("leaves", [None, 7])
+@pytest.mark.parametrize(
+    ("embedder", "named"),
+    [
+        (SERVED, "the model &#39;vectors&#39; behind a server, which is not the one"),
+        (OTHER, "the model sha256:77777777777777777…, which is not the one"),
+    ],
+)
+@pytest.mark.parametrize("method", ["length", "perplexity"])
+def test_skills_of_another_embedder_are_found(
+    pool: Pool,
+    tmp_path: Path,
+    method: str,
+    embedder: ModelIdentity,
+    named: str,
+    leaves: int | None,
+) -> None:
+    """As `thresher suspects --embedder` leaves them, whether or not the selection asked a model."""
+    store = store_of(tmp_path / "out")
+    wrong = plant(pool, store, IDENTITY, embedder=embedder, leaves=leaves, answers=wrong_rows(pool))
+    folder = selected(pool, method, tmp_path / "out")
+    found = suspects_of_run(load(folder, pool))
+    assert found is not None and (found.model, found.embedder) == (IDENTITY, embedder)
+    assert sorted(found.rows[found.suspected].tolist()) == wrong.tolist()
+    section = section_of(folder, pool)
+    assert f"in skills of the embeddings of {named} of this selection" in section
+    assert "thresher suspects" not in section  # nothing is missing
+
+
+def test_the_selections_own_embedder_comes_first(pool: Pool, tmp_path: Path) -> None:
+    """Before the model's own skills, and those before the skills of others."""
+    store = Store(tmp_path / "store")
+    for embedder in (OTHER, SERVED, IDENTITY):
+        plant(pool, store, IDENTITY, embedder=embedder)
+    every = np.arange(ROWS)
+    for named, expected in ((None, IDENTITY), (SERVED, SERVED), (OTHER, OTHER)):
+        found = stored_suspects(pool, store, IDENTITY, every, named)
+        assert found is not None and found.embedder == expected
+    found = stored_suspects(pool, store, None, every)
+    assert found is not None and (found.model, found.embedder) == (IDENTITY, IDENTITY)
+
+
+def test_an_embedder_without_losses_suspects_nothing(pool: Pool, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    plant(pool, store, IDENTITY, embedder=SERVED)
+    assert stored_suspects(pool, store, SERVED, np.arange(ROWS)) is not None  # by IDENTITY
+    alone = Store(tmp_path / "alone")
+    shutil.copytree(store.root, alone.root)
+    for column in described(alone, AnswerLoss.kind):
+        shutil.rmtree(next(alone.root.rglob(column[0])))
+    assert stored_suspects(pool, alone, SERVED, np.arange(ROWS)) is None
 
 
 @pytest.mark.parametrize("rows", [50, 90])

@@ -1,7 +1,8 @@
 """Suspects from stored columns, for reports and the viewer; no model is opened.
 
-Needs the loss and the skills of the rows; image gain and the model's own answers are used if they
-are stored. Reads the store and, for the listed rows, the pool.
+Needs a model's losses of the rows and their skills, which may be those of another model's
+embeddings (`--embedder`); image gain and the model's own answers are used if they are stored. Reads
+the store and, for the listed rows, the pool.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from thresher.pools import Pool
 from thresher.request import RunRequest
 from thresher.signals.answer import Answer
 from thresher.signals.answer_loss import AnswerLoss
-from thresher.signals.embedding import Embedding
+from thresher.signals.pooled_embedding import embedding_of
 from thresher.signals.skills import Skills, skills_of
 from thresher.signals.suspicion import SUSPECTED, Suspicion
 from thresher.signals.visual_gain import VisualGain
@@ -44,7 +45,8 @@ class StoredSuspects:
     """Suspicions about the rows of a pool, from one model.
 
     pool, store: their source.
-    model: the model whose loss and hidden states were used.
+    model: the model whose losses were used.
+    embedder: the model whose embeddings made the skills.
     rows: int64 [e], pool rows with a suspicion.
     columns: e rows, named as in `suspicion_signals`; without `gain` there was no check by images.
     """
@@ -52,6 +54,7 @@ class StoredSuspects:
     pool: Pool
     store: Store
     model: ModelIdentity
+    embedder: ModelIdentity
     rows: np.ndarray
     columns: Columns
 
@@ -99,34 +102,43 @@ class StoredSuspects:
 
 
 def stored_suspects(
-    pool: Pool, store: Store, model: ModelIdentity | None, seen: np.ndarray
+    pool: Pool,
+    store: Store,
+    model: ModelIdentity | None,
+    seen: np.ndarray,
+    embedder: ModelIdentity | None = None,
 ) -> StoredSuspects | None:
-    """The stored suspicions; None if no model's loss and skills are stored.
+    """The stored suspicions; None if no model's losses, or no skills, are stored.
 
-    Prefers suspicions checked by images, then those of `model`, then those about all rows.
+    Prefers suspicions checked by images, then those of `model`, then those about all rows, then
+    those with skills of `embedder` or, without one, of the model itself.
 
     Arguments:
         pool: the pool.
         store: the store; a folder that does not exist has no columns.
         model: the selection's model; other models in the store are tried after it.
         seen: int64, pool rows that the selection's method considered and clustered into skills.
+        embedder: the selection's embedder; None: it had no other than its model.
 
     Raises StoreError if the store cannot be read.
     """
     within = np.zeros(len(pool), bool)  # [n]
     within[seen] = True
+    embedders = _embedders(store)
     first: StoredSuspects | None = None
-    for identity in _models(store, model):
+    for identity in _models(store, embedders, model):
+        preferred = (embedder, identity) if identity == model else (identity, embedder)
+        ordered = sorted(embedders, key=lambda e: preferred.index(e) if e in preferred else 2)
         for part in (None, within) if len(seen) < len(pool) else (None,):
-            found = _of_model(pool, store, identity, part)
+            found = _of_model(pool, store, identity, ordered, part)
             if found is not None and found.checked:
                 return found
             first = first or found
     return first
 
 
-def _models(store: Store, first: ModelIdentity | None) -> list[ModelIdentity]:
-    """Models with skills in the store, `first` before the others. Reads no column."""
+def _embedders(store: Store) -> list[ModelIdentity]:
+    """Models with skills in the store. Reads no column."""
     known: list[ModelIdentity] = []
     for _, fields in described(store, PoolColumn.kind):
         try:
@@ -135,7 +147,21 @@ def _models(store: Store, first: ModelIdentity | None) -> list[ModelIdentity]:
             continue
         if found is not None and found not in known:
             known.append(found)
-    return sorted(known, key=lambda model: model != first)
+    return known
+
+
+def _models(
+    store: Store, embedders: Sequence[ModelIdentity], first: ModelIdentity | None
+) -> list[ModelIdentity]:
+    """Models that may have losses in the store, `first` before the others, then those that have
+    skills of their own; none without any skills. Reads no column."""
+    if not embedders:
+        return []
+    losses = (_identity(f.get("model")) for _, f in described(store, AnswerLoss.kind))
+    known = list(dict.fromkeys([*embedders, *filter(None, losses)]))
+    return sorted(
+        (m for m in known if not m.pooled), key=lambda m: (m != first, m not in embedders)
+    )
 
 
 def _identity(described_model: Any) -> ModelIdentity | None:
@@ -149,8 +175,14 @@ def _identity(described_model: Any) -> ModelIdentity | None:
 
 
 def _of_model(
-    pool: Pool, store: Store, model: ModelIdentity, within: np.ndarray | None
+    pool: Pool,
+    store: Store,
+    model: ModelIdentity,
+    embedders: Sequence[ModelIdentity],
+    within: np.ndarray | None,
 ) -> StoredSuspects | None:
+    """The suspicions by the losses of a model, with the skills of the first embedder that has them;
+    None if something is not stored."""
     loss = AnswerLoss(model)
     context = RunContext(store, ModelHandle("", model, open=_refuse))
     scoring = RunRequest(on_missing="exclude")
@@ -159,8 +191,10 @@ def _of_model(
             pool, {"loss": loss}, scoring, context, within=within, scorer=_NoScorer()
         )
         engine.column(loss, "loss")
-        skills = _stored_skills(engine, store, model)
-        if skills is None:
+        for embedder in embedders:
+            if (skills := _stored_skills(engine, store, embedder)) is not None:
+                break
+        else:
             return None
         signals: dict[str, Signal] = {"loss": loss, "skills": skills}
         gain = VisualGain(loss)
@@ -173,18 +207,18 @@ def _of_model(
         columns = engine.columns(signals)
     except (_NotStored, TooManyFailures):  # of the rows none has a loss, or all have failed
         return None
-    return StoredSuspects(pool, store, model, engine.eligible.pool_rows, columns)
+    return StoredSuspects(pool, store, model, embedder, engine.eligible.pool_rows, columns)
 
 
-def _stored_skills(engine: ColumnEngine, store: Store, model: ModelIdentity) -> Skills | None:
+def _stored_skills(engine: ColumnEngine, store: Store, embedder: ModelIdentity) -> Skills | None:
     """The stored skills of the eligible rows, those with default settings first."""
-    usual = skills_of(model)
+    usual = skills_of(embedder)
     digest = engine.numbering.digest[np.flatnonzero(engine.eligible.mask)]
     rows = PoolColumn.of(usual, digest).rows
     every = [usual]
     for name, fields in described(store, "pool_column"):
         if fields.get("rows") == rows:
-            skills = _skills(fields.get("signal"), model)
+            skills = _skills(fields.get("signal"), embedder)
             # any other setting than those that were read back gives another fingerprint
             if skills is not None and fingerprint(PoolColumn(skills, rows)) == name:
                 every.append(skills)
@@ -195,16 +229,16 @@ def _stored_skills(engine: ColumnEngine, store: Store, model: ModelIdentity) -> 
     return None
 
 
-def _skills(description: Any, model: ModelIdentity) -> Skills | None:
-    """The skills signal of this model from a column's description; None for any other."""
+def _skills(description: Any, embedder: ModelIdentity) -> Skills | None:
+    """The skills signal of this embedder from a column's description; None for any other."""
     try:
         if description["kind"] != Skills.kind:
             return None
         own, asked = description["fields"], description["fields"]["question"]["fields"]
-        layer = float.fromhex(asked["layer"]["float"])
+        layer = 0.0 if embedder.pooled else float.fromhex(asked["layer"]["float"])
         return Skills(
-            Embedding(model, layer, "question"),
-            Embedding(model, layer, "answer"),
+            embedding_of(embedder, layer, "question"),
+            embedding_of(embedder, layer, "answer"),
             own["leaves"],
             own["dims"],
             own["iterations"],

@@ -21,7 +21,7 @@ from thresher.report.gallery import make_cards
 from thresher.request.spelling import as_flag
 from thresher.signals.suspicion import UNCHECKED
 from thresher.storage.opening import open_existing
-from thresher.types import ModelIdentity
+from thresher.types import EMBEDDER, ModelIdentity
 
 SHOWN = 24  # rows
 OF_A_SKILL = 4  # of these, as long as other skills have suspected rows
@@ -129,12 +129,20 @@ def _groups(
 
 def suspects_of_run(selection: LoadedSelection) -> StoredSuspects | None:
     """The stored suspects of a selection; None if nothing is stored."""
-    noted = selection.run.get("model")
-    model = ModelIdentity(**noted["identity"]) if noted else None
     store = open_existing(selection.run["store"])
     if store is None:
         return None
-    return stored_suspects(selection.pool, store, model, selection.rows)
+    model, embedder = (_identity(noted) for noted in _noted(selection.run))
+    return stored_suspects(selection.pool, store, model, selection.rows, embedder)
+
+
+def _noted(run: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What run.yaml says of the model and of the embedder; None for one that there was not."""
+    return run.get("model"), (run.get("roles") or {}).get(EMBEDDER)
+
+
+def _identity(noted: Any) -> ModelIdentity | None:
+    return ModelIdentity(**noted["identity"]) if noted else None
 
 
 def first_of_skills(found: StoredSuspects, suspected: np.ndarray) -> np.ndarray:
@@ -218,6 +226,9 @@ def suspects_command(run: Mapping[str, Any]) -> str:
             words += [f"--{name}", str(config[name])]
     if model and config.get("image_pixels"):
         words += ["--image-pixels", str(config["image_pixels"])]
+    if config.get("embedder"):
+        words += ["--embedder", str(config["embedder"])]
+        words += ["--embed-text"] if config.get("embed_text") else []
     words += ["--trust-remote-code"] if model and config.get("trust_remote_code") else []
     return shlex.join([*words, "--store", str(run["store"]), "--answers"])
 
@@ -227,6 +238,8 @@ def _lead(selection: LoadedSelection, found: StoredSuspects, suspected: np.ndarr
     kept = int(selection.in_pool[found.rows[suspected]].sum())
     share = f"{n:,} of {pluralize(judged)} ({format_percent(n, judged)})"
     by = f"by the loss of {_model_name(selection, found.model)}"
+    if found.embedder != found.model:
+        by += f", in skills of the embeddings of {_model_name(selection, found.embedder)}"
     if found.checked:
         total = float(found.columns["suspicion"]["suspicion"][suspected].sum())
         text = (
@@ -248,7 +261,11 @@ def _lead(selection: LoadedSelection, found: StoredSuspects, suspected: np.ndarr
 
 
 def _model_name(selection: LoadedSelection, model: ModelIdentity) -> str:
-    noted = selection.run.get("model")
-    if noted and ModelIdentity(**noted["identity"]) == model:
-        return str(noted["name"])
-    return f"the model {model.weights[:WEIGHTS]}…, which is not the one of this selection"
+    for noted in _noted(selection.run):
+        if _identity(noted) == model:
+            return str(noted["name"])
+    if model.served:
+        name = f"the model {model.weights.removeprefix('api:')!r} behind a server"
+    else:
+        name = f"the model {model.weights[:WEIGHTS]}…"
+    return f"{name}, which is not the one of this selection"
