@@ -23,8 +23,11 @@ from thresher.backends.fake import Measured
 from thresher.errors import ConfigError, PoolError, TooManyFailures
 from thresher.methods import load
 from thresher.pools import Pool, open_pool
+from thresher.pools.token_estimate import TOKENS_PER_WORD
 from thresher.selection import folder as output
+from thresher.selection.cost import SHORT_ANSWER, RowCost
 from thresher.selection.result import Outcome
+from thresher.selection.signal_plan import SignalPlan
 from thresher.storage.columns import Store
 from thresher.types import Budget
 
@@ -216,6 +219,38 @@ def test_a_plan_counts_both_sets(pool: Pool, target: Pool, store: Store) -> None
         "row_skills": (90, False),
     }
     assert not student.opened and not teacher.opened
+
+
+def test_a_plan_counts_the_texts_that_are_embedded(pool: Pool, target: Pool, store: Store) -> None:
+    """Not the rows that they are of: as long as a short answer, or as they are once written."""
+    student, teacher = Rules("student", knows=(0, 3)), Rules("teacher")
+    method = load("error_driven", {"teacher": "teacher", "retrieval": "embedding"})
+
+    def vectors() -> dict[str, SignalPlan]:
+        made = run.plan(
+            pool,
+            method,
+            Budget.parse("12"),
+            student.handle,
+            store,
+            roles={"teacher": teacher.handle},
+            target=target,
+            probe=False,
+        )
+        return {s.label: s for s in made.signals if s.signal == "skill_vector"}
+
+    before = vectors()
+    assert {label: s.tokens for label, s in before.items()} == {
+        "validation gap_vector": 24 * SHORT_ANSWER,
+        "skill_vector": 90 * SHORT_ANSWER,
+    }
+    assert not any(s.images for s in before.values())
+    select(pool, target, store, student, teacher)  # by words: the same texts, and no vectors
+    after = vectors()["skill_vector"]
+    words = sum(len(f"{SKILLS[i % 3]} speaking plainly".split()) for i in range(90))
+    assert after.passes == 90 and after.tokens == round(TOKENS_PER_WORD * words)
+    each = RowCost(tokens=100.0, seconds=2.0, peak_bytes=None, basis="")
+    assert each.of_texts(5, 10.0) == (50.0, 1.0)
 
 
 def test_plan_measures_generation(pool: Pool, target: Pool, store: Store) -> None:

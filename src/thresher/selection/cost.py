@@ -86,6 +86,17 @@ class RowCost:
         seconds = self.seconds if self.bare_seconds is None else self.bare_seconds
         return _times(tokens, rows), _times(seconds, rows)
 
+    def of_texts(self, rows: int, tokens: float) -> tuple[float | None, float | None]:
+        """(tokens, seconds) of `rows` rows of which the model gets only a text. Seconds are those
+        of whole rows, in proportion to the tokens.
+
+        Arguments:
+            rows: number of rows.
+            tokens: of one text.
+        """
+        whole = self.seconds and self.tokens and self.seconds * tokens / self.tokens
+        return tokens * rows, _times(whole, rows)
+
     def of_generations(self, rows: int, signal: str) -> tuple[float | None, float | None]:
         """(tokens, seconds) of `rows` rows about which the model generates text for `signal`. The
         generated tokens are not counted.
@@ -274,6 +285,13 @@ def _without_images(samples: Sequence[Sample]) -> list[Sample]:
 def is_bare(signal: RowSignal) -> bool:
     """Whether a signal scores rows without their images."""
     return getattr(signal, "image", True) is False
+
+
+def sent_text(signal: RowSignal) -> tuple[str, str] | None:
+    """The input and its field whose text the model gets in place of the row (`sent_text` of the
+    signal); None: the model gets the row."""
+    named: tuple[str, str] | None = getattr(signal, "sent_text", None)
+    return named
 
 
 def _prompt(signal: RowSignal) -> str:

@@ -17,12 +17,14 @@ from thresher.engine import ColumnEngine
 from thresher.engine.graph import memo_key, with_inputs
 from thresher.engine.local import ROWS_PER_CALL
 from thresher.fingerprint import fingerprint
+from thresher.pools.token_estimate import TOKENS_PER_WORD
 from thresher.selection.cost import (
     SHORT_ANSWER,
     Measuring,
     RowCost,
     is_bare,
     measure_cost,
+    sent_text,
     uses_demonstrations,
 )
 from thresher.selection.training_cost import TrainingProbe
@@ -112,6 +114,7 @@ def plan_signals(
             first.get(label, ""),
             engine.models.handle(_model(signal)).name if passes[label] else "",
             bound and not is_certain(engine, signal),
+            _text_tokens(engine, signal),
         )
         for label, (signal, all_rows, to_score, bound) in looked.items()
     )
@@ -212,8 +215,11 @@ def _signal_plan(
     asked_with: str,
     model: str,
     conditional: bool,
+    text_tokens: float | None,
 ) -> SignalPlan:
-    if isinstance(signal, SharedSignal):
+    if text_tokens is not None:
+        tokens, seconds = cost.of_texts(passes, text_tokens)
+    elif isinstance(signal, SharedSignal):
         tokens, seconds = cost.of_fused_rows(passes, signal.batch_key())
     elif signal.needs is Capability.GENERATE:
         tokens, seconds = cost.of_generations(passes, signal.kind)
@@ -241,7 +247,7 @@ def _signal_plan(
         conditional=conditional,
         model=model,
         served=_served(signal),
-        images=not is_bare(signal),
+        images=not is_bare(signal) and text_tokens is None,
         writes=signal.needs is Capability.GENERATE,
         asked_with=asked_with,
         answer_tokens=0
@@ -250,6 +256,18 @@ def _signal_plan(
         if signal.needs is Capability.GENERATE
         else 1,
     )
+
+
+def _text_tokens(engine: ColumnEngine, signal: RowSignal) -> float | None:
+    """Tokens of the text of one row, for a signal whose model gets that in place of the row;
+    `SHORT_ANSWER` where the text is not written yet; None: the model gets the row."""
+    if (named := sent_text(signal)) is None:
+        return None
+    source, field = signal.inputs()[named[0]], named[1]
+    if source not in engine.table:
+        return float(SHORT_ANSWER)
+    texts = engine.table[source][field][engine.eligible.mask].tolist()
+    return TOKENS_PER_WORD * sum(len(str(text).split()) for text in texts) / max(len(texts), 1)
 
 
 def _demonstrations(signal: RowSignal, rows: int) -> int:

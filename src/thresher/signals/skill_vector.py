@@ -49,6 +49,7 @@ class SkillVector:
     )
     not_identity: ClassVar[tuple[str, ...]] = ("text",)
     key_fields: ClassVar[tuple[tuple[str, str], ...]] = (("text", "skills"),)
+    sent_text: ClassVar[tuple[str, str]] = ("text", "skills")  # all that the model gets of a row
     fields: ClassVar[tuple[Field, ...]] = (
         Field("vector", "str", 'base64 of float16 [d], unit length; "": there is no text'),
     )
