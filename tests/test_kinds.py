@@ -57,6 +57,7 @@ KINDS: dict[str, tuple[int, str]] = {
     "part_loss": (2, "model image"),
     "pool_column": (1, "signal rows"),
     "pooled_embedding": (1, "model part"),
+    "pooled_row_embedding": (1, "model width"),
     "own_answer_gap": (2, "model"),
     "query": (0, "text answers whole end"),
     "recorded": (1, "signal values"),

@@ -254,3 +254,25 @@ def test_the_stored_vectors_are_the_servers(
     vectors = Embedding.array({"vector": np.array([bytes.fromhex(v) for v in column if v], "S512")})
     assert len(vectors) and np.allclose(vectors[:, :2], [0.6, 0.8], atol=1e-3)
     assert not vectors[:, 2:].any()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--method", "stratified", "--set", "by=skill"],
+        ["--method", "length", "--dedup", "semantic", "--dedup-threshold", "0.9"],
+    ],
+)
+def test_another_model_under_the_servers_name_is_noticed_in_a_later_run(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """Its vectors have another size than the stored ones; 256 numbers of each are stored."""
+    vectors = {"": [3.0, 4.0]}
+    with serving(Plan(name="m", embeds="messages", vectors=vectors)) as server:
+        words = [*words, "--embedder", f"{server.url}#m"]
+        run(capsys, "select", *words, "--filter", "length < 3")
+        vectors[""] = [1.0, 2.0, 2.0]
+        printed = run(capsys, "select", *words, "--out", "more", code=2)
+    assert "the vectors of 'm' are of different models" in printed
+    assert "with 2 numbers and" in printed and "with 3 numbers" in printed
+    assert "give another --store" in printed and not Path("more").exists()

@@ -16,7 +16,7 @@ import numpy as np
 from thresher.duplicates import text
 from thresher.duplicates.signals import role_order_hash
 from thresher.errors import CapabilityError, opt
-from thresher.signals.pooled_embedding import NAME_EMBEDDER
+from thresher.signals.pooled_embedding import NAME_EMBEDDER, SIZE, sizes, sizes_differ
 from thresher.signals.vectors import VECTOR, WIDTH, as_bytes, project
 from thresher.types import (
     Capability,
@@ -82,11 +82,39 @@ class RowEmbedding:
         if not hasattr(backend, "embed_rows"):
             raise CapabilityError(NO_EMBEDDINGS)
         for piece in backend.embed_rows(samples, pool):
-            values: dict[str, np.ndarray] = {
-                name: as_bytes(project(piece.values[name], self.width)) for name in PARTS
-            }
-            values["form"] = np.array([form_hash(samples[i]) for i in piece.index.tolist()], "S8")
+            yield Scored(piece.index, self._values(piece, samples), piece.errors)
+
+    def _values(self, piece: Scored, samples: Sequence[Sample]) -> dict[str, np.ndarray]:
+        values: dict[str, np.ndarray] = {
+            name: as_bytes(project(piece.values[name], self.width)) for name in PARTS
+        }
+        values["form"] = np.array([form_hash(samples[i]) for i in piece.index.tolist()], "S8")
+        return values
+
+
+@dataclass(frozen=True)
+class PooledRowEmbedding(RowEmbedding):
+    """The same three vectors by an embeddings server, and their size."""
+
+    kind: ClassVar[str] = "pooled_row_embedding"
+    version: ClassVar[int] = 1
+    fields: ClassVar[tuple[Field, ...]] = (*RowEmbedding.fields, SIZE)
+
+    def rows(
+        self,
+        samples: Sequence[Sample],
+        inputs: Columns | None,
+        backend: EmbedRows,
+        pool: SampleSource,
+    ) -> Iterator[Scored]:
+        for piece in backend.embed_rows(samples, pool):
+            of_parts = [sizes(piece.values[name]) for name in PARTS]
+            values = self._values(piece, samples) | {SIZE.name: np.max(of_parts, axis=0)}
             yield Scored(piece.index, values, piece.errors)
+
+    def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
+        """An error if vectors of the column differ in size, as those of two models do."""
+        return sizes_differ(values[SIZE.name], self.model)
 
 
 NO_EMBEDDINGS = (

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thresher.console.formatting import pluralize
-from thresher.duplicates.embedding import NO_EMBEDDINGS, RowEmbedding
+from thresher.duplicates.embedding import NO_EMBEDDINGS, PooledRowEmbedding, RowEmbedding
 from thresher.duplicates.groups import exact_groups, near_groups
 from thresher.duplicates.near import THRESHOLD as NEAR_THRESHOLD
 from thresher.duplicates.semantic import THRESHOLD as SEMANTIC_THRESHOLD
@@ -120,7 +120,8 @@ def embedding_signal(embedder: ModelHandle | None) -> RowEmbedding:
         )
     if not embedder.identity.embeds:
         raise CapabilityError(NO_EMBEDDINGS)
-    return RowEmbedding(embedder.identity)
+    kind = PooledRowEmbedding if embedder.identity.pooled else RowEmbedding
+    return kind(embedder.identity)
 
 
 def check_semantic(embedder: ModelIdentity, threshold: float | None, texts: bool) -> None:

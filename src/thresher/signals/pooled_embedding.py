@@ -10,6 +10,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+import numpy as np
+
+from thresher.console.formatting import pluralize
 from thresher.errors import ConfigError, opt
 from thresher.signals.embedding import PARTS, Embedding, Part
 from thresher.signals.vectors import VECTOR, WIDTH, as_bytes, project
@@ -29,6 +32,39 @@ NAME_EMBEDDER = (
     f"Give a model for them with {opt('embedder')}: a folder or a hub id (its weights run here), "
     "or URL#NAME of a server that gives embeddings (`vllm serve MODEL --runner pooling`)."
 )
+
+
+SIZE = Field(
+    "size", "int32", "numbers of the server's vector; 0: the row has nothing of what was asked for"
+)
+
+
+def sizes(vectors: np.ndarray) -> np.ndarray:
+    """The values of `SIZE`, int32 [m]. `vectors`: float32 [m, d], zeros where a row has none."""
+    return np.where(vectors.any(axis=1), vectors.shape[1], 0).astype(np.int32)
+
+
+def sizes_differ(size: np.ndarray, model: ModelIdentity) -> str:
+    """Why vectors cannot be of one model, as `CheckedSignal.fault` says it; "": they can.
+
+    A served model is known by its name alone: what is served under that name may have changed since
+    the stored vectors were made.
+
+    Arguments:
+        size: int [m], numbers of each vector; 0 for none.
+        model: the embedder.
+    """
+    known, rows = np.unique(size[size > 0], return_counts=True)
+    if len(known) < 2:
+        return ""
+    name = model.weights.removeprefix("api:")
+    counted = " and ".join(
+        f"{pluralize(int(r))} with {int(n):,} numbers" for n, r in zip(known, rows, strict=True)
+    )
+    return (
+        f"the vectors of {name!r} are of different models: {counted}. Serve the model under "
+        f"another name, or give another {opt('store')}, so that all rows are embedded by one"
+    )
 
 
 class PoolingBackend(Protocol):
@@ -67,6 +103,7 @@ class PooledEmbedding:
             f"the server's vector, scaled to length 1: {WIDTH} x float16, little-endian; zeros: "
             "the row has nothing of this part",
         ),
+        SIZE,
     )
 
     def __post_init__(self) -> None:
@@ -99,14 +136,19 @@ class PooledEmbedding:
     ) -> Iterator[list[Scored]]:
         parts: list[Part] = [signal.part for signal in signals]
         for piece in backend.embed_parts(samples, pool, parts):
+            vectors = [piece.values[part] for part in parts]
             yield [
                 Scored(
                     piece.index,
-                    {"vector": as_bytes(project(piece.values[part], WIDTH))},
+                    {"vector": as_bytes(project(found, WIDTH)), SIZE.name: sizes(found)},
                     piece.errors,
                 )
-                for part in parts
+                for found in vectors
             ]
+
+    def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
+        """An error if vectors of the column differ in size, as those of two models do."""
+        return sizes_differ(values[SIZE.name], self.model)
 
 
 def embedding_of(model: AnyModel, layer: float, part: Part) -> Embedding | PooledEmbedding:

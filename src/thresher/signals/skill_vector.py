@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from thresher.errors import CapabilityError, opt
+from thresher.signals.pooled_embedding import sizes_differ
 from thresher.types import (
     Capability,
     Columns,
@@ -91,10 +92,19 @@ class SkillVector:
                 errors += [error] * len(rows[t])
             yield Scored(np.array(index, np.int64), {"vector": np.array(vectors, object)}, errors)
 
+    def fault(self, values: Mapping[str, np.ndarray], errors: Sequence[str]) -> str:
+        """An error if vectors of the column differ in size, as those of two models do."""
+        return sizes_differ(np.array([size_of(t) for t in values["vector"].tolist()]), self.model)
+
 
 def encoded(vector: np.ndarray) -> str:
     """float [d] -> base64 text."""
     return base64.b64encode(vector.astype("<f2").tobytes()).decode()
+
+
+def size_of(text: str) -> int:
+    """The number of elements of an encoded vector; 0 of no text."""
+    return len(base64.b64decode(text)) // 2 if text else 0
 
 
 def decoded(texts: np.ndarray) -> np.ndarray:
