@@ -103,8 +103,11 @@ def test_the_only_model_of_a_server_is_named_in_the_record(
         run(capsys, "select", *words)
         stored = yaml.safe_load(Path("out/run.yaml").read_text(encoding="utf-8"))
         assert stored["config"]["embedder"] == f"{server.url}#m"
-    run(capsys, "select", "--config", "out/run.yaml", "--out", "again")
+    printed = run(capsys, "select", "--config", "out/run.yaml", "--out", "again")
     assert subset("again") == subset()
+    # it needed a model's skills, which are stored: no row is scored, and no cost is noted
+    assert "Selecting: not measured; saved" in printed
+    assert "no model needed" not in Path("again/report.html").read_text(encoding="utf-8")
 
 
 def test_skills_depend_on_the_embedder(capsys: pytest.CaptureFixture[str], embeds: Server) -> None:

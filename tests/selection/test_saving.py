@@ -79,3 +79,22 @@ def test_cost_includes_reused_scores(tmp_path: object) -> None:
     assert of_run(served, store, 100, 30).per_epoch is None
     assert of_run(run, None, 100, 30).selecting is None
     assert of_run({"signals": []}, store, 100, 30).trainings == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "asks"),
+    [
+        ({"method": "stratified", "settings": {"by": "skill"}}, True),
+        ({"method": "random", "quota": ["skill:words=..10%"]}, True),
+        ({"method": "random", "filter": ["skill=words"]}, True),
+        ({"method": "stratified", "filter": ["length < 9"]}, False),
+        ({"method": "of-another-version"}, False),
+    ],
+)
+def test_a_selection_by_stored_skills_needed_a_model(
+    tmp_path: object, config: dict[str, object], asks: bool
+) -> None:
+    """Its signals are not read where the skills of all rows are stored."""
+    run = {"model": {"identity": {"architecture": "qwen"}}, "signals": [], "config": config}
+    found = of_run(run, Store(str(tmp_path)), 100, 30)
+    assert found.selecting_words == ("not measured" if asks else "no model needed")

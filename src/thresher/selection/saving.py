@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thresher.console.formatting import format_duration
+from thresher.errors import ConfigError
 
 if TYPE_CHECKING:
     from thresher.storage.columns import Store
@@ -167,7 +168,7 @@ def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) ->
     from thresher.training.registry import training_seconds
 
     signals = [s for s in run.get("signals") or [] if _needed(s)]
-    asked = bool(signals or run.get("trained_models"))
+    asked = bool(signals or run.get("trained_models")) or asks_model(run.get("config") or {})
     if not asked or not (run.get("model") or run.get("roles")):
         return Saving(pool, kept, 0.0, None, model=False)
     if store is None or not signals:
@@ -179,6 +180,27 @@ def of_run(run: Mapping[str, Any], store: Store | None, pool: int, kept: int) ->
     one_pass = [seconds[s["fingerprint"]] for s in signals if s["signal"] == SCORED_BY_ONE_PASS]
     row = next((x for x in one_pass if x > 0), None) if not served else None
     return Saving(pool, kept, total if all(seconds.values()) else None, row, model=True)
+
+
+def asks_model(config: Mapping[str, Any]) -> bool:
+    """Whether the method, filters and quotas of a request use a model's columns, also where nothing
+    is scored or read because the skills of all rows are stored.
+
+    Arguments:
+        config: of the request, as `RunRequest.to_mapping` makes it.
+    """
+    from thresher.methods import load
+    from thresher.methods.needs import needs
+    from thresher.mixture import may_name_signals
+    from thresher.request import RunRequest
+
+    filters, quotas = (tuple(config.get(name) or ()) for name in ("filter", "quota"))
+    try:
+        method = load(str(config.get("method") or ""), config.get("settings") or {})
+        rules = RunRequest(filter=filters, quota=quotas)
+        return bool(needs(method)) or may_name_signals(rules)
+    except ConfigError:  # a method or an option that this version does not know
+        return False
 
 
 def _needed(signal: Mapping[str, Any]) -> int:

@@ -120,14 +120,15 @@ def loss_line(outcome: Outcome) -> str:
     return f"Median {'; '.join(described)}." if described else ""
 
 
-def saving_line(outcome: Outcome, pool: Pool) -> str:
+def saving_line(outcome: Outcome, pool: Pool, request: RunRequest) -> str:
     """The time for selecting, the time it saves in each epoch, and when that pays off.
 
     Arguments:
         outcome: the selection.
         pool: that it was made from.
+        request: of the run.
     """
-    from thresher.selection.saving import Saving
+    from thresher.selection.saving import Saving, asks_model
 
     recipe = outcome.recipe
     row = None
@@ -139,7 +140,7 @@ def saving_line(outcome: Outcome, pool: Pool) -> str:
         ]
         row = costs[0] if costs else None
     named = recipe.identity is not None or bool(recipe.roles)
-    asked = named and bool(outcome.signals or outcome.trainings)
+    asked = named and bool(outcome.signals or outcome.trainings or asks_model(request.to_mapping()))
     measured = all(s.cost > 0 for s in outcome.signals if s.needed)
     selecting = outcome.cost if measured and outcome.signals else None
     return Saving(len(pool), len(outcome.rows), selecting, row, model=asked).sentence()
@@ -160,7 +161,7 @@ def summary_lines(outcome: Outcome, pool: Pool, request: RunRequest) -> list[str
         sources_line(pool, outcome.rows),
         skills_line(outcome),
         loss_line(outcome),
-        saving_line(outcome, pool),
+        saving_line(outcome, pool, request),
     )
     return [line for line in lines if line]
 
