@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import threading
 import time
@@ -20,12 +21,12 @@ from thresher.storage import columns, contents, remote_claims, remote_lock, retr
 from thresher.storage.claims import DEAD_AFTER, encode
 from thresher.storage.columns import DamagedPart, Store
 from thresher.storage.mirrored import MirroredStore
-from thresher.storage.opening import open_existing, open_store, pool_cache
+from thresher.storage.opening import mirror_of, open_existing, open_store, pool_cache
 from thresher.storage.remote_folder import RemoteFolder
 from thresher.storage.remote_lock import RemoteLock
 from thresher.storage.transfer import export_columns, import_columns
 
-pytest.importorskip("fsspec")
+fsspec = pytest.importorskip("fsspec")
 
 FP = fingerprint(Score())  # type: ignore[arg-type]
 Machine = Callable[[str], MirroredStore]
@@ -469,11 +470,30 @@ def test_spellings_of_one_address_are_one_store(
     stores = [open_store(text) for text in spellings]
     assert len({store.address for store in stores}) == len({store.root for store in stores}) == 1
     assert stores[0].root.parent == tmp_path and stores[0].root.name.startswith("b-a-c-")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:1")  # another server
-    assert open_store(spellings[0]).root != stores[0].root
     assert type(open_store(f"file://{tmp_path}")) is Store
     assert open_store(f"file://{tmp_path}").root == tmp_path
     assert type(open_store(f"FILE://{tmp_path}")) is Store
+
+
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_the_server_that_variables_name_is_that_of_s3_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A bucket of the same name on another server has a mirror of its own; other protocols do not
+    read these variables."""
+    monkeypatch.setenv("THRESHER_MIRRORS", str(tmp_path))
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+    addresses = ["s3://b/a", "gs://b/a", "memory://b/a"]
+    registry = importlib.import_module("fsspec.registry")._registry
+    for name in ("s3", "gs"):  # their packages may not be installed
+        named = type(name, (fsspec.AbstractFileSystem,), {"protocol": name, "cachable": False})
+        monkeypatch.setitem(registry, name, named)
+    before = [mirror_of(RemoteFolder(address)) for address in addresses]
+    monkeypatch.setenv(variable, "http://localhost:1")
+    after = [mirror_of(RemoteFolder(address)) for address in addresses]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [False, True, True]
+    assert RemoteFolder("s3://b/a").endpoint == "http://localhost:1"
 
 
 @pytest.mark.parametrize(

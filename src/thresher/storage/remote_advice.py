@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from thresher.storage.retries import INVALID, MISTAKES, NO_ACCESS
 
-ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+_AWS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+ENDPOINT_VARIABLES = {"s3": _AWS, "s3a": _AWS}
+"""Scheme -> environment variables with the address of a server, the first that is set."""
 
 
 class Settings(NamedTuple):
@@ -19,7 +21,7 @@ class Settings(NamedTuple):
     server: str = ""
 
 
-_S3 = Settings("bucket", "AWS_PROFILE, AWS_ACCESS_KEY_ID …", " or ".join(ENDPOINT_VARIABLES))
+_S3 = Settings("bucket", "AWS_PROFILE, AWS_ACCESS_KEY_ID …", " or ".join(_AWS))
 _GOOGLE = Settings(
     "bucket", "GOOGLE_APPLICATION_CREDENTIALS, or `gcloud auth application-default login`"
 )

@@ -101,7 +101,8 @@ class RemoteFolder:
         given = options.get("endpoint_url") or (options.get("client_kwargs") or {}).get(
             "endpoint_url"
         )
-        return str(given or next(filter(None, map(os.environ.get, ENDPOINT_VARIABLES)), ""))
+        named = ENDPOINT_VARIABLES.get(self.address.partition("://")[0], ())
+        return str(given or next(filter(None, map(os.environ.get, named)), ""))
 
     def check(self, writes: bool) -> None:
         """Test that the folder can be read or written. Raises StoreError at once where a server
