@@ -14,6 +14,7 @@ check: venv  ## style, types, import contracts
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo 'Some files are not formatted: run `make fix`.' >&2; exit 1; }
 	@$(BIN)/mypy
+	@$(BIN)/mypy -p benchmarks
 	@output=$$($(BIN)/lint-imports --no-logo) || { printf '%s\n' "$$output" >&2; exit 1; }; printf '%s\n' "$$output" | tail -n 1
 
 # One OpenMP thread: on a busy machine, spinning threads make torch many times slower.

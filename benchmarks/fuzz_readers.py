@@ -286,7 +286,8 @@ def main() -> int:
     a = parser.parse_args()
     if a.child:
         names = json.loads((a.folder / "names.json").read_text())
-        child(*a.child, a.seed, a.folder / "originals", names, a.folder / "work")
+        first, last = a.child
+        child(first, last, a.seed, a.folder / "originals", names, a.folder / "work")
         return 0
     with tempfile.TemporaryDirectory(prefix="fuzz-") as temporary:
         folder = Path(temporary)

@@ -36,7 +36,7 @@ def measure(out: Path, sizes: setup.Sizes, model: str, name: str) -> dict[str, A
         store = Store(out / "store" / name)
         handle = resolve(model, device="cpu", cache=store.root / "models")
         labels = Labels.read(pool)
-        _, wrong = suspects.measure(pool, labels.noisy, handle, store, SEED)
+        _, wrong = suspects.measure(pool, labels.noisy, handle, store, SEED, list_only=False)
         return {
             "wrong": {signal: [*map(_known, pair)] for signal, pair in wrong.items()},
             "purity": _purity(pool, labels, handle, store),

