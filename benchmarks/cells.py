@@ -1,5 +1,4 @@
-"""Finished cells of comparisons in one small file, so that trainings of one machine and day can be
-continued on another one.
+"""Finished cells of comparisons in one small file, to continue them on another machine.
 
     python -m benchmarks.cells restore docs/results/cells/winnow.parquet out/proof
     make proof                                # computes only the missing cells
@@ -33,7 +32,7 @@ import pyarrow.parquet as pq
 
 from thresher.compare.cell_files import Result, write_finished
 from thresher.storage.atomic import write_bytes
-from thresher.storage.checksums import FILES, unseal
+from thresher.storage.checksums import FILES, CorruptFile, check_files, unseal
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("torch", "transformers", "peft", "accelerate")
@@ -92,8 +91,11 @@ def cells_below(out: Path, commit: str | None = None) -> Iterator[Stored]:
     computed them; None: that of this checkout."""
     made_with = _made_with(commit or _commit())
     for file in sorted(out.glob("**/cells/*.json")):
-        result = unseal(file.read_bytes())
-        result.pop(FILES)
+        try:
+            result = unseal(file.read_bytes())
+            check_files(file.parent, result.pop(FILES))
+        except CorruptFile as e:
+            sys.exit(f"{file} is damaged ({e}). Delete it, and the comparison computes it again.")
         with np.load(file.with_suffix(".npz")) as arrays:
             ranks = arrays["chosen"].tolist()
         rows = pq.read_table(file.with_suffix(".parquet")).to_pylist()
@@ -123,7 +125,10 @@ def read(file: Path) -> dict[tuple[str, str], Stored]:
     """The cells of a file by folder and name; empty if there is none."""
     if not file.exists():
         return {}
-    stored = [Stored(**row) for row in pq.read_table(file).to_pylist()]
+    try:
+        stored = [Stored(**row) for row in pq.read_table(file).to_pylist()]
+    except (pa.ArrowException, OSError, TypeError):
+        sys.exit(f"{file} is not a file of cells. Expected one that `save` wrote.")
     return {cell.key: cell for cell in stored}
 
 
@@ -139,7 +144,10 @@ def save(file: Path, out: Path, commit: str | None = None) -> str:
     """Add the cells below `out` to the file. Exits if one differs from the file's."""
     known, again, added = read(file), 0, 0
     different = []
-    for cell in cells_below(out, commit):
+    found = list(cells_below(out, commit))
+    if not found:
+        sys.exit(f"There are no finished cells below {out}: expected the folder of a comparison.")
+    for cell in found:
         if cell.key not in known:
             known[cell.key] = cell
             added += 1
@@ -153,7 +161,8 @@ def save(file: Path, out: Path, commit: str | None = None) -> str:
             f"{different[0]}; nothing was written. Delete the file to start anew."
         )
     write(file, known)
-    return f"{file}: {len(known)} cells, {added} of them new; {again} were there and are the same."
+    also = f"; {again} that it had were computed again and are the same" if again else ""
+    return f"{file}: {len(known)} cells, {added} of them new{also}."
 
 
 def restore(file: Path, out: Path) -> str:
@@ -187,7 +196,7 @@ def _restore_cell(path: Path, cell: Stored) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("what", choices=("save", "restore"))
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file", type=Path, help="of cells (Parquet)")
     parser.add_argument("out", type=Path, help="the folder of the comparisons")
     parser.add_argument("--commit", help="of save: that computed the cells (default: this one)")
     a = parser.parse_args()

@@ -1,5 +1,4 @@
-"""Benchmark of the HF backend on a GPU: rows per second, model FLOP utilisation, and how long the
-GPU waits for the CPU.
+"""Benchmark of the HF backend on a GPU: speed, model FLOP utilisation, waiting for the CPU.
 
 The model is a Qwen2.5-VL with random weights and the published proportions; the rows are JPEG files
 of photograph size with a question and an answer of some words. In one run:
@@ -291,10 +290,10 @@ def page(results: Sequence[Measured], command: str, machine: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--sizes", default="0.1b,0.5b,2b", help=f"of {', '.join(SHAPES)}")
-    parser.add_argument("--rows", type=int, default=2048)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--rows", type=int, default=2048, help="JPEG files, of one row each")
+    parser.add_argument("--device", default="cuda", help="such as cuda:0; cpu: a trial")
     parser.add_argument("--page", type=Path, help="write the table to this file")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, help="write the numbers to this file")
     a = parser.parse_args()
     sizes = a.sizes.split(",")
     if unknown := [s for s in sizes if s not in SHAPES]:

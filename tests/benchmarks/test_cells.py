@@ -75,7 +75,9 @@ def test_the_same_cells_computed_again_add_nothing(out: Path, tmp_path: Path) ->
     there = out / "pools" / "web" / "cells"
     slower = replace(RESULT, seconds_training=99.0)
     write_finished(there / "aa", slower, answered("red", "blue"), np.array([4, 2]))
-    assert "0 of them new; 3 were there and are the same" in cells.save(file, out)
+    assert "0 of them new; 3 that it had were computed again and are the same" in cells.save(
+        file, out
+    )
     assert file.read_bytes() == saved
 
 
@@ -90,3 +92,24 @@ def test_a_cell_with_other_answers_or_rows_is_an_error(
     with pytest.raises(SystemExit, match=r"1 cells below .* differ .* pools/web/aa"):
         cells.save(file, out)
     assert file.read_bytes() == saved
+
+
+def test_other_files_and_folders_are_refused(out: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cells.parquet"
+    with pytest.raises(SystemExit, match="no finished cells below"):
+        cells.save(file, tmp_path / "absent")
+    assert not file.exists()
+    for other in ("pool.json", "aa.parquet"):
+        wrong = tmp_path / other
+        wrong.write_bytes(
+            b"[]" if other == "pool.json" else (out / "pools/web/cells" / other).read_bytes()
+        )
+        with pytest.raises(SystemExit, match=f"{other} is not a file of cells"):
+            cells.restore(wrong, tmp_path / "other")
+
+
+def test_a_damaged_cell_is_named(out: Path, tmp_path: Path) -> None:
+    cell_file = out / "pools" / "web" / "cells" / "aa.json"
+    cell_file.write_text(cell_file.read_text().replace("0.5", "0.9"))
+    with pytest.raises(SystemExit, match=r"aa\.json is damaged"):
+        cells.save(tmp_path / "cells.parquet", out)
