@@ -29,6 +29,7 @@ from thresher.request.spelling import as_flag_of
 from thresher.selection.config import parse_settings
 from thresher.selection.devices import devices_of
 from thresher.selection.opening import TEST, VALIDATION, open_the_pool, store_of
+from thresher.selection.owner import refuse_selection
 from thresher.selection.request_models import (
     on_workers,
     server_options,
@@ -74,6 +75,8 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
     methods, options = load_methods(request.methods, request.settings), request.options
     if options.model is None:
         raise no_model("thresher compare")
+    if options.out is not None:
+        refuse_selection(options.out)
     require("train", "thresher compare")
     require_tracker(options.track)
     embedded = [name for name, method in methods.items() if uses_embedder(method)]

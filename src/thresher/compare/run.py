@@ -23,6 +23,7 @@ from thresher.engine.graph import signals_of, target_signals_of
 from thresher.engine.servers import check_servers, servers_of
 from thresher.engine.workers import wait_until
 from thresher.errors import StoreError
+from thresher.selection.owner import refuse_selection
 from thresher.selection.target import leaks, needs_target
 from thresher.storage.atomic import remove_stale
 from thresher.storage.writable import check_folder
@@ -61,6 +62,7 @@ def compare(
     Raises what selecting, training and evaluating raise.
     """
     out, say = check_folder(out), report or (lambda text: None)
+    refuse_selection(out)
     remove_stale(out / "cells")
     cells = job.cells()
     missing = [cell for cell in cells if not is_finished(out, cell)]

@@ -48,6 +48,7 @@ from thresher.selection.files import (
     write_selection,
     write_subset,
 )
+from thresher.selection.owner import NEXT, refuse_comparison
 from thresher.selection.record import comparable_request, run_record
 from thresher.selection.result import Outcome
 from thresher.storage.atomic import fsync, temporary_path
@@ -79,7 +80,6 @@ EXTRAS = (
     "errors.jsonl",
 )  # written if there is anything to report
 RUN = "run.yaml"
-NEXT = ".thresher-next"  # in the folder: a complete new selection that is being moved to its place
 LIST = ".list"  # in NEXT: which files are moved, in this order, and which are removed first
 
 
@@ -111,7 +111,7 @@ def write(
             and what the folder says of an earlier run of the same request remains.
     """
     out = check_folder(out)
-    refuse_to_overwrite_pool(pool, out)
+    refuse_to_overwrite_others(pool, out)
     with folder_lock(out, "writes a selection here"):
         complete_exchange(out)
         content = run_record(outcome, pool, request, out, cost)
@@ -299,14 +299,15 @@ def refuse_to_overwrite_selection(out: str | Path, target: Path) -> None:
         )
 
 
-def refuse_to_overwrite_pool(pool: Pool, out: Path) -> None:
-    """Raise ConfigError if a selection would overwrite a file of the pool, or a subset that no
-    selection wrote.
+def refuse_to_overwrite_others(pool: Pool, out: Path) -> None:
+    """Raise ConfigError if a selection would overwrite a file of the pool or of a comparison, or a
+    subset that no selection wrote.
 
     Arguments:
         pool: the pool.
         out: folder of the selection.
     """
+    refuse_comparison(out)
     for name in _FILES:
         if (out / name).exists() and any(
             os.path.exists(s.uri) and (out / name).samefile(s.uri) for s in pool.file_specs

@@ -289,10 +289,10 @@ def check_out(out: str, pool: Pool) -> None:
         out: the folder; need not exist.
         pool: whose files must not be overwritten.
     """
-    from thresher.selection.folder import refuse_to_overwrite_pool
+    from thresher.selection.folder import refuse_to_overwrite_others
     from thresher.storage.writable import check_folder
 
-    refuse_to_overwrite_pool(pool, check_folder(out))
+    refuse_to_overwrite_others(pool, check_folder(out))
 
 
 def _decided(
