@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.compare.shared_comparison import job_in, write_pools
+from tests.text_pools import record, write_pool
 from thresher.cli import main
 from thresher.compare import compare
 from thresher.errors import ConfigError
+from thresher.methods.random import Random
+from thresher.pools import open_pool
+from thresher.types import Budget
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -37,8 +45,8 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-COMPARE = "compare pool.json --eval test.json -m length -b 5 --seeds 1 --model demo -o".split()
-SELECT = "select pool.json -m random -b 5 -o".split()
+COMPARE = shlex.split("compare pool.json --eval test.json -m length -b 5 --seeds 1 --model demo -o")
+SELECT = shlex.split("select pool.json -m random -b 5 -o")
 
 
 @pytest.mark.parametrize("more", [(), ("--plan", "--no-probe")])
@@ -77,3 +85,72 @@ def test_a_selection_is_not_written_into_a_comparison(
     stderr = " ".join(capsys.readouterr().err.split())
     assert "--out out holds a comparison" in stderr and "Give another folder." in stderr
     assert contents(here / "out") == before
+
+
+@pytest.mark.parametrize(
+    ("other", "kind"), [("pool.json", "pool"), ("test.json", "evaluation set")]
+)
+def test_a_comparison_of_other_records_is_refused(
+    here: Path, capsys: pytest.CaptureFixture[str], other: str, kind: str
+) -> None:
+    job, context, evaluate = job_in(here, seconds=0)
+    compare(job, context, here / "out", evaluate=evaluate)
+    before = contents(here / "out")
+    first = 0 if kind == "pool" else 10_000
+    write_pool(here / "half.json", [record(first + i) for i in range(50)])
+    words = [word.replace(other, "half.json") for word in COMPARE]
+    for more in ((), ("--plan", "--no-probe")):
+        assert run(*words, "out", *more) == 2
+        stderr = " ".join(capsys.readouterr().err.split())
+        assert f"--out out holds the comparison of another {kind} (it is of {kind} " in stderr
+        assert f"{other}; given: {kind} half.json). Give another folder." in stderr
+        assert "Cell" not in stderr and contents(here / "out") == before
+    write_pool(here / other, [record(first + i) for i in range(50)])
+    job, context, evaluate = job_in(here, seconds=0)
+    with pytest.raises(ConfigError, match=r"; given: .*: its rows have changed since"):
+        compare(job, context, here / "out", evaluate=evaluate)
+    assert contents(here / "out") == before
+
+
+def test_the_folder_of_an_earlier_version_stays_usable(here: Path) -> None:
+    job, context, evaluate = job_in(here, seconds=0)
+    compare(job, context, here / "out", evaluate=evaluate)
+    path = here / "out" / "compare.json"
+    written = path.read_bytes()
+    content = json.loads(written)
+    del content["fingerprints"]
+    path.write_text(json.dumps(content))
+    compare(job, context, here / "out", evaluate=evaluate)
+    assert path.read_bytes() == written
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"mine": 1}'])
+def test_a_file_of_somebody_else_is_not_replaced(here: Path, text: str) -> None:
+    (here / "out").mkdir()
+    (here / "out" / "compare.json").write_text(text)
+    job, context, evaluate = job_in(here, seconds=0)
+    with pytest.raises(ConfigError, match=r"compare\.json that .* Move it, or give another"):
+        compare(job, context, here / "out", evaluate=evaluate)
+    assert contents(here / "out") == {"compare.json": text.encode()}
+
+
+def test_comparisons_at_the_same_time_do_not_replace_each_other(here: Path) -> None:
+    """The second one found an empty folder, and the first one ended before it."""
+    job, context, evaluate = job_in(here, seconds=0)
+    write_pool(here / "half.json", [record(i) for i in range(50)])
+    other = dataclasses.replace(
+        job, pool=open_pool(here / "half.json"), methods={"random": Random()}, full=False, seeds=1
+    )
+    other = dataclasses.replace(other, budgets=(Budget.parse("5"),), usable=np.arange(50))
+    first: list[dict[str, bytes]] = []
+
+    def begins(text: str) -> None:
+        compare(job, context, here / "out", evaluate=evaluate)
+        first.append(contents(here / "out"))
+
+    with pytest.raises(ConfigError, match="holds the comparison of another pool"):
+        compare(other, context, here / "out", evaluate=evaluate, report=begins)
+    (before,) = first
+    after = contents(here / "out")
+    for name in ("compare.json", "compare.svg"):
+        assert after[name] == before[name]

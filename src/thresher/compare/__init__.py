@@ -8,6 +8,7 @@ inputs are the same.
     request     what was typed                                      no files
     opening     from that to a checked comparison                   opens pools, resolves models
     cells       the cells of a comparison and their fingerprints    no files
+    folder      which comparison a folder contains                  reads `out/compare.json`
     cell_files  the files of a finished cell                        reads and writes `out/cells`
     queue       which cell this process computes next               claims in `out/cells/claims`
     cell_runner select, train and evaluate                          writes into `out` and the store

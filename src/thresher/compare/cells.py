@@ -78,10 +78,7 @@ class Job:
 
     def cells(self) -> list[Cell]:
         """All cells, seed by seed, so that an unfinished comparison has complete seeds."""
-        pool, test = (
-            _pool_identity(self.pool, ordered=False),
-            _pool_identity(self.test, ordered=True),
-        )
+        pool, test = identities_of(self).values()
         out = []
         for seed in range(self.seeds):
             combinations = [
@@ -229,6 +226,18 @@ def make_job(
         target,
         request or RunRequest(),
     )
+
+
+def identities_of(job: Job) -> dict[str, str]:
+    """Hashes of the records of `pool` and `eval`, by these names: all cells of a folder share them.
+
+    Arguments:
+        job: the comparison.
+    """
+    return {
+        "pool": _pool_identity(job.pool, ordered=False),
+        "eval": _pool_identity(job.test, ordered=True),  # per-row scores are in this order
+    }
 
 
 def settings_of(method: Method) -> dict[str, str]:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from thresher.compare.cells import Job, make_job
+from thresher.compare.folder import refuse_other_contents
 from thresher.compare.request import CompareRequest
 from thresher.errors import (
     SETTING,
@@ -131,6 +132,8 @@ def open_comparison(request: CompareRequest, say: Say) -> Opened:
         else opened(options.validation, options.validation_images, splits=VALIDATION),
         request=options,
     )
+    if options.out is not None:
+        refuse_other_contents(options.out, job)
     if options.validation is not None and not any(map(needs_target, methods.values())):
         say(
             "none of the methods uses a validation set; "

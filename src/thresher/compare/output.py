@@ -7,6 +7,7 @@ from pathlib import Path
 
 from thresher.compare.plot import plot
 from thresher.compare.table import Comparison
+from thresher.selection.owner import COMPARISON
 from thresher.storage.atomic import write_bytes
 
 
@@ -19,6 +20,6 @@ def write_comparison(comparison: Comparison, out: Path) -> None:
     """
     write_bytes(out / "compare.svg", plot(comparison.lines).encode())
     write_bytes(
-        out / "compare.json",
+        out / COMPARISON,
         (json.dumps(comparison.to_json(), indent=2, ensure_ascii=False) + "\n").encode(),
     )

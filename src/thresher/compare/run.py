@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from thresher.compare.cell_files import chosen_rows, is_finished, read_cell, work_folder
 from thresher.compare.cell_runner import CellRunner, Evaluate, Report, same_rows
 from thresher.compare.cells import FULL, RANDOM, Cell, Job
+from thresher.compare.folder import refuse_other_contents
 from thresher.compare.output import write_comparison
 from thresher.compare.summary import summarise_cells
 from thresher.compare.table import Comparison
@@ -23,7 +24,6 @@ from thresher.engine.graph import signals_of, target_signals_of
 from thresher.engine.servers import check_servers, servers_of
 from thresher.engine.workers import wait_until
 from thresher.errors import StoreError
-from thresher.selection.owner import refuse_selection
 from thresher.selection.target import leaks, needs_target
 from thresher.storage.atomic import remove_stale
 from thresher.storage.writable import check_folder
@@ -62,7 +62,7 @@ def compare(
     Raises what selecting, training and evaluating raise.
     """
     out, say = check_folder(out), report or (lambda text: None)
-    refuse_selection(out)
+    refuse_other_contents(out, job)
     remove_stale(out / "cells")
     cells = job.cells()
     missing = [cell for cell in cells if not is_finished(out, cell)]
@@ -115,6 +115,7 @@ def _summarise(job: Job, out: Path, cells: Sequence[Cell]) -> Comparison:
     finished = [(c, found) for c in cells if (found := read_cell(out, c)) is not None]
     assert len(finished) == len(cells), "a finished cell vanished"
     comparison = summarise_cells(job, finished, _cells_with_random_rows(job, out, cells))
+    refuse_other_contents(out, job)  # of a process that ran at the same time
     write_comparison(comparison, out)
     return comparison
 

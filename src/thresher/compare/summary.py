@@ -12,7 +12,7 @@ from dataclasses import asdict
 import numpy as np
 
 from thresher.compare.cell_files import Result
-from thresher.compare.cells import FULL, RANDOM, Cell, Job, settings_of
+from thresher.compare.cells import FULL, RANDOM, Cell, Job, identities_of, settings_of
 from thresher.compare.table import Comparison, Line
 from thresher.errors import StoreError, opt
 from thresher.stats.verdict import compare_to_random, mean_over_seeds
@@ -106,6 +106,7 @@ def summarise_cells(
     metadata = {
         "pool": str(job.pool.path),
         "eval": str(job.test.path),
+        "fingerprints": identities_of(job),
         "model": {"name": job.model.name, "identity": asdict(job.model.identity)},
         "recipe": {**asdict(job.recipe), "seed": "as the cell"},
         "equal": job.equal,
