@@ -231,6 +231,68 @@ def test_other_options_use_the_embedder(
     assert words[words.index("--embedder") + 1] == other[1]
 
 
+def test_suspects_stop_at_a_limit_and_continue(
+    capsys: pytest.CaptureFixture[str], losses: Server, embeds: Server
+) -> None:
+    """The same command takes as many requests again, until the list is complete."""
+    words = ["--model", f"{losses.url}#m", "--embedder", f"{embeds.url}#m"]
+    rows = len(json.loads(POOL.read_text(encoding="utf-8")))
+    limited = [*words, "--max-requests", "40", "--price-in", "1", "--price-out", "2"]
+    printed = run(capsys, "suspects", *limited, code=1)
+    assert f"of {rows} are left to score. Stopped at --max-requests 40: " in printed
+    assert "at the prices given" in printed
+    seen = [len(losses.asked) + len(embeds.embedded)]
+    for _ in range(9):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["suspects", str(POOL), "--images", str(POOL.parent / "images"), *limited])
+        printed = " ".join("".join(capsys.readouterr()).split())
+        seen.append(len(losses.asked) + len(embeds.embedded))
+        if not ended.value.code:
+            break
+    assert not ended.value.code and f"of {rows} suspected" in printed
+    assert all(after - before <= 40 for before, after in zip([0, *seen], seen, strict=False))
+    assert f"Note: {seen[-1] - seen[-2]} requests sent, " in printed
+    printed = run(capsys, "suspects", *words, "--json")
+    assert "requests sent" not in printed, "everything is stored"
+    texts = [text for fate, text, _ in embeds.embedded if fate == "ok"]
+    assert len(texts) <= 2 * rows + 3 * len(seen), "no row is embedded twice"
+
+
+def test_suspects_take_the_other_options_of_servers(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_KEY", "secret-key")
+    plan = {"key": "secret-key", "name": "m"}
+    with (
+        serving(Plan(model="demo", **plan)) as losses,
+        serving(Plan(embeds="messages", **plan)) as embeds,
+    ):
+        words = ["--model", f"{losses.url}#m", "--embedder", f"{embeds.url}#m", "--leaves", "1"]
+        words += ["--api-key-env", "MY_KEY", "--image-side", "32", "--timeout", "60"]
+        printed = run(capsys, "suspects", *words, "--concurrency", "2")
+        assert "requests sent" in printed and "secret-key" not in printed
+        asked = len(losses.asked), len(embeds.embedded)
+        run(
+            capsys,
+            "select",
+            "--method",
+            "random",
+            "--drop-suspects",
+            "0.99",
+            *words[:4],
+            *words[6:],
+        )
+        assert (len(losses.asked), len(embeds.embedded)) == asked, "the same scores"
+        repeated = shlex.split(suspects_command(load("out").run))
+        for name in ("--image-side", "--api-key-env"):
+            assert repeated[repeated.index(name) + 1] == words[words.index(name) + 1]
+
+
+def test_options_of_servers_need_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = run(capsys, "suspects", "--model", "demo", "--max-requests", "5", code=2)
+    assert "--max-requests is for a model behind a server, and none is named" in printed
+
+
 def test_an_embedder_that_nothing_uses_is_named(
     capsys: pytest.CaptureFixture[str], embeds: Server
 ) -> None:

@@ -85,11 +85,7 @@ def select(
 
 def left(job: Job) -> str:
     """How many rows are still to be scored, as text."""
-    from thresher.console.formatting import pluralize
-    from thresher.selection.plan import plan
+    from thresher.selection.plan import left_to_score, plan
 
     made = plan(job.task, job.context, probe=False)
-    rows = max((s.to_score for s in made.signals), default=0)
-    return (
-        f"{pluralize(rows)} of {made.usable_rows:,} {'is' if rows == 1 else 'are'} left to score."
-    )
+    return left_to_score(made.signals, made.usable_rows)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +12,15 @@ import typer
 
 from thresher.cli import options as o
 from thresher.cli.guard import Interrupted, note
+from thresher.errors import CapReached
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from thresher.doctor.suspects import Suspect, Suspects
+    from thresher.doctor.suspects import Suspect, SuspectOptions, Suspects
+    from thresher.engine import RunContext
     from thresher.pools import Pool
+    from thresher.request import RunRequest
 
 LONGEST_TEXT = 60  # characters of a question or an answer in the table
 
@@ -91,7 +94,7 @@ def suspects(
     from thresher.errors import ConfigError
     from thresher.methods.needs import no_model
     from thresher.selection.opening import open_the_pool, store_of
-    from thresher.selection.request_models import the_embedder, the_model
+    from thresher.selection.request_models import server_options, the_embedder, the_model
     from thresher.signals.suspicion import suspicion_signals
     from thresher.storage.writable import check_file
     from thresher.tracking import require_tracker, tracked
@@ -103,11 +106,12 @@ def suspects(
         raise no_model("thresher suspects")
     require_tracker(request.track)
     path = check_file(out, suffixes=(*SUFFIXES, ".html")) if out is not None else None
+    server = server_options(request)
     kept = store_of(request)
     kept.check()
-    handle = the_model(request, kept)
+    handle = the_model(request, kept, server)
     assert handle is not None  # the model was checked above
-    roles = the_embedder(request, kept)
+    roles = the_embedder(request, kept, server)
     other = roles[EMBEDDER].identity if roles else None
     suspicion_signals(handle.identity, embedder=other)  # refuses models before the pool is read
     opened = open_the_pool(
@@ -126,17 +130,46 @@ def suspects(
             found = find_suspects(opened, request, run, chosen)
         except KeyboardInterrupt:
             raise Interrupted(progress.rows) from None
+        except CapReached as stop:
+            left = _left(opened, request, run, chosen)
+            raise CapReached(f"{left} {stop.message}") from None
         if path is not None:
             _write(found, opened, path)
         track_suspects(found, tracking)
     if as_json:
         typer.echo(json.dumps(to_json(found), indent=2, ensure_ascii=False))
-        return
-    _print_suspects(found, show)
-    for remark in found.notes:
-        note(remark.text)
-    if path is not None:
-        typer.echo(f"Written: {path}")
+    else:
+        _print_suspects(found, show)
+        for remark in found.notes:
+            note(remark.text)
+        if path is not None:
+            typer.echo(f"Written: {path}")
+    if server.account.requests:
+        note(f"{server.bill()}.")
+
+
+def _left(pool: Pool, request: RunRequest, run: RunContext, chosen: SuspectOptions) -> str:
+    """How many rows are still to be scored, as text.
+
+    Arguments:
+        pool: that is searched.
+        request: of the user.
+        run: the models and the store.
+        chosen: options of the list.
+    """
+    from thresher.doctor.suspects import signals_for
+    from thresher.engine import create_engine
+    from thresher.selection.plan import left_to_score
+    from thresher.selection.signal_plan import plan_signals
+
+    signals = signals_for(run, chosen)
+    unwatched = replace(run, progress=None)
+    engine = create_engine(pool, signals, replace(request, on_missing="exclude"), unwatched)
+    usable = int(engine.eligible.mask.sum())
+    parts, _, _ = plan_signals(engine, signals, "text")
+    if any(part.to_score for part in parts):
+        return left_to_score(parts, usable)
+    return "All rows are scored; answers of the model to listed rows are missing."
 
 
 def _write(found: Suspects, pool: Pool, path: Path) -> None:

@@ -22,7 +22,7 @@ from thresher.pools import Pool
 from thresher.request import RunRequest
 from thresher.signals.answer import Answer
 from thresher.signals.suspicion import SUSPECTED, UNCHECKED, suspicion_signals
-from thresher.types import IMAGE_PLACEHOLDER, Columns, Note, digests_to_bytes
+from thresher.types import IMAGE_PLACEHOLDER, Columns, Note, Signal, digests_to_bytes
 
 THRESHOLD = 0.5
 """Default minimum suspicion of a listed row."""
@@ -159,10 +159,7 @@ def find_suspects(
     # the model is opened once, for scores and answers
     model = replace(context.model, open=cache(context.model.open))
     context = replace(context, model=model)
-    embedder = None if context.embedder is None else context.embedder.identity
-    signals = suspicion_signals(
-        model.identity, options.leaves, image_gain=options.image_gain, embedder=embedder
-    )
+    signals = signals_for(context, options)
     engine = create_engine(pool, signals, request, context)
     columns = engine.columns(signals)
     rows = engine.eligible.pool_rows  # [e] int64
@@ -190,6 +187,20 @@ def find_suspects(
         rows=tuple(suspects_of(pool, rows, listed, columns, answers)),
         notes=tuple(_notes(columns, failed, len(pool), options, answers, len(listed))),
         asked=max((run.scored for run in engine.runs), default=0) + asked,
+    )
+
+
+def signals_for(context: RunContext, options: SuspectOptions) -> dict[str, Signal]:
+    """The signals that a list needs, by label.
+
+    Arguments:
+        context: the models.
+        options: of the list.
+    """
+    assert context.model is not None, "the command asks for one"
+    embedder = None if context.embedder is None else context.embedder.identity
+    return suspicion_signals(
+        context.model.identity, options.leaves, image_gain=options.image_gain, embedder=embedder
     )
 
 

@@ -18,7 +18,8 @@ from thresher.html import Card
 from thresher.pools.cards import message
 from thresher.report.folder import LoadedSelection
 from thresher.report.gallery import make_cards
-from thresher.request.spelling import as_flag
+from thresher.request.model_spec import is_url
+from thresher.request.spelling import as_flag, flag_of
 from thresher.signals.suspicion import UNCHECKED
 from thresher.storage.opening import open_existing
 from thresher.types import EMBEDDER, ModelIdentity
@@ -215,7 +216,9 @@ def _missing_columns(found: StoredSuspects, suspected: np.ndarray) -> str:
 def suspects_command(run: Mapping[str, Any]) -> str:
     """`thresher suspects` for the pool of a selection, `run`: its run.yaml."""
     config, pool = run["config"], run["pool"]
-    model = config.get("model") if not config.get("url") else None
+    model = config.get("model")
+    if model and config.get("url"):
+        model = f"{config['url']}#{model}"
     words = ["thresher", "suspects", str(pool["path"])]
     words += ["--images", str(pool["images"])] if pool.get("images") else []
     words += ["--format", pool["read_as"]] if pool.get("read_as") else []
@@ -229,6 +232,10 @@ def suspects_command(run: Mapping[str, Any]) -> str:
     if config.get("embedder"):
         words += ["--embedder", str(config["embedder"])]
         words += ["--embed-text"] if config.get("embed_text") else []
+    if is_url(model) or is_url(config.get("embedder")):
+        for name in ("image_side", "api_key_env"):
+            if config.get(name) is not None:
+                words += [flag_of(name), str(config[name])]
     words += ["--trust-remote-code"] if model and config.get("trust_remote_code") else []
     return shlex.join([*words, "--store", str(run["store"]), "--answers"])
 

@@ -33,6 +33,7 @@ ASKING = (*SCORING, VERIFY)  # commands that ask a model about rows
 MODEL_ONLY = ("select", "plan", "evaluate", VERIFY)
 EMBEDDING = (*ALL, "suspects")  # those that may take embeddings of rows from another model
 ONE_MODEL = ("select", "plan", VERIFY)  # those that take one pool, and a model that may be served
+SERVED = (*ONE_MODEL, "suspects")  # those with options for servers
 TRACKED = ("select", "compare", "evaluate", "suspects")  # commands that a tracker follows
 MODEL, TARGET, RUN = "Model", "Target task", "Run"  # panels
 SERVERS, MIXTURES = "Model behind a server", "Mixture"
@@ -103,24 +104,24 @@ class RunRequest:
 
     Never with a key: that comes from the environment only.
     """
-    max_requests: Annotated[int | None, Option("N", SERVERS, commands=ONE_MODEL)] = None
+    max_requests: Annotated[int | None, Option("N", SERVERS, commands=SERVED)] = None
     """Stop before sending more requests than this."""
-    max_cost: Annotated[float | None, Option("X", SERVERS, commands=ONE_MODEL)] = None
+    max_cost: Annotated[float | None, Option("X", SERVERS, commands=SERVED)] = None
     """Stop before spending more than this; needs both prices.
 
     In the currency of the two prices.
     """
-    price_in: Annotated[float | None, Option("X", SERVERS, commands=ONE_MODEL)] = None
+    price_in: Annotated[float | None, Option("X", SERVERS, commands=SERVED)] = None
     """Price per million prompt tokens."""
-    price_out: Annotated[float | None, Option("X", SERVERS, commands=ONE_MODEL)] = None
+    price_out: Annotated[float | None, Option("X", SERVERS, commands=SERVED)] = None
     """Price per million generated tokens."""
-    concurrency: Annotated[int | None, Option("N", SERVERS, commands=ONE_MODEL)] = None
+    concurrency: Annotated[int | None, Option("N", SERVERS, commands=SERVED)] = None
     """Rows sent at the same time (default: 8)."""
-    timeout: Annotated[float | None, Option("S", SERVERS, commands=ONE_MODEL)] = None
+    timeout: Annotated[float | None, Option("S", SERVERS, commands=SERVED)] = None
     """Seconds to wait for one answer (default: 120)."""
-    api_key_env: Annotated[str | None, Option("NAME", SERVERS, commands=ONE_MODEL)] = None
+    api_key_env: Annotated[str | None, Option("NAME", SERVERS, commands=SERVED)] = None
     """Environment variable with the key (default: OPENAI_API_KEY)."""
-    image_side: Annotated[int | None, Option("PX", SERVERS, commands=ONE_MODEL)] = None
+    image_side: Annotated[int | None, Option("PX", SERVERS, commands=SERVED)] = None
     """Longest side, in pixels, of the images sent (default: 1024).
 
     Part of a score's identity.

@@ -346,8 +346,8 @@ def check_server(config: RunRequest) -> None:
         if given:
             verb = "is" if len(given) == 1 else "are"
             raise ConfigError(
-                f"{', '.join(given)} {verb} for a model behind a server, and none is named. Add "
-                f"{opt('backend', 'openai')} {opt('url')}, or leave it out."
+                f"{', '.join(given)} {verb} for a model behind a server, and none is named. Name "
+                f"one, such as {opt('model', 'http://127.0.0.1:8000/v1#NAME')}, or leave it out."
             )
 
 

@@ -253,6 +253,17 @@ def plan(
     )
 
 
+def left_to_score(parts: Iterable[SignalPlan], usable: int) -> str:
+    """How many rows a run that was stopped has still to score, as text.
+
+    Arguments:
+        parts: the signals of the run.
+        usable: rows that can be used.
+    """
+    rows = max((part.to_score for part in parts), default=0)
+    return f"{pluralize(rows)} of {usable:,} {'is' if rows == 1 else 'are'} left to score."
+
+
 def _row_seconds(
     store: Store, parts: Sequence[SignalPlan], prices: Sequence[RowCost]
 ) -> float | None:
