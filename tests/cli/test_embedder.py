@@ -177,8 +177,11 @@ def test_a_server_without_embeddings_stops_before_another_model_scores(
 ) -> None:
     model = f"{losses.url}#m" if served else "demo"
     words = ["--method", "winnow", *SEED_FREE, "--model", model, "--embedder", f"{losses.url}#m"]
-    printed = run(capsys, "select", *words, code=1)
-    assert "gives no embeddings (HTTP 404" in printed and "--runner pooling" in printed
+    printed = run(capsys, "select", *words, code=2)
+    assert (
+        f"The server {losses.url} has the model 'm', but gives no embeddings (HTTP 404" in printed
+    )
+    assert "--runner pooling" in printed
     assert "loss:" not in printed and not losses.asked
 
 

@@ -123,7 +123,7 @@ def test_a_server_of_texts_embeds_rows_without_images(opened: Callable[..., Open
 def test_a_server_without_embeddings(opened: Callable[..., Opened], check: bool) -> None:
     _, backend = opened(embeds="")
     ask = backend.check if check else lambda: list(backend.embed_parts(ROWS, Images(), ["all"]))
-    with pytest.raises(ServerError, match="vllm serve MODEL --runner pooling"):
+    with pytest.raises(CapabilityError, match="vllm serve MODEL --runner pooling"):
         ask()
 
 

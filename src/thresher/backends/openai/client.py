@@ -30,6 +30,7 @@ from thresher.backends.openai.address import Address
 from thresher.backends.openai.completions import list_choices
 from thresher.backends.openai.dialect import Dialect
 from thresher.backends.openai.failures import SERVER, NoLogprobs, Refused, Transient
+from thresher.backends.openai.not_found import not_found
 from thresher.backends.openai.options import KEY_VARIABLE, ServerOptions
 from thresher.backends.openai.probe_request import probe_content, probe_messages
 from thresher.backends.openai.retries import (
@@ -144,6 +145,13 @@ class Client:
             f"The server {self.address.base} does not say which models it has ({message}). "
             f"Name one: {opt('model')}, or #NAME after the URL."
         )
+
+    def _listed(self) -> list[str] | None:
+        """As `models`; None if the server does not say."""
+        try:
+            return self.models()
+        except ServerError:
+            return None
 
     def tokenize(self, body: dict[str, Any]) -> list[int] | None:
         """Token ids from vLLM's `/tokenize`, which runs no model and is not counted as a request.
@@ -471,18 +479,10 @@ class Client:
             else:
                 what = f"needs a key. Put it into {variable}"
             raise ServerError(f"The server {self.address.base} {what} ({detail}). {_RESUME}")
-        if code == 404 and path == EMBEDDINGS:
-            raise ServerError(
-                f"The server {self.address.base} has no model {self.address.model!r}, or gives no "
-                f"embeddings ({detail}). vLLM gives them if it is started for that: `vllm serve "
-                f"MODEL --runner pooling`. Its models are listed at {self.address.base}/models."
-            )
         if code == 404:
-            raise ServerError(
-                f"The server {self.address.base} has no model {self.address.model!r}, or no chat "
-                f"completions at this URL ({detail}). Its models are listed at "
-                f"{self.address.base}/models."
-            )
+            begun = bool(self._last_answer)
+            names = None if begun else self._listed()
+            raise not_found(self.address, names, detail, path == EMBEDDINGS, begun)
         raise ServerError(f"The server {self.address.base} answers {detail}. {_RESUME}")
 
     def _count(self, response: dict[str, Any], call: _Call[T]) -> None:
