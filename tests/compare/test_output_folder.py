@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from tests.compare.shared_comparison import job_in, write_pools
 from tests.text_pools import record, write_pool
 from thresher.cli import main
 from thresher.compare import compare
+from thresher.compare.plan import ComparePlan
+from thresher.compare.printing import show, show_plan
 from thresher.errors import ConfigError
 from thresher.methods.random import Random
 from thresher.pools import open_pool
@@ -154,3 +157,65 @@ def test_comparisons_at_the_same_time_do_not_replace_each_other(here: Path) -> N
     after = contents(here / "out")
     for name in ("compare.json", "compare.svg"):
         assert after[name] == before[name]
+
+
+def test_the_files_are_named_and_nothing_more_is_done_when_all_cells_are_there(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool = write_pool(here / "pool.json", [record(i) for i in range(24)])
+    test = write_pool(here / "test.json", [record(i) for i in range(100, 110)])
+    words = ["compare", str(pool), "--eval", str(test), *COMPARE[4:], "c1", "--no-full"]
+    assert run(*words, "--plan", "--no-probe") == 0
+    assert "2 cells to run: 10 rows to train on," in " ".join(capsys.readouterr().out.split())
+    for again in (False, True):
+        assert run(*words) == 0
+        shown = capsys.readouterr()
+        assert "Written to c1: compare.json, compare.svg, report.html" in shown.out
+        assert (here / "c1" / "report.html").is_file()
+        assert ("Cell 1 of 2" in shown.err) is not again
+        said = "Note: All cells (2) were in c1 already: nothing was computed."
+        assert (said in " ".join(shown.err.split())) is again
+        assert "% of full" not in shown.out and "saved" not in shown.out  # --no-full
+
+
+def test_the_report_is_not_named_where_it_could_not_be_written(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job, context, evaluate = job_in(here, seconds=0)
+    comparison = compare(job, context, here / "out", evaluate=evaluate)
+    show(comparison, here / "out", report=False)
+    printed = capsys.readouterr().out
+    assert printed.rstrip().endswith("compare.json, compare.svg")
+    assert "% of full" in printed and "saved" in printed
+
+
+def test_one_cell_is_not_called_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    show_plan(ComparePlan((), 1, 1, 0, 5, 1, None))
+    printed = " ".join(capsys.readouterr().out.split())
+    assert (
+        "1 cell to run: 5 rows to train on, at most 1 row to score for selecting, 1 ans" in printed
+    )
+
+
+def test_the_command_against_repeated_questions_can_be_copied(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pool(here / "my test.json", [record(i) for i in range(3)])
+    write_pool(here / "pool.json", [record(i) for i in range(24)])
+    words = [word.replace("test.json", "my test.json") for word in COMPARE]
+    assert run(*words, "c1") == 1
+    stderr = " ".join(capsys.readouterr().err.split())
+    command = "thresher doctor pool.json --eval 'my test.json' --fix COPY"
+    assert f"`{command}` writes a copy without them" in stderr
+    assert run(*shlex.split(command)[1:-1], "copy.json") == 0
+    capsys.readouterr()
+    words = [word.replace("pool.json", "copy.json") for word in words]
+    assert run(*words, "c1", "--plan", "--no-probe") == 0
+
+
+def test_the_help_of_the_model_names_no_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """`compare` trains it; further models may be behind one."""
+    assert run("compare", "--help") == 0
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    (told,) = re.findall(r"--model MODEL (.*?) --", printed)
+    assert "not a server" in told and "URL#NAME" not in told

@@ -15,7 +15,13 @@ from thresher.cli.guard import note
 RECIPE_PANEL = "Training"
 
 
-@o.takes_request("compare")
+@o.takes_request(
+    "compare",
+    help={
+        "model": "The base model that every cell trains: a folder, a hub id, or demo (built in, "
+        "tiny, for trying things out); not a server."
+    },
+)
 def compare(
     context: typer.Context,
     pool: Annotated[
@@ -197,8 +203,9 @@ def compare(
                 evaluate=opened.evaluate,
                 keep_models=keep_models,
                 report=begins,
+                note=note,
             )
         track_comparison(comparison, tracking)
     if problem := try_to_write(out):
         note(problem)
-    show(comparison, Path(out))
+    show(comparison, Path(out), report=not problem)

@@ -62,7 +62,10 @@ def option(name: str, request: type[RunRequest] = RunRequest, *, help: str = "")
 
 
 def takes_request(
-    command: str, request: type[RunRequest] = RunRequest
+    command: str,
+    request: type[RunRequest] = RunRequest,
+    *,
+    help: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command an option for each field of the request that names it, before its own.
 
@@ -71,7 +74,9 @@ def takes_request(
     Arguments:
         command: its name, as the fields have it in `commands`.
         request: the class with the fields.
+        help: name of a field -> a text in place of its documentation, as of `option`.
     """
+    texts = help or {}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(function, eval_str=True).parameters
@@ -84,7 +89,8 @@ def takes_request(
         for f in fields_of(request).values():
             if command in f.option.commands and f.name not in own:
                 type_ = list[str] if f.type in (tuple, dict) else f.type
-                annotation = Annotated[type_ | None, option(f.name, request)]  # type: ignore[valid-type]
+                made = option(f.name, request, help=texts.get(f.name, ""))
+                annotation = Annotated[type_ | None, made]  # type: ignore[valid-type]
                 parameters[f.name] = inspect.Parameter(
                     f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation
                 )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from thresher.compare.table import Comparison, Line
-from thresher.console.formatting import format_duration
+from thresher.console.formatting import format_duration, pluralize
 from thresher.console.printing import say, stdout, table
 from thresher.request.spelling import as_flag
 from thresher.selection.saving import pays_off
@@ -24,12 +24,15 @@ WORDS = {
 }
 
 
-def show(comparison: Comparison, out: Path) -> None:
+def show(comparison: Comparison, out: Path, *, report: bool = False) -> None:
     """Print the table, a sentence for each verdict, the cost, notes, and where the files are.
+
+    Without the whole pool there is nothing to compare with it, and its columns are left out.
 
     Arguments:
         comparison: what was compared.
         out: the folder that it was written to.
+        report: whether its report.html was written.
     """
     console = stdout()
     seeds = len({cell.seed for cell in comparison.cells})
@@ -38,17 +41,13 @@ def show(comparison: Comparison, out: Path) -> None:
         "Accuracy in %, mean ± 95% interval over seeds; difference paired by evaluation row and "
         "seed.",
     )
+    of_full = any(line.percent_of_full is not None for line in comparison.lines)
+    saved = any(line.seconds_saved is not None for line in comparison.lines)
     grid = table(
-        "method",
-        "budget",
-        "rows",
-        "accuracy",
-        "% of full",
-        "− random",
-        "verdict",
-        "selecting",
-        "training",
-        "saved",
+        *("method", "budget", "rows", "accuracy"),
+        *(["% of full"] if of_full else []),
+        *("− random", "verdict", "selecting", "training"),
+        *(["saved"] if saved else []),
     )
     budget = None
     for line in comparison.lines:
@@ -61,12 +60,12 @@ def show(comparison: Comparison, out: Path) -> None:
             line.budget,
             f"{line.rows:,}",
             str(line.mean),
-            "" if line.percent_of_full is None else f"{line.percent_of_full:.1f}",
+            *([_percent(line.percent_of_full)] if of_full else []),
             "" if v is None else f"{v.difference.mean:+.1f} ± {v.difference.half:.1f}",
             "" if v is None else WORDS[v.kind],
             format_duration(line.seconds_selection),
             format_duration(line.seconds_training),
-            "" if line.seconds_saved is None else _signed(line.seconds_saved),
+            *([_signed(line.seconds_saved)] if saved else []),
         )
     console.print(grid)
     for line in comparison.lines:
@@ -81,7 +80,8 @@ def show(comparison: Comparison, out: Path) -> None:
         say(console, f"Note: {remark.spelled(as_flag)}", markup=False)
     for text in comparison.selection_notes():
         say(console, f"Note from {text}", markup=False)
-    say(console, f"Written to [bold]{escape(str(out))}[/]: compare.json, compare.svg")
+    files = ["compare.json", "compare.svg", *(["report.html"] if report else [])]
+    say(console, f"Written to [bold]{escape(str(out))}[/]: {', '.join(files)}")
 
 
 def _worth(line: Line) -> str:
@@ -95,7 +95,13 @@ def _worth(line: Line) -> str:
     return f"{selecting} and saves {format_duration(line.seconds_saved)} of training: it {pays}"
 
 
-def _signed(seconds: float) -> str:
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+def _signed(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
     return format_duration(seconds) if seconds >= 0 else f"-{format_duration(-seconds)}"
 
 
@@ -115,8 +121,9 @@ def show_plan(plan: ComparePlan) -> None:
     more = f" (and at most {own:,} to train models on that methods need first)" if own else ""
     say(
         console,
-        f"{plan.unfinished} cells to run: {plan.training_rows:,} rows to train on{more}, at most "
-        f"{plan.to_score:,} rows to score for selecting, {plan.answers:,} answers.",
+        f"{pluralize(plan.unfinished, 'cell')} to run: {pluralize(plan.training_rows)} to train "
+        f"on{more}, at most {pluralize(plan.to_score)} to score for selecting, "
+        f"{pluralize(plan.answers, 'answer')}.",
     )
     on = f" on {plan.devices} devices" if plan.devices > 1 else ""
     if plan.hours is None:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from thresher.console.progress import Progress
     from thresher.engine import RunContext
     from thresher.engine.workers import Workers
+    from thresher.pools import Pool
 
 VISIBLE_SECONDS = 90.0  # for a network file system to show what other machines have written
 
@@ -44,6 +45,7 @@ def compare(
     evaluate: Evaluate,
     keep_models: bool = False,
     report: Report | None = None,
+    note: Report | None = None,
 ) -> Comparison:
     """Compute the missing cells and summarise. Writes compare.json and compare.svg into `out`.
 
@@ -58,18 +60,21 @@ def compare(
         evaluate: evaluates a model.
         keep_models: keep the trained models.
         report: called with a message when a cell begins.
+        note: called with remarks about the comparison as a whole.
 
     Raises what selecting, training and evaluating raise.
     """
-    out, say = check_folder(out), report or (lambda text: None)
+    out, remark = check_folder(out), note or (lambda text: None)
     refuse_other_contents(out, job)
     remove_stale(out / "cells")
     cells = job.cells()
     missing = [cell for cell in cells if not is_finished(out, cell)]
     if missing:
-        for note in check_leaks(job, context):
-            say(note)
+        for text in check_leaks(job, context):
+            remark(text)
         _check_servers(job, context, missing)
+    else:
+        remark(f"All cells ({len(cells):,}) were in {out} already: nothing was computed.")
     if not keep_models:
         for cell in cells:  # left over from a run that was killed after finishing its cell
             if cell not in missing:
@@ -77,7 +82,9 @@ def compare(
     if missing and context.workers is not None:
         _wait_for(context.workers, out, cells, context.progress)
     elif missing:
-        CellRunner(job, context, out, evaluate, keep_models).run_missing(say)
+        CellRunner(job, context, out, evaluate, keep_models).run_missing(
+            report or (lambda text: None)
+        )
     return _summarise(job, out, cells)
 
 
@@ -158,21 +165,24 @@ def check_leaks(job: Job, context: RunContext) -> tuple[str, ...]:
         job: the comparison.
         context: its progress is used.
     """
-    remedy = (
-        f". `thresher doctor {shlex.quote(str(job.pool.path))} --eval FILE --fix COPY` writes a "
-        "copy without them"
-    )
-    pairs = [(job.pool, job.test, ("pool", "evaluation"), remedy)]
+    pairs = [(job.pool, job.test, ("pool", "evaluation"), _remedy(job, job.test))]
     if job.target is not None and any(
         _needs_validation(job, context, name) for name in job.methods
     ):
-        pairs.append((job.pool, job.target, ("pool", "validation"), remedy))
+        pairs.append((job.pool, job.target, ("pool", "validation"), _remedy(job, job.target)))
         pairs.append((job.target, job.test, ("validation set", "evaluation"), ""))
     notes = [
         leaks(rows, other, "refuse", context.progress, names=names, instead=instead, near=None)[1]
         for rows, other, names, instead in pairs
     ]
     return tuple(filter(None, notes))
+
+
+def _remedy(job: Job, other: Pool) -> str:
+    """The command that removes the rows of the pool that repeat questions of another one, as the
+    end of a sentence."""
+    pool, questions = (shlex.quote(str(rows.path)) for rows in (job.pool, other))
+    return f". `thresher doctor {pool} --eval {questions} --fix COPY` writes a copy without them"
 
 
 def _needs_validation(job: Job, context: RunContext, method: str) -> bool:
