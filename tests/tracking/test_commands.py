@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ def run(*words: object) -> int:
     with pytest.raises(SystemExit) as ended:
         cli.main([str(word) for word in words])
     return int(ended.value.code or 0)
+
+
+def assert_documented(names: Iterable[str]) -> None:
+    """Every number at the end of a run is in the table of docs/tracking.md."""
+    text = (Path(__file__).parents[2] / "docs/tracking.md").read_text(encoding="utf-8")
+    assert [name for name in names if f"`{name}`" not in text] == []
 
 
 def with_a_lost_image(folder: Path) -> Path:
@@ -136,6 +143,7 @@ def test_evaluate_logs_accuracies_by_group_and_failures(
         "counts/rows": 39, "counts/failed": 1, "counts/cut": written["cut"], "counts/asked": 40,
         "counts/choice": 8, "counts/generate": 31,
     }  # fmt: skip
+    assert_documented(n for n in tracker.numbers if not n.startswith("accuracy/"))
     groups = tracker.tables["groups"]
     assert {str(r[0]): r[2] for r in groups.rows} == {
         name: group["accuracy"] for name, group in written["by"].items()
@@ -187,6 +195,7 @@ def test_suspects_logs_the_numbers_and_the_share_of_each_skill(
         "share/same_answer": sum(same) / 5,
         "expected_wrong": pytest.approx(printed["expected_wrong"], abs=0.06),
     }  # fmt: skip
+    assert_documented(tracker.numbers)
     skills = tracker.tables["skills"]
     assert len(skills.rows) == printed["skills"]
     lines = [dict(zip(skills.columns, r, strict=True)) for r in skills.rows]
@@ -196,7 +205,7 @@ def test_suspects_logs_the_numbers_and_the_share_of_each_skill(
         line["skill"]: line["words"] for line in lines
     }.items()
     assert tracker.texts["summary"].startswith("Note: 1 of 40 rows could not be scored")
-    assert tracker.values("loss and 2 more/rows")[-1] == (40, 40)
+    assert tracker.values("loss/rows")[-1] == (40, 40)
     assert tracker.values("answers/rows")[-1] == (5, 5) and tracker.ended == [False]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -10,6 +11,9 @@ from thresher.console.progress import Meter, NoProgress, Progress
 
 EVERY = 5.0  # seconds between two reports of rows
 Log = Callable[[Mapping[str, float], int], None]
+
+
+OTHERS = re.compile(r" and \d+ more$")  # behind the first signal of a pass: no name of a metric
 
 
 class TrackedProgress:
@@ -40,6 +44,7 @@ class TrackedProgress:
 
     def start(self, label: str, total: int, done: int) -> None:
         self._display.start(label, total, done)
+        label = OTHERS.sub("", label)
         offset, last_total, last_done = self._tasks.get(label, (0, total, done))
         if total != last_total or done < last_done:
             offset += last_done  # another task of the same name, not the rest of this one
