@@ -291,6 +291,17 @@ def test_suspects_take_the_other_options_of_servers(
             assert repeated[repeated.index(name) + 1] == words[words.index(name) + 1]
 
 
+@pytest.mark.parametrize("command", ["select", "suspects"])
+@pytest.mark.parametrize("spec", ["ftp://host/v1#m", "no/such/folder"])
+def test_the_name_of_an_embedder_may_be_a_url(
+    capsys: pytest.CaptureFixture[str], command: str, spec: str
+) -> None:
+    words = [] if command == "suspects" else ["--method", "winnow"]
+    printed = run(capsys, command, *words, "--model", "demo", "--embedder", spec, code=2)
+    assert f"--embedder {spec}: no such folder" in printed
+    assert "URL#NAME of an embeddings server (http or https)" in printed
+
+
 def test_options_of_servers_need_a_server(capsys: pytest.CaptureFixture[str]) -> None:
     printed = run(capsys, "suspects", "--model", "demo", "--max-requests", "5", code=2)
     assert "--max-requests is for a model behind a server, and none is named" in printed

@@ -30,6 +30,7 @@ from thresher.types import ModelIdentity
 _SMALL = (".json", ".jinja", ".txt", ".model", ".py")
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth")
 BUILT_IN = Path(__file__).parent.parent / "demo" / "model"
+URL_OF_EMBEDDER = "URL#NAME of an embeddings server (http or https), "
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 # records of a model's training; not part of its identity
 _TRAINING_RECORDS = ("training.json", "failures.jsonl")
@@ -210,13 +211,16 @@ def find(
     return Found(where, revision, config, f"hub:{where}@{revision}")
 
 
-def check_name(spec: str, typed: str | None = None, adapted: bool = False) -> Path | None:
+def check_name(
+    spec: str, typed: str | None = None, adapted: bool = False, *, embedder: bool = False
+) -> Path | None:
     """The folder of a model; None for a hub id, which is not looked up. Reads no weights.
 
     Arguments:
         spec: a folder, a hub id, or `demo`.
         typed: the name of the model in messages; None: `opt("model", spec)`.
         adapted: whether an adapter runs it.
+        embedder: whether it gives embeddings only, so that a server of these will do, too.
 
     Raises NotAModel for what is none of these, and ModelError for a folder without weights.
     """
@@ -231,7 +235,7 @@ def check_name(spec: str, typed: str | None = None, adapted: bool = False) -> Pa
     if not _HUB_ID.fullmatch(spec):
         raise NotAModel(
             f"{typed}: no such folder, and not a hub id (organisation/name). Give a model folder, "
-            "a hub id, or demo for the built-in model."
+            f"a hub id, {URL_OF_EMBEDDER if embedder else ''}or demo for the built-in model."
         )
     return None
 

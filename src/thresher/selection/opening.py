@@ -241,7 +241,7 @@ def _check_names(
         if not is_url(spec):
             check_name(spec, opt(role if role in options else f"settings.{role}", spec))
     if request.embedder is not None and not is_url(request.embedder):
-        check_name(request.embedder, opt("embedder", request.embedder))
+        check_name(request.embedder, opt("embedder", request.embedder), embedder=True)
 
 
 def store_of(request: RunRequest) -> Store:

@@ -103,6 +103,9 @@ def the_embedder(
 
         options = server or server_options(request)
         return {EMBEDDER: resolve_embedder(request.embedder, options, request.embed_text)}
+    from thresher.backends.identity import check_name
+
+    check_name(request.embedder, typed, embedder=True)
     here = replace(request, backend="hf", vllm=())  # vLLM gives no hidden states
     return {EMBEDDER: named_model(request.embedder, here, store, server, typed)}
 
