@@ -17,7 +17,7 @@ from tests.backends.openai.asked_rows import SCORE, SURE, Images, collect, rows
 from tests.openai_server import WAYS, Plan, Scripted, serving
 from thresher.backends import resolve
 from thresher.backends.openai.options import ServerOptions
-from thresher.errors import CapabilityError, CapReached, ConfigError, ServerError
+from thresher.errors import CapabilityError, CapReached, ConfigError, NotAModel, ServerError
 from thresher.signals.query import Query
 from thresher.types import ImageRef, Sample, Turn
 
@@ -306,7 +306,7 @@ def test_keys(
 
 def test_an_unknown_model_stops_the_run(opened: Any, images: Images) -> None:
     server, _ = opened()
-    with pytest.raises(ServerError, match=r"no model 'other'.*does not exist"):
+    with pytest.raises(NotAModel, match=r"no model 'other'.*does not exist.*It has: scripted"):
         list(resolve(f"{server.url}#other").open().ask(rows(9), [SCORE], images))
     assert len(server.asked) == 1
 
