@@ -104,7 +104,8 @@ def encoded(vector: np.ndarray) -> str:
 
 def size_of(text: str) -> int:
     """The number of elements of an encoded vector; 0 of no text."""
-    return len(base64.b64decode(text)) // 2 if text else 0
+    # by its length, since all rows of a column are looked at whenever it is loaded
+    return (len(text) * 3 // 4 - text[-2:].count("=")) // 2
 
 
 def decoded(texts: np.ndarray) -> np.ndarray:
