@@ -7,6 +7,8 @@ cannot (a field that no row has, a folder that holds another selection) leaves t
 and the hashes of the weights in the store: the corrected command needs them, and making them takes
 minutes for a large pool or model.
 `say` receives messages for the user.
+
+Longer than 400 lines because the order of the checks, and what each needs, must be seen together.
 """
 
 from __future__ import annotations
