@@ -9,7 +9,6 @@ one.
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,6 @@ from thresher.errors import CapabilityError, ServerError, opt
 from thresher.types import Sample, SampleSource, Scored
 
 FIELDS: dict[str, Part] = {"images": "image", "question": "question", "answer": "answer"}
-log = logging.getLogger(__name__)
 
 
 class PoolingBackend:
@@ -48,7 +46,6 @@ class PoolingBackend:
     ) -> None:
         self.client = Client(address, key, options)
         self.options, self.texts = options, texts
-        self.notes: list[str] = []
         self._health = ServerHealth(address.base)
         self._lock = threading.Lock()
         self._taken: set[bool] = set()  # of a content with an image or without: the server takes it
